@@ -1,0 +1,5 @@
+"""``python -m samsemi``."""
+
+from samsemi.cli import run
+
+run()

@@ -1,0 +1,111 @@
+"""Training samples: labels as soft targets with pixel weights, augmentation, and batches from two streams.
+
+Sample n of a training run is a pure function of (seed, n): which case, and how it is augmented. So an interrupted run
+resumes exactly, whatever the number of workers, and no state of a random generator has to be saved.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
+
+from samsemi.dataset import IGNORE, Case, read_case_label
+from samsemi.images import read_image
+from samsemi.models import to_input
+
+AUGMENT = v2.Compose(
+    [
+        v2.RandomHorizontalFlip(),
+        v2.RandomVerticalFlip(),
+        v2.RandomAffine(degrees=20, translate=(0.08, 0.08), scale=(0.8, 1.25), interpolation=v2.InterpolationMode.BILINEAR),
+        v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.03),
+    ]
+)
+"""Of image, target and weight together; what comes in from outside the image has weight 0."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a network learns from one image."""
+
+    image: Tensor
+    """(3, S, S) uint8."""
+    target: Tensor
+    """(K, S, S) float32, sums to 1 where the weight is above 0."""
+    weight: Tensor
+    """(S, S) float32."""
+
+
+def labeled_sample(case: Case, num_classes: int, size: int) -> Sample:
+    """The image and mask of a case at the network's size; IGNORE becomes weight 0."""
+    label = torch.from_numpy(read_case_label(case, case.mask, num_classes))[None]
+    label = TF.resize(label, [size, size], interpolation=v2.InterpolationMode.NEAREST_EXACT)[0].long()
+    valid = label != IGNORE
+    target = torch.nn.functional.one_hot(torch.where(valid, label, 0), num_classes).permute(2, 0, 1).float()
+    return Sample(to_input(read_image(case.image), size), target, valid.float())
+
+
+def augment(sample: Sample) -> Sample:
+    """Flip, turn, shift, scale and recolor a sample by torch's generator."""
+    maps = tv_tensors.Mask(torch.cat([sample.target, sample.weight[None]]))
+    image, maps = AUGMENT(tv_tensors.Image(sample.image), maps)
+    return Sample(image.as_subclass(Tensor), maps[:-1].as_subclass(Tensor), maps[-1].as_subclass(Tensor))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Cases that share a way of being loaded, and how many of each batch they are."""
+
+    cases: Sequence[Case]
+    load: Callable[[Case], Sample]
+    per_batch: int
+
+
+class SampleSequence(Dataset):
+    """Sample n of a run: batch n // B takes its first samples from the first stream, the next from the second."""
+
+    def __init__(self, streams: Sequence[Stream], seed: int):
+        self.streams = streams
+        self.seed = seed
+        self.batch_size = sum(stream.per_batch for stream in streams)
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        batch, place = divmod(n, self.batch_size)
+        number = 0
+        while place >= self.streams[number].per_batch:
+            place -= self.streams[number].per_batch
+            number += 1
+        stream = self.streams[number]
+        epoch, position = divmod(batch * stream.per_batch + place, len(stream.cases))
+        case = stream.cases[shuffled(self.seed, number, epoch, len(stream.cases))[position]]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(self.seed, number, n))
+            sample = augment(stream.load(case))
+        return sample.image.float() / 255, sample.target, sample.weight
+
+
+@lru_cache(maxsize=8)
+def shuffled(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
+    """The order of a stream's cases in one epoch."""
+    return np.random.default_rng((seed, stream, epoch)).permutation(count)
+
+
+def mix(*numbers: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def make_loader(streams: Sequence[Stream], seed: int, start: int, stop: int, workers: int) -> DataLoader:
+    """Batches ``start`` to ``stop`` of a run: (B, 3, S, S) images in [0, 1], (B, K, S, S) targets, (B, S, S) weights."""
+    samples = SampleSequence(streams, seed)
+    size = samples.batch_size
+    return DataLoader(
+        samples, batch_size=size, sampler=range(start * size, stop * size), num_workers=workers, pin_memory=torch.cuda.is_available()
+    )

@@ -1,0 +1,47 @@
+"""The errors that a user can cause, one class per exit code.
+
+    SamsemiError          message: what and where; hint: what to do next
+      UsageError      2   an option or configuration key that cannot be
+      RefusedError    3   an output that exists, a changed configuration
+      DataError       4   images, masks, manifests
+      CheckpointError 5   checkpoints and pseudo-label stores
+      DeviceError     6   no such device, out of memory
+      NothingUsable   7   finished, but nothing came of it
+
+Everything else that is raised is a bug of samsemi and keeps its traceback (exit code 1).
+"""
+
+
+class SamsemiError(Exception):
+    """A foreseeable failure: ``message`` says what and where, ``hint`` what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SamsemiError):
+    exit_code = 2
+
+
+class RefusedError(SamsemiError):
+    exit_code = 3
+
+
+class DataError(SamsemiError):
+    exit_code = 4
+
+
+class CheckpointError(SamsemiError):
+    exit_code = 5
+
+
+class DeviceError(SamsemiError):
+    exit_code = 6
+
+
+class NothingUsable(SamsemiError):
+    exit_code = 7

@@ -1,0 +1,43 @@
+"""Out-of-fold maps: what a model that has not seen a labeled case says of it. Calibration and SAM's adaptation learn from them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from samsemi.dataset import Case
+from samsemi.errors import DataError
+from samsemi.images import read_image
+from samsemi.models import Segmenter, predict_batch, to_input
+from samsemi.pseudolabels import quantize
+from samsemi.store import AtomicFile
+
+SCHEMA = "samsemi.out-of-fold/1"
+
+
+def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]:
+    """Whole groups (patients) dealt to ``count`` folds of nearly the same number of groups."""
+    groups = sorted({case.group for case in cases})
+    if len(groups) < count:
+        raise DataError(f"--folds {count}: there are only {len(groups)} labeled groups", "ask for fewer folds")
+    order = np.random.default_rng((seed, count)).permutation(len(groups))
+    fold_of = {groups[i]: place % count for place, i in enumerate(order)}
+    return [[case for case in cases if fold_of[case.group] == fold] for fold in range(count)]
+
+
+def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequence[Segmenter]) -> None:
+    """Predict each fold by its own model: datasets ids (n,) and probs (n, K, S, S) uint8, probability times 255."""
+    spec = models[0].spec
+    ids = [case.id for fold in folds for case in fold]
+    shape = (len(spec.classes), spec.size, spec.size)
+    with AtomicFile(path) as file:
+        file.attrs["schema"] = SCHEMA
+        file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+        maps = file.create_dataset("probs", (len(ids), *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)
+        row = 0
+        for fold, model in zip(folds, models, strict=True):
+            for case in fold:
+                square = to_input(read_image(case.image), spec.size).permute(1, 2, 0).numpy()
+                maps[row] = quantize(predict_batch(model.eval(), [square])[0])
+                row += 1

@@ -1,0 +1,36 @@
+"""Losses on soft targets with pixel weights. One representation for all: a (B, K, H, W) target and a (B, H, W) weight.
+
+A hard label is a one-hot target; an ignored pixel has weight 0. Every loss is averaged over the valid pixels, those
+with a weight above 0, so that ignored ones do not dilute it; without a valid pixel it is 0 and so is its gradient.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+SMOOTH = 1e-5
+
+
+def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy plus Dice: (B, K, H, W) logits and soft target, (B, H, W) pixel weights -> scalar."""
+    return cross_entropy(logits, target, weight) + dice_loss(logits.softmax(dim=1), target, weight)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted soft cross-entropy, averaged over the valid pixels."""
+    per_pixel = -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
+    return (per_pixel * weight).sum() / (weight > 0).sum().clamp(min=1)
+
+
+def dice_loss(probs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """1 - Dice with squared denominators (least at probs = target, soft targets too), over the whole batch.
+
+    Averaged over the classes that the target holds; the loss of a class is scaled by the mean weight of its valid
+    pixels, so that distrusted labels pull less. Source: V-Net, arXiv 1606.04797.
+    """
+    w = weight.unsqueeze(1)
+    intersection = (w * probs * target).sum(dim=(0, 2, 3))
+    sizes = (w * (probs**2 + target**2)).sum(dim=(0, 2, 3))
+    present = ((w * target).sum(dim=(0, 2, 3)) > 0).to(probs.dtype)
+    per_class = 1 - (2 * intersection + SMOOTH) / (sizes + SMOOTH)
+    trust = weight.sum() / (weight > 0).sum().clamp(min=1)
+    return trust * (per_class * present).sum() / present.sum().clamp(min=1)

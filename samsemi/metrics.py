@@ -1,0 +1,136 @@
+"""How good a segmentation is, under one stated policy for empty masks.
+
+A class that neither mask holds is not measured (NaN, left out of means, counted in ``n``). A class that one of the
+two holds and the other misses costs all: overlap 0, surface distances the diagonal of the image, nsd 0. So a model
+never looks better by finding less. Pixels that the truth ignores are taken out of both masks.
+
+Distances are in pixels, or in mm where the spacing is known. hd95 is the larger of the two directed 95th percentiles;
+assd the mean over both surfaces; nsd the share of both surfaces within a tolerance.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import hypot, nan
+
+import numpy as np
+from scipy import ndimage
+
+from samsemi.dataset import IGNORE
+
+METRICS = ("dice", "iou", "precision", "recall", "hd95", "assd", "nsd")
+DISTANCES = ("hd95", "assd")
+RESAMPLES = 2000
+
+
+def dice_score(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> float:
+    """Mean Dice over the classes above background of two (H, W) label maps; NaN where neither holds any."""
+    scores = [overlap(*class_masks(prediction, truth, k))["dice"] for k in range(1, num_classes)]
+    known = [score for score in scores if not np.isnan(score)]
+    return float(np.mean(known)) if known else nan
+
+
+def measure(
+    prediction: np.ndarray, truth: np.ndarray, classes: Sequence[str], spacing: float | None, tolerance: float
+) -> dict[str, dict[str, float]]:
+    """All metrics of each class above background: {class name: {metric: value}}.
+
+    (H, W) label maps; ``spacing`` is the size of a pixel in mm or None; ``tolerance`` is in mm, or pixels without one.
+    """
+    found = {}
+    for k, name in enumerate(classes[1:], start=1):
+        masks = class_masks(prediction, truth, k)
+        found[name] = {**overlap(*masks), **surface(*masks, spacing or 1.0, tolerance)}
+    return found
+
+
+def class_masks(prediction: np.ndarray, truth: np.ndarray, class_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """(predicted, true) bool masks of one class, without the pixels that the truth ignores."""
+    valid = truth != IGNORE
+    return (prediction == class_id) & valid, (truth == class_id) & valid
+
+
+def overlap(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """dice, iou, precision, recall of two bool masks."""
+    p, t = int(predicted.sum()), int(true.sum())
+    both = int((predicted & true).sum())
+    if p + t == 0:
+        return dict.fromkeys(("dice", "iou", "precision", "recall"), nan)
+    return {"dice": 2 * both / (p + t), "iou": both / (p + t - both), "precision": both / p if p else 0.0, "recall": both / t if t else 0.0}
+
+
+def surface(predicted: np.ndarray, true: np.ndarray, spacing: float, tolerance: float) -> dict[str, float]:
+    """hd95, assd, nsd of two bool masks."""
+    if not predicted.any() and not true.any():
+        return {"hd95": nan, "assd": nan, "nsd": nan}
+    if not predicted.any() or not true.any():
+        diagonal = hypot(*true.shape) * spacing
+        return {"hd95": diagonal, "assd": diagonal, "nsd": 0.0}
+    there, back = surface_distances(predicted, true, spacing)
+    both = np.concatenate([there, back])
+    return {
+        "hd95": float(max(np.percentile(there, 95), np.percentile(back, 95))),
+        "assd": float(both.mean()),
+        "nsd": float((both <= tolerance).mean()),
+    }
+
+
+def surface_distances(predicted: np.ndarray, true: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each border pixel of one mask to the other's border, both ways; neither mask may be empty.
+
+    A border pixel is one of the mask with a 4-neighbor outside it, beyond the image included. Works on the box around
+    both masks: cost grows with the objects, not with the image.
+    """
+    rows, columns = np.nonzero(predicted | true)
+    box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    borders = [mask & ~ndimage.binary_erosion(mask) for mask in (predicted[box], true[box])]
+    to_predicted, to_true = (ndimage.distance_transform_edt(~border, sampling=spacing) for border in borders)
+    return to_true[borders[0]], to_predicted[borders[1]]
+
+
+def bootstrap_interval(values: np.ndarray, groups: Sequence[str], rng: np.random.Generator) -> tuple[float, float]:
+    """95 % interval of the mean, by resampling whole groups (patients); NaN values are left out."""
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    if not known.any():
+        return nan, nan
+    _, member = np.unique(np.asarray(groups)[known], return_inverse=True)
+    sums = np.bincount(member, weights=values[known])
+    counts = np.bincount(member)
+    draws = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def summarize(values: Sequence[float], groups: Sequence[str], seed: int) -> dict[str, float | int | None]:
+    """mean, std, bootstrap interval (low, high) and number of the values that are not NaN; None where there is none."""
+    array = np.asarray(values, dtype=np.float64)
+    known = array[~np.isnan(array)]
+    if not known.size:
+        return {"mean": None, "std": None, "low": None, "high": None, "n": 0}
+    low, high = bootstrap_interval(array, groups, np.random.default_rng(seed))
+    return {
+        "mean": float(known.mean()),
+        "std": float(known.std(ddof=1)) if known.size > 1 else 0.0,
+        "low": low,
+        "high": high,
+        "n": int(known.size),
+    }
+
+
+def compare(
+    values: Mapping[str, float], others: Mapping[str, float], groups: Mapping[str, str], seed: int
+) -> dict[str, float | int | None]:
+    """Paired difference over the cases that both measured: its summary and the p-value of Wilcoxon's signed-rank test."""
+    ids = [name for name in values if name in others and not np.isnan(values[name]) and not np.isnan(others[name])]
+    differences = np.array([values[name] - others[name] for name in ids])
+    found = summarize(differences, [groups[name] for name in ids], seed)
+    return {**found, "wilcoxon_p": wilcoxon_p(differences)}
+
+
+def wilcoxon_p(differences: np.ndarray) -> float | None:
+    """Two-sided p-value; None for fewer than two differences, 1 where all are zero."""
+    from scipy.stats import wilcoxon
+
+    if differences.size < 2:
+        return None
+    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0

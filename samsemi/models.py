@@ -1,0 +1,92 @@
+"""The small network: a U-Net++ of segmentation-models-pytorch that owns its normalization, and prediction at image size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as TF
+
+from samsemi.errors import UsageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to rebuild a network, its weights aside."""
+
+    encoder: str
+    decoder_channels: tuple[int, ...]
+    classes: tuple[str, ...]
+    size: int
+    """Side in pixels of the square that the network sees."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+class Segmenter(nn.Module):
+    """(B, 3, size, size) float images in [0, 1] -> (B, K, size, size) logits."""
+
+    def __init__(self, spec: ModelSpec, encoder_weights: str | None = None):
+        super().__init__()
+        self.spec = spec
+        self.network = build_unetpp(spec, encoder_weights).to(memory_format=torch.channels_last)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+
+
+def build_unetpp(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
+    """U-Net++ with any smp encoder; UsageError for an encoder that smp does not have."""
+    if not spec.encoder.startswith("tu-") and spec.encoder not in smp.encoders.get_encoder_names():
+        close = get_close_matches(spec.encoder, smp.encoders.get_encoder_names(), n=3)
+        raise UsageError(
+            f"--encoder {spec.encoder}: segmentation-models-pytorch has no such encoder",
+            f"did you mean {' or '.join(close)}?" if close else "for example resnet34, mobilenet_v2, efficientnet-b0",
+        )
+    try:
+        return smp.UnetPlusPlus(
+            spec.encoder,
+            encoder_weights=encoder_weights,
+            decoder_channels=list(spec.decoder_channels),
+            in_channels=3,
+            classes=len(spec.classes),
+        )
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UsageError(
+            f"--encoder {spec.encoder} cannot be used in a U-Net++ ({str(error).splitlines()[0]})",
+            "take another encoder, for example resnet34",
+        ) from None
+
+
+def to_input(image: np.ndarray, size: int) -> Tensor:
+    """(H, W, 3) uint8 -> (3, size, size) uint8; the aspect ratio is not kept."""
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    return TF.resize(tensor, [size, size], antialias=True)
+
+
+@torch.inference_mode()
+def predict_batch(segmenter: Segmenter, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """(H, W, 3) uint8 images of any sizes -> (K, H, W) float32 probability maps at the size of each, summing to 1."""
+    device = segmenter.mean.device
+    inputs = torch.stack([to_input(image, segmenter.spec.size) for image in images]).to(device)
+    probs = segmenter(inputs.float() / 255).float().softmax(dim=1)
+    return [F.interpolate(p[None], image.shape[:2], mode="bilinear")[0].cpu().numpy() for p, image in zip(probs, images, strict=True)]
+
+
+def predict(segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 image -> (K, H, W) float32 probabilities at its size, summing to 1."""
+    return predict_batch(segmenter, [image])[0]
+
+
+def to_label(probs: np.ndarray) -> np.ndarray:
+    """(K, H, W) probabilities -> (H, W) uint8 class map."""
+    return probs.argmax(axis=0).astype(np.uint8)

@@ -1,0 +1,309 @@
+"""The options of every stage: one frozen dataclass per command, one field per option.
+
+The field is the option: its name is the flag and the key in a TOML file, its annotation holds type, help and range.
+``samsemi.cli`` turns fields into flags; notebooks build the dataclass or call ``samsemi.mine(dataset=..., ...)``.
+Values are checked here whichever way they come in; a wrong one raises UsageError naming the flag.
+"""
+
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+
+from typer import Argument, Option
+
+from samsemi.errors import UsageError
+
+PROMPT_KINDS = ("box", "point", "mask")
+SPLITS = ("labeled", "unlabeled", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Checks the fields of a stage's options against their annotations."""
+
+    def __post_init__(self):
+        for name, (kind, info) in declared(type(self)).items():
+            check_value(flag(name, info), getattr(self, name), kind, info)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Options):
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace what stands at the output.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumableOptions(OutputOptions):
+    resume: Annotated[bool, Option("--resume", help="Go on where an interrupted command stopped; starts where there is nothing yet.")] = (
+        False
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite exclude each other", "give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(Options):
+    device: Annotated[str, Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Option(help="auto: bf16 where the GPU has it, else fp32.")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(ResumableOptions, DeviceOptions):
+    iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 2000
+    batch_size: Annotated[int, Option(min=1, help="Images per step.")] = 8
+    lr: Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (AdamW, warm-up, cosine).")] = 1e-3
+    ema: Annotated[float, Option(min=0.0, max=0.9999, help="Decay per step of the averaged weights, which are the ones kept.")] = 0.99
+    validate_every: Annotated[int | None, Option(min=1, help="Steps between validations; default: a twentieth of --iterations.")] = None
+    workers: Annotated[int | None, Option(min=0, help="Processes that load images; default: 0 on CPU, up to 8 on a GPU.")] = None
+    seed: Annotated[int, Option(min=0, help="Seed of weights, batches and augmentation.")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyOptions(Options):
+    """Thresholds of what is accepted from a store (see samsemi.pseudolabels.Policy)."""
+
+    min_predicted_iou: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject objects whose IoU as SAM predicts it is lower.")] = (
+        None
+    )
+    min_stability: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject masks that change more when the threshold moves.")] = None
+    min_agreement: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject masks whose IoU with the U-Net++ object is lower.")] = None
+
+
+Dataset = Annotated[Path, Argument(help="Data set folder, made by `samsemi prepare`.", show_default=False)]
+ModelRun = Annotated[Path, Option(help="Run folder of the model, made by `samsemi warmstart` or `finetune`.", show_default=False)]
+OutRun = Annotated[Path, Option(help="Run folder to write.", show_default=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions(OutputOptions):
+    """Turn a folder of images and one of masks into a data set with splits."""
+
+    images: Annotated[Path, Argument(help="Folder of images; sub-folders are searched.", show_default=False)]
+    masks: Annotated[Path | None, Option(help="Folder of masks, matched to the images by file name, with or without a suffix.")] = None
+    out: Annotated[Path, Option(help="Data set folder to write.", show_default=False)]
+    labeled: Annotated[float, Option(min=0.0, help="Labeled share of the cases that have a mask; above 1: how many cases.")] = 0.1
+    val: Annotated[float, Option(min=0.0, help="Validation share, or how many cases.")] = 0.1
+    test: Annotated[float, Option(min=0.0, help="Test share, or how many cases.")] = 0.1
+    groups: Annotated[
+        str | None, Option(help="Regular expression that finds the patient in an image's name; patients are never split.")
+    ] = None
+    classes: Annotated[str | None, Option(help="Names of classes 1, 2, ..., joined by commas.")] = None
+    split: Annotated[Path | None, Option(help="CSV file with columns id,split (and group), instead of shares.")] = None
+    spacing_mm: Annotated[float | None, Option(min=1e-6, help="Size of a pixel in mm, where all images share one.")] = None
+    seed: Annotated[int, Option(min=0, help="Seed of the split.")] = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("labeled", "val", "test"):
+            value = getattr(self, name)
+            if value > 1 and value != int(value):
+                raise UsageError(f"--{name} {value} is neither a share nor a number of cases", "give 0..1, or a whole number above 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Options):
+    """Say every problem of a data set at once, and what was found in it."""
+
+    dataset: Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmstartOptions(TrainingOptions):
+    """Train a U-Net++ on the labeled cases."""
+
+    dataset: Dataset
+    out: OutRun
+    size: Annotated[int, Option(min=32, max=2048, help="Side in pixels at which the network sees an image; a multiple of 32.")] = 256
+    encoder: Annotated[str, Option(help="Any encoder of segmentation-models-pytorch.")] = "resnet34"
+    encoder_weights: Annotated[str, Option(help="none, imagenet (downloads them), or a checkpoint FILE of the encoder.")] = "none"
+    decoder_channels: Annotated[str, Option(help="Channels of the five decoder stages.")] = "256,128,64,32,16"
+    folds: Annotated[int | None, Option(min=2, help="Also train this many models on parts of the labeled cases, for out-of-fold maps.")] = (
+        None
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.size % 32:
+            raise UsageError(f"--size {self.size} is not a multiple of 32", f"give {max(32, round(self.size / 32) * 32)}")
+        parse_channels(self.decoder_channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
+    """Turn the model's masks on the unlabeled cases into prompts, ask SAM, keep the answers in a store."""
+
+    dataset: Dataset
+    model: ModelRun
+    out: Annotated[Path, Option(help="Pseudo-label store to write (HDF5).", show_default=False)]
+    sam: Annotated[
+        str,
+        Option(help="tiny, vit_b, vit_l, vit_h, medsam; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own."),
+    ] = "tiny"
+    sam_checkpoint: Annotated[Path | None, Option(help="Weights of --sam (.pth or .safetensors).")] = None
+    prompts: Annotated[str, Option(help="Kinds of prompt for each object, joined by +: box, point, mask.")] = "box+point"
+    box_margin: Annotated[int, Option(min=0, help="Pixels added on each side of an object's box.")] = 2
+    positive_points: Annotated[int, Option(min=1, help="Points in each object.")] = 1
+    negative_points: Annotated[int, Option(min=0, help="Points beside each object, in its box.")] = 1
+    min_area: Annotated[int, Option(min=1, help="Smallest object in pixels of the image.")] = 64
+    embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings (HDF5), kept for the next time.")] = None
+    batch_size: Annotated[int, Option(min=1, help="Images per batch of the model and of SAM's encoder.")] = 8
+    overlays: Annotated[int, Option(min=0, help="Pictures of so many cases, beside the store: model, prompts, SAM.")] = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        parse_prompts(self.prompts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(TrainingOptions, PolicyOptions):
+    """Train the model on, with labeled cases and mined pseudo-labels; without a store, with labeled cases alone."""
+
+    dataset: Dataset
+    model: ModelRun
+    out: OutRun
+    store: Annotated[Path | None, Option(help="Pseudo-label store, made by `samsemi mine`.")] = None
+    schedule: Annotated[Literal["once", "continuous"], Option(help="continuous: mine again with the model being trained.")] = "once"
+    remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
+    pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
+    ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
+    sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for --schedule continuous.")] = None
+    embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings; default: in the run folder.")] = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.schedule == "continuous" and self.store is None:
+            raise UsageError("--schedule continuous needs --store", "run `samsemi mine` first and give its store")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(OutputOptions, DeviceOptions):
+    """Measure a model, a folder of predicted masks or a store against the masks of a split."""
+
+    dataset: Dataset
+    out: Annotated[Path, Option(help="Folder to write: metrics.json, metrics.csv, overlays.", show_default=False)]
+    model: Annotated[Path | None, Option(help="Run folder of the model.")] = None
+    predictions: Annotated[Path | None, Option(help="Folder of masks ID.png (class indices) instead of a model.")] = None
+    store: Annotated[Path | None, Option(help="Pseudo-label store instead of a model: its labels against the hidden truth.")] = None
+    split: Annotated[Literal["labeled", "unlabeled", "val", "test"], Option(help="Cases to measure; unlabeled only with --store.")] = "test"
+    against: Annotated[Path | None, Option(help="Folder of an earlier eval of the same cases: paired differences to it.")] = None
+    tolerance: Annotated[float, Option(min=0.0, help="Tolerance of the normalized surface distance, in pixels (mm with a spacing).")] = 2.0
+    overlays: Annotated[int, Option(min=0, help="Pictures of so many of the worst cases.")] = 12
+    seed: Annotated[int, Option(min=0, help="Seed of the bootstrap.")] = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        given = [name for name in ("model", "predictions", "store") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise UsageError("eval measures one thing at a time", "give one of --model, --predictions, --store")
+        if (self.split == "unlabeled") != (self.store is not None):
+            raise UsageError(
+                "the truth of unlabeled cases is only for measuring a store", "give --store together with --split unlabeled, or neither"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(ResumableOptions, DeviceOptions):
+    """Segment a folder of images: masks of class indices at the size of each image."""
+
+    images: Annotated[Path, Argument(help="Folder of images; sub-folders are searched.", show_default=False)]
+    model: ModelRun
+    out: Annotated[Path, Option(help="Folder to write: ID.png.", show_default=False)]
+    overlays: Annotated[bool, Option("--overlays", help="Also overlays/ID.png: the outline on the image.")] = False
+    probabilities: Annotated[bool, Option("--probabilities", help="Also probabilities/ID.npz: array probs, (K, H, W) float16.")] = False
+    batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions(Options):
+    """Versions, devices and packaged weights, for a bug report."""
+
+
+STAGES: dict[str, tuple[str, type[Options]]] = {
+    "prepare": ("prepare", PrepareOptions),
+    "check": ("check", CheckOptions),
+    "warmstart": ("warmstart", WarmstartOptions),
+    "mine": ("mine", MineOptions),
+    "finetune": ("finetune", FinetuneOptions),
+    "eval": ("evaluate", EvalOptions),
+    "predict": ("predict", PredictOptions),
+    "info": ("info", InfoOptions),
+}
+"""Command -> (module and function in samsemi.stages, its options)."""
+
+
+def parse_prompts(text: str) -> tuple[str, ...]:
+    """'box+point' -> ('box', 'point'); UsageError for a kind that does not exist."""
+    kinds = tuple(text.split("+"))
+    for kind in kinds:
+        if kind not in PROMPT_KINDS:
+            raise UsageError(f"--prompts {text}: unknown prompt kind '{kind}'", f"join some of {', '.join(PROMPT_KINDS)} by +")
+    if len(set(kinds)) < len(kinds):
+        raise UsageError(f"--prompts {text}: a kind is named twice", "name each kind once")
+    if kinds == ("mask",):
+        raise UsageError("--prompts mask: SAM needs to be told where, too", "give box+mask or point+mask")
+    return kinds
+
+
+def parse_channels(text: str) -> tuple[int, ...]:
+    """'64,32,16,16,8' -> five channel counts; UsageError otherwise."""
+    parts = text.split(",")
+    if len(parts) != 5 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"--decoder-channels {text}: five numbers are needed", "for example 256,128,64,32,16")
+    return tuple(int(part) for part in parts)
+
+
+def declared(options: type[Options]) -> dict[str, tuple[object, typing.Any]]:
+    """Field name -> (type, typer's Option or Argument) of a stage's options, in the order of the help page."""
+    hints = get_type_hints(options, include_extras=True)
+    own = [field.name for field in fields(options) if field.name in options.__annotations__]
+    inherited = [field.name for field in fields(options) if field.name not in own]
+    return {name: get_args(hints[name])[:2] for name in own + inherited}
+
+
+def flag(name: str, info) -> str:
+    """How a person writes the option: '--box-margin', 'DATASET'."""
+    return name.upper() if type(info).__name__ == "ArgumentInfo" else "--" + name.replace("_", "-")
+
+
+def check_value(shown: str, value: object, kind: object, info) -> None:
+    """UsageError unless the value has the declared type and stands in the declared range or choice."""
+    allowed = get_args(kind) if get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+    if value is None and type(None) in allowed:
+        return
+    base = next(part for part in allowed if part is not type(None))
+    if get_origin(base) is Literal:
+        if value not in get_args(base):
+            raise UsageError(f"{shown} {value}: no such choice", f"one of {', '.join(get_args(base))}")
+        return
+    accepted = {float: (float, int), Path: (Path, str)}.get(base, (base,))
+    if not isinstance(value, accepted) or (isinstance(value, bool) and base is not bool):
+        raise UsageError(f"{shown} {value!r}: expected {base.__name__}", f"give a value of type {base.__name__}")
+    low, high = getattr(info, "min", None), getattr(info, "max", None)
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"{'' if low is None else f'{low} <= '}x{'' if high is None else f' <= {high}'}"
+        raise UsageError(f"{shown} {value} is out of range", f"give a value with {bounds}")
+
+
+def read_defaults(file: Path, command: str) -> dict[str, object]:
+    """The values that a TOML file has for one command; UsageError for a table or key that does not exist."""
+    try:
+        tables = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {file}: {error}", "give a readable TOML file with a table per command") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {file} is not TOML: {error}", "mend that line") from None
+    for name, table in tables.items():
+        if name not in STAGES:
+            raise UsageError(f"--config {file}: there is no command [{name}]", f"tables are {', '.join(STAGES)}")
+        if not isinstance(table, dict):
+            raise UsageError(f"--config {file}: '{name}' is not a table", f"write [{name}] and its keys below")
+        known = declared(STAGES[name][1])
+        for key in table:
+            if key.replace("-", "_") not in known:
+                raise UsageError(f"--config {file}: [{name}] has no option '{key}'", f"options are {', '.join(known)}")
+    return {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}

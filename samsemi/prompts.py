@@ -1,0 +1,165 @@
+"""Probability maps -> objects -> prompts. Knows nothing of torch.
+
+An object is one connected component of a class. Prompts are in image pixels, x before y, one row per object; every
+object of a call has the same number of points, since padded points would change SAM's answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from samsemi.options import parse_prompts
+
+NEIGHBORS = np.ones((3, 3), dtype=bool)
+LOGIT_LIMIT = 12.0
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The N objects of one image, the most probable first."""
+
+    components: np.ndarray
+    """(H, W) int32: 0 nowhere, i + 1 on object i."""
+    class_id: np.ndarray
+    """(N,) uint8, from 1."""
+    boxes: np.ndarray
+    """(N, 4) float32: x0 y0 x1 y1 of the outermost pixels."""
+    area: np.ndarray
+    """(N,) int64 pixels."""
+    confidence: np.ndarray
+    """(N,) float32: mean probability of its class."""
+    margins: np.ndarray
+    """(K, H, W) float32: log-probability of each class above the best other one."""
+
+    def __len__(self) -> int:
+        return len(self.class_id)
+
+    def logits(self, size: int) -> np.ndarray:
+        """(N, size, size) float32: the map that found each object, other objects of its class removed.
+
+        Covers the whole image, squeezed into a square.
+        """
+        components = resize(self.components, size, Image.Resampling.NEAREST)
+        maps = {k: resize(self.margins[k], size, Image.Resampling.BILINEAR) for k in np.unique(self.class_id)}
+        logits = np.empty((len(self), size, size), dtype=np.float32)
+        for i, k in enumerate(self.class_id):
+            others = (components > 0) & (components != i + 1)
+            logits[i] = np.where(others, np.minimum(maps[k], -np.abs(maps[k]) - 1), maps[k])
+        return np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One row per object; a kind that is not used is None."""
+
+    boxes: np.ndarray | None = None
+    """(N, 4) float32 x0 y0 x1 y1."""
+    point_coords: np.ndarray | None = None
+    """(N, P, 2) float32 x y."""
+    point_labels: np.ndarray | None = None
+    """(N, P) int32: 1 on the object, 0 beside it."""
+    mask_logits: np.ndarray | None = None
+    """(N, S, S) float32 over the whole image, squeezed into a square; above 0 inside."""
+
+    def __len__(self) -> int:
+        return next(len(part) for part in (self.boxes, self.point_coords, self.mask_logits) if part is not None)
+
+
+def find_objects(probs: np.ndarray, min_area: int = 64) -> Objects:
+    """The connected components (8 neighbors) of each class where it is the most probable, ranked by mean probability.
+
+    ``probs`` is (K, H, W) float32; components below ``min_area`` pixels are dropped.
+    """
+    label = probs.argmax(axis=0)
+    components = np.zeros(label.shape, dtype=np.int32)
+    rows: list[tuple[float, int, int]] = []
+    for k in range(1, len(probs)):
+        found, count = ndimage.label(label == k, structure=NEIGHBORS)
+        area = np.bincount(found.ravel(), minlength=count + 1)
+        total = np.bincount(found.ravel(), weights=probs[k].ravel(), minlength=count + 1)
+        keep = [i for i in range(1, count + 1) if area[i] >= min_area]
+        first = len(rows)
+        rows += [(total[i] / area[i], k, int(area[i])) for i in keep]
+        number = np.zeros(count + 1, dtype=np.int32)
+        number[keep] = np.arange(first, len(rows)) + 1
+        components = np.maximum(components, number[found])
+    order = sorted(range(len(rows)), key=lambda i: -rows[i][0])
+    rank = np.zeros(len(rows) + 1, dtype=np.int32)
+    rank[np.asarray(order, dtype=int) + 1] = np.arange(1, len(rows) + 1)
+    components = rank[components]
+    rows = [rows[i] for i in order]
+    return Objects(
+        components,
+        np.array([k for _, k, _ in rows], dtype=np.uint8),
+        tight_boxes(components, len(rows)),
+        np.array([area for _, _, area in rows], dtype=np.int64),
+        np.array([mean for mean, _, _ in rows], dtype=np.float32),
+        class_margins(probs),
+    )
+
+
+def tight_boxes(components: np.ndarray, count: int) -> np.ndarray:
+    """(count, 4) float32 x0 y0 x1 y1 of the outermost pixels of components 1..count."""
+    slices = ndimage.find_objects(components, max_label=count) if count else []
+    return np.array([[s[1].start, s[0].start, s[1].stop - 1, s[0].stop - 1] for s in slices], dtype=np.float32).reshape(-1, 4)
+
+
+def class_margins(probs: np.ndarray) -> np.ndarray:
+    """(K, H, W) log p_k - log max of the others: above 0 exactly where class k is the most probable."""
+    logs = np.log(np.clip(probs, 1e-6, 1.0))
+    if len(logs) == 2:
+        return np.stack([logs[0] - logs[1], logs[1] - logs[0]])
+    return np.stack([logs[k] - np.delete(logs, k, axis=0).max(axis=0) for k in range(len(logs))])
+
+
+def make_prompts(
+    objects: Objects, kinds: str | Sequence[str] = "box+point", margin: int = 2, positive: int = 1, negative: int = 1, mask_size: int = 256
+) -> Prompts:
+    """Prompts of the given kinds for every object.
+
+    Boxes are tight with ``margin`` pixels on each side. Positive points stand deepest inside the object, negative ones
+    in the box farthest from it; an object that fills its box gets positive ones instead. Masks are its own map.
+    """
+    kinds = parse_prompts(kinds) if isinstance(kinds, str) else tuple(kinds)
+    height, width = objects.components.shape
+    boxes = objects.boxes + np.array([-margin, -margin, margin, margin], dtype=np.float32)
+    boxes = np.clip(boxes, 0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
+    coords, labels = object_points(objects.components, boxes, positive, negative) if "point" in kinds else (None, None)
+    return Prompts(boxes if "box" in kinds else None, coords, labels, objects.logits(mask_size) if "mask" in kinds else None)
+
+
+def object_points(components: np.ndarray, boxes: np.ndarray, positive: int, negative: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, P, 2) float32 point_coords x y and (N, P) int32 point_labels, P = positive + negative."""
+    coords = np.empty((len(boxes), positive + negative, 2), dtype=np.float32)
+    labels = np.empty((len(boxes), positive + negative), dtype=np.int32)
+    for i, (x0, y0, x1, y1) in enumerate(boxes.astype(int)):
+        inside = np.pad(components[y0 : y1 + 1, x0 : x1 + 1] == i + 1, 1)
+        outside = ~inside
+        outside[[0, -1]] = outside[:, [0, -1]] = False
+        first = deepest_points(ndimage.distance_transform_edt(inside), positive)
+        second = (
+            deepest_points(ndimage.distance_transform_edt(~inside) * outside, negative) if outside.any() else first[:1].repeat(negative, 0)
+        )
+        coords[i] = np.concatenate([first, second])[:, ::-1] + [x0 - 1, y0 - 1]
+        labels[i] = [1] * positive + [int(not outside.any())] * negative
+    return coords, labels
+
+
+def deepest_points(depth: np.ndarray, count: int) -> np.ndarray:
+    """(count, 2) row, column: where ``depth`` is greatest; the next ones also far from those already chosen."""
+    points = []
+    away = depth.astype(np.float64)
+    rows, columns = np.ogrid[: depth.shape[0], : depth.shape[1]]
+    for _ in range(count):
+        row, column = np.unravel_index(away.argmax(), away.shape)
+        points.append((row, column))
+        away = np.minimum(away, np.hypot(rows - row, columns - column))
+    return np.array(points, dtype=np.int64).reshape(-1, 2)
+
+
+def resize(array: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:
+    """(H, W) int32 or float32 -> (size, size) of the same type; when made smaller, averaged unless nearest."""
+    return np.asarray(Image.fromarray(array).resize((size, size), resampling))

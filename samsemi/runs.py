@@ -1,0 +1,107 @@
+"""The run folder: what a training was told, what it came from, how it went.
+
+config.toml  environment.json  history.csv  model.safetensors  model.json  last/state.safetensors
+"""
+
+import csv
+import json
+import platform
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import tomli_w
+
+from samsemi.errors import RefusedError
+from samsemi.options import Options
+from samsemi.outputs import claim_folder, write_text
+
+CONFIG = "config.toml"
+PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
+MAY_CHANGE = {"resume", "overwrite", "workers", "device", "out", "overlays"}
+"""Options that may differ between a run and its resumption."""
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    resumed: bool
+    """True where an earlier state is to be continued."""
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "last" / "state.safetensors"
+
+
+def open_run(options: Options, folder: Path | None = None) -> Run:
+    """Claim the output folder and write what the run was told; RefusedError where a resumed run was told otherwise."""
+    folder = claim_folder(folder or options.out, options.overwrite, options.resume, mark=CONFIG)
+    config = as_config(options)
+    if options.resume and (folder / CONFIG).exists():
+        refuse_changes(read_config(folder), config, str(folder))
+    else:
+        write_text(folder / CONFIG, tomli_w.dumps(config))
+        write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+    (folder / "last").mkdir(exist_ok=True)
+    run = Run(folder, False)
+    return Run(folder, options.resume and run.state_file.exists())
+
+
+def as_config(options: Options) -> dict[str, object]:
+    """Options as plain TOML values; those that are None are left out."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    return {name: value for name, value in plain.items() if value is not None and name not in ("resume", "overwrite")}
+
+
+def read_config(folder: Path) -> dict[str, object]:
+    return tomllib.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+
+
+def refuse_changes(before: Mapping[str, object], now: Mapping[str, object], where: str) -> None:
+    """RefusedError naming the options in which a resumed command differs from the interrupted one."""
+    changed = [
+        f"--{name.replace('_', '-')} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted(set(before) | set(now))
+        if name not in MAY_CHANGE and before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise RefusedError(
+            f"{where} cannot be resumed with other options: {'; '.join(changed)}",
+            "resume with the same options, or start anew with another --out or --overwrite",
+        )
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions of Python, the platform and the packages that results depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+class History:
+    """history.csv: a row per validation; on resumption rows after the saved iteration are dropped."""
+
+    def __init__(self, path: Path, until: int | None = None):
+        self.path = path
+        self.rows = [row for row in self.read() if until is None or int(row["iteration"]) <= until] if path.exists() else []
+
+    def read(self) -> list[dict[str, str]]:
+        with open(self.path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def add(self, **row: object) -> None:
+        """Append a row and write the file."""
+        self.rows.append({name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()})
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        part = self.path.with_name(f".{self.path.name}.part")
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        part.replace(self.path)

@@ -1,0 +1,211 @@
+"""segment-anything's own models behind samsemi's two methods: vit_b, vit_l, vit_h, medsam, and the packaged tiny."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+from skimage.transform import resize
+from torch import Tensor
+
+from samsemi.devices import autocast
+from samsemi.errors import CheckpointError
+from samsemi.prompts import Prompts
+from samsemi.sam import Embedding, MaskBatch
+from samsemi.sam.tiny import build_tiny
+from samsemi.tensors import hash_file, load_strictly, load_tensors
+
+TINY_WEIGHTS = Path(__file__).with_name("tiny.safetensors")
+OBJECTS_PER_CALL = 64
+"""Objects that go through the decoder at once: bounds its memory."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a model's square input."""
+
+    prepare: Callable[[np.ndarray, int], Tensor]
+    """(H, W, 3) uint8 and the side of the input -> (3, H', W') float32, normalized."""
+    input_size: Callable[[tuple[int, int], int], tuple[int, int]]
+    """(H, W) and the side -> (H', W')."""
+
+
+def prepare_longest_side(image: np.ndarray, side: int) -> Tensor:
+    """SAM: the longest side to ``side``, normalized; padding comes after."""
+    resized = torch.from_numpy(ResizeLongestSide(side).apply_image(image)).permute(2, 0, 1).float()
+    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+    return (resized - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def longest_side_size(image_size: tuple[int, int], side: int) -> tuple[int, int]:
+    return ResizeLongestSide.get_preprocess_shape(*image_size, side)
+
+
+def prepare_square(image: np.ndarray, side: int) -> Tensor:
+    """MedSAM: squeezed to a square, scaled from its own least and greatest value to [0, 1].
+
+    Source: MedSAM_Inference.py of bowang-lab/MedSAM.
+    """
+    resized = resize(image, (side, side), order=3, preserve_range=True, anti_aliasing=True).astype(np.uint8).astype(np.float32)
+    scaled = (resized - resized.min()) / max(float(resized.max() - resized.min()), 1e-8)
+    return torch.from_numpy(scaled).permute(2, 0, 1)
+
+
+def square_size(image_size: tuple[int, int], side: int) -> tuple[int, int]:
+    return side, side
+
+
+SAM_PREPROCESSING = Preprocessing(prepare_longest_side, longest_side_size)
+MEDSAM_PREPROCESSING = Preprocessing(prepare_square, square_size)
+
+
+class OriginalSam:
+    """A ``segment_anything.Sam`` as a backend; of its three masks per prompt the one with the highest predicted IoU."""
+
+    prompt_kinds = None
+
+    def __init__(
+        self,
+        sam: Sam,
+        name: str,
+        identity: str,
+        device: torch.device,
+        precision: str = "fp32",
+        preprocessing: Preprocessing = SAM_PREPROCESSING,
+        multimask: bool = True,
+    ):
+        self.sam = sam.to(device).eval().requires_grad_(False)
+        self.name, self.identity = name, identity
+        self.device, self.precision = device, precision
+        self.preprocessing, self.multimask = preprocessing, multimask
+        self.side = sam.image_encoder.img_size
+        self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
+        """Resize, normalize, pad, and encode as one batch."""
+        inputs = [self.preprocessing.prepare(image, self.side) for image in images]
+        batch = torch.stack([F.pad(x, (0, self.side - x.shape[2], 0, self.side - x.shape[1])) for x in inputs])
+        with autocast(self.device, self.precision):
+            features = self.sam.image_encoder(batch.to(self.device))
+        return [Embedding(f, image.shape[:2]) for f, image in zip(features.float(), images, strict=True)]
+
+    @torch.inference_mode()
+    def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
+        """Answer the prompts of several images; the prompts of all must be of the same kinds."""
+        counts = [len(p) for p in prompts]
+        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        sparse, dense = self.embed(embeddings, prompts)
+        features = torch.stack([e.features for e in embeddings]).to(self.device)
+        logits, ious = [], []
+        for rows in torch.arange(len(owner)).split(OBJECTS_PER_CALL):
+            masks, iou = decode_objects(self.sam, features[owner[rows]], sparse[rows], dense[rows])
+            masks, iou = (masks[:, 1:], iou[:, 1:]) if self.multimask else (masks[:, :1], iou[:, :1])
+            best = iou.argmax(dim=1)
+            logits.append(masks[torch.arange(len(best)), best])
+            ious.append(iou[torch.arange(len(best)), best])
+        return [
+            MaskBatch(m, i, e.image_size, self.preprocessing.input_size(e.image_size, self.side), self.side)
+            for m, i, e in zip(torch.cat(logits).split(counts), torch.cat(ious).split(counts), embeddings, strict=True)
+        ]
+
+    def embed(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> tuple[Tensor, Tensor]:
+        """Sparse (N, T, C) and dense (N, C, h, w) prompt embeddings of all objects of all images."""
+        sizes = [(e.image_size, self.preprocessing.input_size(e.image_size, self.side)) for e in embeddings]
+        pairs = list(zip(prompts, sizes, strict=True))
+        boxes = coords = labels = masks = None
+        if prompts[0].boxes is not None:
+            boxes = self.tensor([scale_coords(p.boxes.reshape(-1, 2, 2), *size).reshape(-1, 4) for p, size in pairs])
+        if prompts[0].point_coords is not None:
+            coords = self.tensor([scale_coords(p.point_coords, *size) for p, size in pairs])
+            labels = self.tensor([p.point_labels for p, _ in pairs])
+        if prompts[0].mask_logits is not None:
+            masks = torch.cat([self.place_masks(p.mask_logits, size) for p, (_, size) in pairs])
+        points = None if coords is None else (coords, labels)
+        return self.sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
+
+    def tensor(self, arrays: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays)).float().to(self.device)
+
+    def place_masks(self, mask_logits: np.ndarray, input_size: tuple[int, int]) -> Tensor:
+        """(N, S, S) logits over an image -> (N, 1, m, m) over SAM's padded input, nothing in the padding."""
+        height, width = (max(1, round(extent * self.mask_size / self.side)) for extent in input_size)
+        masks = F.interpolate(torch.from_numpy(mask_logits)[:, None].to(self.device), (height, width), mode="bilinear", antialias=True)
+        lowest = float(mask_logits.min(initial=0.0))
+        return F.pad(masks, (0, self.mask_size - width, 0, self.mask_size - height), value=lowest)
+
+
+def scale_coords(coords: np.ndarray, image_size: tuple[int, int], input_size: tuple[int, int]) -> np.ndarray:
+    """(..., 2) x y in image pixels -> in input pixels."""
+    factors = np.array([input_size[1] / image_size[1], input_size[0] / image_size[0]], dtype=np.float64)
+    return (coords * factors).astype(np.float32)
+
+
+def decode_objects(sam: Sam, features: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    """Decode N objects of different images in one call: (N, 4, m, m) mask logits and (N, 4) predicted IoU.
+
+    ``features`` (N, C, h, w) is each object's own image embedding. segment-anything's decoder takes one image at a
+    time; vmap runs it over all rows at once.
+    """
+    image_pe = sam.prompt_encoder.get_dense_pe()
+
+    def decode_one(f: Tensor, s: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        masks, iou = sam.mask_decoder.predict_masks(
+            image_embeddings=f[None], image_pe=image_pe, sparse_prompt_embeddings=s[None], dense_prompt_embeddings=d[None]
+        )
+        return masks[0], iou[0]
+
+    return torch.vmap(decode_one)(features, sparse, dense)
+
+
+def load_tiny(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
+    """The small SAM in the package, or the same network with other weights."""
+    file = Path(checkpoint or TINY_WEIGHTS)
+    return OriginalSam(fill(build_tiny(), file, "tiny"), "tiny", hash_file(file), device, precision)
+
+
+def load_vit_b(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
+    return load_original("vit_b", "vit_b", checkpoint, device, precision)
+
+
+def load_vit_l(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
+    return load_original("vit_l", "vit_l", checkpoint, device, precision)
+
+
+def load_vit_h(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
+    return load_original("vit_h", "vit_h", checkpoint, device, precision)
+
+
+def load_medsam(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
+    """MedSAM: a vit_b with another preprocessing, trained for one mask per box."""
+    return load_original("medsam", "vit_b", checkpoint, device, precision, preprocessing=MEDSAM_PREPROCESSING, multimask=False)
+
+
+def load_original(name: str, variant: str, checkpoint: Path | None, device: torch.device, precision: str, **how) -> OriginalSam:
+    """A published SAM from its weights file."""
+    if checkpoint is None:
+        raise CheckpointError(
+            f"--sam {name} needs its weights", "give --sam-checkpoint FILE, or take --sam tiny, whose weights are in the package"
+        )
+    return OriginalSam(
+        fill(sam_model_registry[variant](checkpoint=None), checkpoint, name), name, hash_file(checkpoint), device, precision, **how
+    )
+
+
+def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
+    """Load weights strictly; CheckpointError that says which SAM a foreign file belongs to, where that is plain."""
+    tensors = {key: value.float() for key, value in load_tensors(checkpoint).items()}
+    hint = "give the weights that belong to this --sam"
+    if any("hf_token" in key or "compress_vit_feat" in key for key in tensors):
+        hint = "these are SAM-HQ weights, which need SAM-HQ's own decoder"
+    patches = tensors.get("image_encoder.patch_embed.proj.weight")
+    widths = {768: "vit_b or medsam", 1024: "vit_l", 1280: "vit_h"}
+    if patches is not None and len(patches) in widths and name not in widths[len(patches)]:
+        hint = f"these weights belong to --sam {widths[len(patches)]}"
+    load_strictly(sam, tensors, f"{checkpoint} as {name}", hint)
+    return sam

@@ -1,0 +1,14 @@
+"""``samsemi check``: every problem of a data set at once."""
+
+from samsemi import console
+from samsemi.dataset import complain, read_dataset, verify
+from samsemi.options import CheckOptions
+
+
+def check(options: CheckOptions) -> dict[str, object]:
+    """Open every image and mask, name every problem; DataError if there is one."""
+    dataset = read_dataset(options.dataset)
+    with console.progress("check", len(dataset.cases)) as advance:
+        problems, found = verify(dataset, advance)
+    complain(str(options.dataset), problems)
+    return {"dataset": str(options.dataset), "problems": 0, **found}

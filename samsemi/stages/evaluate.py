@@ -1,0 +1,213 @@
+"""``samsemi eval``: how good a model, a folder of masks or a store is, with intervals, pictures and cost."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from samsemi import console
+from samsemi.checkpoints import load_model
+from samsemi.cost import compare_cost
+from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
+from samsemi.devices import autocast, choose_device
+from samsemi.errors import DataError, NothingUsable
+from samsemi.images import find_images, read_image
+from samsemi.metrics import METRICS, compare, measure, summarize
+from samsemi.mining import refuse_other_classes
+from samsemi.models import Segmenter, predict_batch, to_label
+from samsemi.options import EvalOptions
+from samsemi.outputs import claim_folder, write_text
+from samsemi.pictures import draw_comparison
+from samsemi.pseudolabels import Policy, mined_label, usable_ids
+from samsemi.store import Store
+
+BATCH = 8
+
+Predict = Callable[[Sequence[Case]], list[np.ndarray]]
+"""Some cases -> their (H, W) uint8 predicted label maps."""
+Scores = dict[str, dict[str, dict[str, float]]]
+"""{case id: {class: {metric: value}}}"""
+
+
+def evaluate(options: EvalOptions) -> dict[str, object]:
+    """Measure every case of a split at its source size; write metrics.json, metrics.csv, overlays of the worst."""
+    dataset = read_dataset(options.dataset)
+    cases = need_cases(dataset, options.split)
+    earlier = read_scores(options.against) if options.against else None
+    segmenter = load_segmenter(options, dataset) if options.model else None
+    if segmenter:
+        predict = model_labels(segmenter, options.precision)
+    elif options.predictions:
+        predict = folder_labels(options.predictions, cases, len(dataset.classes))
+    else:
+        predict, cases = store_labels(options.store, cases, dataset)
+    out = claim_folder(options.out, options.overwrite, mark="metrics.json")
+    scores = score_cases(cases, predict, dataset, options.tolerance)
+    metrics = summarize_scores(scores, dataset, options.seed)
+    metrics |= {"split": options.split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
+    if options.store:
+        metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
+    if earlier:
+        metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, dataset, options.seed)}
+    if segmenter:
+        metrics["cost"] = compare_cost(segmenter)
+    write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_csv(out / "metrics.csv", scores, dataset)
+    draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
+    show(metrics)
+    return {"eval": str(out), **metrics}
+
+
+def load_segmenter(options: EvalOptions, dataset: Dataset) -> Segmenter:
+    segmenter = load_model(options.model).to(choose_device(options.device))
+    refuse_other_classes(segmenter, dataset, str(options.model))
+    return segmenter
+
+
+def model_labels(segmenter: Segmenter, precision: str) -> Predict:
+    """What `samsemi predict` writes."""
+
+    def predict(cases: Sequence[Case]) -> list[np.ndarray]:
+        with autocast(segmenter.mean.device, precision):
+            return [to_label(probs) for probs in predict_batch(segmenter, [read_image(case.image) for case in cases])]
+
+    return predict
+
+
+def folder_labels(folder: Path, cases: Sequence[Case], num_classes: int) -> Predict:
+    """Masks ID.png of class indices; DataError where one of a case is missing."""
+    files = find_images(folder)
+    missing = [case.id for case in cases if case.id not in files]
+    if missing:
+        raise DataError(
+            f"{folder}: no mask for {len(missing)} of {len(cases)} cases, such as {missing[0]}", "name masks like the cases: ID.png"
+        )
+    return lambda batch: [read_case_label(case, files[case.id], num_classes) for case in batch]
+
+
+def store_labels(path: Path, cases: Sequence[Case], dataset: Dataset) -> tuple[Predict, list[Case]]:
+    """The accepted masks of a store; only cases that have one and whose truth is known are measured."""
+    store = Store(path)
+    policy = Policy(**store.provenance.policy)
+    usable = set(usable_ids(store, policy))
+    chosen = [case for case in cases if case.id in usable and case.truth is not None]
+    if not chosen:
+        raise NothingUsable(
+            f"{path}: no case has both an accepted pseudo-label and a known truth", "prepare the data set with masks for all cases"
+        )
+
+    def predict(batch: Sequence[Case]) -> list[np.ndarray]:
+        return [mined_label(store.read(case.id), policy, len(dataset.classes), store.image_size(case.id)) for case in batch]
+
+    return predict, chosen
+
+
+def score_cases(cases: Sequence[Case], predict: Predict, dataset: Dataset, tolerance: float) -> Scores:
+    """Every metric of every case and class."""
+    scores: Scores = {}
+    with console.progress("eval", len(cases)) as advance:
+        for case, label, truth in with_truth(cases, predict, dataset):
+            scores[case.id] = measure(label, truth, dataset.classes, dataset.spacing_mm, tolerance)
+            advance()
+    return scores
+
+
+def with_truth(cases: Sequence[Case], predict: Predict, dataset: Dataset) -> Iterator[tuple[Case, np.ndarray, np.ndarray]]:
+    """(case, predicted, true label map), a few cases in memory at a time; the one reader of hidden truth."""
+    for first in range(0, len(cases), BATCH):
+        batch = cases[first : first + BATCH]
+        for case, label in zip(batch, predict(batch), strict=True):
+            truth = read_case_label(case, case.mask or case.truth, len(dataset.classes))
+            if label.shape != truth.shape:
+                raise DataError(
+                    f"case {case.id}: prediction of {label.shape[1]} x {label.shape[0]} pixels, "
+                    f"mask of {truth.shape[1]} x {truth.shape[0]}",
+                    "predictions must have the size of the image",
+                )
+            yield case, label, truth
+
+
+def mean_over_classes(per_class: dict[str, dict[str, float]], metric: str) -> float:
+    """Mean of the classes that could be measured; NaN where none could."""
+    known = [values[metric] for values in per_class.values() if not np.isnan(values[metric])]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def summarize_scores(scores: Scores, dataset: Dataset, seed: int) -> dict[str, object]:
+    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}}"""
+    groups = [dataset.cases[name].group for name in scores]
+    classes = {
+        name: {metric: summarize([s[name][metric] for s in scores.values()], groups, seed) for metric in METRICS}
+        for name in dataset.classes[1:]
+    }
+    mean = {metric: summarize([mean_over_classes(s, metric) for s in scores.values()], groups, seed) for metric in METRICS}
+    return {"classes": classes, "mean": mean}
+
+
+def compare_scores(scores: Scores, earlier: Scores, dataset: Dataset, seed: int) -> dict[str, object]:
+    """Paired differences of the class means, this evaluation minus the earlier one."""
+    groups = {name: dataset.cases[name].group for name in scores}
+    return {
+        metric: compare(
+            {name: mean_over_classes(s, metric) for name, s in scores.items()},
+            {name: mean_over_classes(s, metric) for name, s in earlier.items()},
+            groups,
+            seed,
+        )
+        for metric in METRICS
+    }
+
+
+def write_csv(path: Path, scores: Scores, dataset: Dataset) -> None:
+    """A row per case and class; a metric that could not be measured is left empty."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "group", "class", *METRICS])
+        for name, per_class in scores.items():
+            for class_name, values in per_class.items():
+                cells = ["" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS]
+                writer.writerow([name, dataset.cases[name].group, class_name, *cells])
+
+
+def read_scores(folder: Path) -> Scores:
+    """metrics.csv of an earlier evaluation."""
+    try:
+        with open(Path(folder) / "metrics.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        scores: Scores = {}
+        for row in rows:
+            scores.setdefault(row["id"], {})[row["class"]] = {metric: float(row[metric] or "nan") for metric in METRICS}
+        return scores
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"--against {folder}: no evaluation there ({error!r})", "give the --out folder of an earlier `samsemi eval`"
+        ) from None
+
+
+def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Predict, dataset: Dataset, count: int) -> None:
+    """Image, truth and prediction of the cases with the lowest Dice."""
+    ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_over_classes(scores[case.id], "dice"), nan=2.0))[:count]
+    for rank, (case, label, truth) in enumerate(with_truth(ranked, predict, dataset), start=1):
+        draw_comparison(folder, f"{rank:02d}-{case.id}", read_image(case.image), {"truth": truth, "prediction": label})
+
+
+def show(metrics: dict) -> None:
+    """The table for the reader: means and intervals of each class, then what the networks cost."""
+    rows = [
+        [name, *(cell(values[metric]) for metric in METRICS)] for name, values in (*metrics["classes"].items(), ("mean", metrics["mean"]))
+    ]
+    console.show_table(
+        f"{metrics['cases']} cases of {metrics['split']}; distances in {metrics['distance_unit']}", ["class", *METRICS], rows
+    )
+    costs = [
+        [name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}", f"{c['ms_per_image']:.0f}" if c["ms_per_image"] else "not measured"]
+        for name, c in metrics.get("cost", {}).items()
+    ]
+    if costs:
+        console.show_table("cost of an image", ["network", "parameters", "GFLOPs", "ms"], costs)
+
+
+def cell(summary: dict) -> str:
+    return "-" if summary["mean"] is None else f"{summary['mean']:.3f} [{summary['low']:.3f}, {summary['high']:.3f}]"

@@ -1,0 +1,22 @@
+"""``samsemi info``: what a bug report needs."""
+
+import torch
+
+from samsemi.options import InfoOptions
+from samsemi.runs import describe_environment
+from samsemi.sam import BACKENDS
+from samsemi.sam.original import TINY_WEIGHTS
+from samsemi.tensors import hash_file
+
+
+def info(options: InfoOptions) -> dict[str, object]:
+    """Versions, devices, backends, packaged weights."""
+    devices = ["cpu"] + (["mps"] if torch.backends.mps.is_available() else [])
+    devices += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return {
+        **describe_environment(),
+        "devices": ", ".join(devices),
+        "threads": torch.get_num_threads(),
+        "backends": ", ".join(BACKENDS),
+        "tiny": hash_file(TINY_WEIGHTS),
+    }

@@ -1,0 +1,80 @@
+"""``samsemi predict``: a folder of any images -> masks at the size of each."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from samsemi import console
+from samsemi.checkpoints import load_model
+from samsemi.devices import autocast, choose_device
+from samsemi.errors import DataError, RefusedError
+from samsemi.images import find_images, overlay, read_image, write_picture
+from samsemi.models import predict_batch, to_label
+from samsemi.options import PredictOptions
+from samsemi.outputs import claim_folder, write_text
+from samsemi.tensors import hash_tensors
+
+ABOUT = "predictions.json"
+
+
+def predict(options: PredictOptions) -> dict[str, object]:
+    """Write DIR/ID.png of class indices for every image that can be read; the others are named and counted."""
+    images = find_images(options.images)
+    segmenter = load_model(options.model)
+    about = {"model": hash_tensors(segmenter.state_dict()), "classes": list(segmenter.spec.classes)}
+    out = claim_predictions(options, about)
+    segmenter.to(choose_device(options.device))
+    names = [name for name in images if not (options.resume and (out / f"{name}.png").exists())]
+    unreadable = []
+    with console.progress("predict", len(images), done=len(images) - len(names)) as advance:
+        for first in range(0, len(names), options.batch_size):
+            batch = names[first : first + options.batch_size]
+            pixels, failed = read_some(batch, images)
+            unreadable += failed
+            with autocast(segmenter.mean.device, options.precision):
+                maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
+            for (name, image), probs in zip(pixels.items(), maps, strict=True):
+                write_prediction(out, name, image, probs, options)
+            advance(len(batch))
+    if len(unreadable) == len(images):
+        raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
+    return {
+        "predictions": str(out),
+        "images": len(images),
+        "written": len(names) - len(unreadable),
+        "kept": len(images) - len(names),
+        "unreadable": len(unreadable),
+    }
+
+
+def claim_predictions(options: PredictOptions, about: dict[str, object]) -> Path:
+    """The output folder; RefusedError where --resume finds predictions of another model."""
+    out = claim_folder(options.out, options.overwrite, options.resume, mark=ABOUT)
+    if options.resume and (out / ABOUT).exists() and json.loads((out / ABOUT).read_text(encoding="utf-8")) != about:
+        raise RefusedError(f"{out} holds predictions of another model", "give another --out, or --overwrite")
+    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
+    return out
+
+
+def read_some(names: list[str], images: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Images by id, and the ids of those that cannot be read, each with a warning."""
+    pixels, failed = {}, []
+    for name in names:
+        try:
+            pixels[name] = read_image(images[name])
+        except DataError as error:
+            console.warn(f"skipped: {error.message}")
+            failed.append(name)
+    return pixels, failed
+
+
+def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray, options: PredictOptions) -> None:
+    """What was asked for besides the mask comes first, so that --resume finds a mask only where all is done."""
+    label = to_label(probs)
+    if options.probabilities:
+        (out / "probabilities").mkdir(exist_ok=True)
+        np.savez_compressed(out / "probabilities" / f"{name}.npz", probs=probs.astype(np.float16))
+    if options.overlays:
+        write_picture(out / "overlays" / f"{name}.png", overlay(image, label))
+    write_picture(out / f"{name}.png", label)

@@ -1,0 +1,84 @@
+"""``samsemi warmstart``: a U-Net++ from the labeled cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from samsemi import console
+from samsemi.batches import Stream, labeled_sample
+from samsemi.checkpoints import load_model
+from samsemi.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.devices import choose_device
+from samsemi.errors import CheckpointError
+from samsemi.folds import deal_folds, write_fold_maps
+from samsemi.losses import segmentation_loss
+from samsemi.models import ModelSpec, Segmenter
+from samsemi.options import WarmstartOptions, parse_channels
+from samsemi.runs import Run, open_run
+from samsemi.tensors import load_strictly, load_tensors
+from samsemi.training import fit, start_training, summarize_run
+
+
+def warmstart(options: WarmstartOptions) -> dict[str, object]:
+    """Train on the labeled cases, keep the best model on val; with folds, write out-of-fold maps of the labeled cases."""
+    device = choose_device(options.device)
+    dataset = read_dataset(options.dataset)
+    labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
+    folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
+    run = open_run(options)
+    train_supervised(labeled, val, dataset, options, run, device)
+    for number, fold in enumerate(folds, start=1):
+        console.note(f"fold {number} of {len(folds)}")
+        rest = [case for case in labeled if case not in fold]
+        train_supervised(rest, val, dataset, options, open_run(options, fold_folder(run.folder, number)), device)
+    if folds:
+        models = [load_model(fold_folder(run.folder, number)).to(device) for number in range(1, len(folds) + 1)]
+        write_fold_maps(run.folder / "out_of_fold.h5", folds, models)
+    return {**summarize_run(run), "labeled": len(labeled), "val": len(val), "folds": len(folds)}
+
+
+def fold_folder(run: Path, number: int) -> Path:
+    return run / f"fold-{number}"
+
+
+def train_supervised(
+    labeled: Sequence[Case], val: Sequence[Case], dataset: Dataset, options: WarmstartOptions, run: Run, device: torch.device
+) -> None:
+    """One supervised training into a run folder."""
+    spec = ModelSpec(options.encoder, parse_channels(options.decoder_channels), dataset.classes, options.size)
+    torch.manual_seed(options.seed)
+    segmenter = build_segmenter(spec, options.encoder_weights).to(device)
+    state = start_training(segmenter, options, run)
+
+    def load(case: Case):
+        return labeled_sample(case, len(dataset.classes), options.size)
+
+    def step(batch, progress):
+        images, targets, weights = batch
+        return {"supervised": segmentation_loss(segmenter(images), targets, weights)}
+
+    made_from = {"dataset": dataset.fingerprint(), "labeled": len(labeled)}
+    fit(state, step, [Stream(labeled, load, options.batch_size)], options, run, val, made_from)
+
+
+def build_segmenter(spec: ModelSpec, encoder_weights: str) -> Segmenter:
+    """A new network whose encoder starts at random, from ImageNet (a download), or from a file."""
+    if encoder_weights == "none":
+        return Segmenter(spec)
+    if encoder_weights == "imagenet":
+        try:
+            return Segmenter(spec, "imagenet")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"the ImageNet weights of {spec.encoder} cannot be had ({error})",
+                "give --encoder-weights none, or a FILE of weights fetched elsewhere",
+            ) from None
+    segmenter = Segmenter(spec)
+    load_strictly(
+        segmenter.network.encoder,
+        load_tensors(Path(encoder_weights)),
+        f"{encoder_weights} as encoder {spec.encoder}",
+        f"give weights of smp's {spec.encoder} encoder",
+    )
+    return segmenter

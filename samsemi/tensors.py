@@ -1,0 +1,87 @@
+"""Files of tensors: safetensors of our own, and foreign .pth files loaded as plain tensors, never as pickled objects."""
+
+import hashlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from samsemi.errors import CheckpointError
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors (and text in the header) to a safetensors file, whole or not at all."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata=dict(metadata or {}))
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a .safetensors or .pth file; CheckpointError for anything else, and nothing in it is run."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint", "check the path")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} holds more than tensors and was not loaded ({first})",
+            "only plain weights are loaded; save its state_dict, best as .safetensors",
+        ) from None
+    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint ({str(error).splitlines()[0]})", "give a .safetensors or .pth file of weights"
+        ) from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} holds no weights by name", "save the model's state_dict")
+    return {name.removeprefix("module."): value for name, value in loaded.items()}
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """The text in the header of a safetensors file; CheckpointError where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})", "remove the run folder and start again") from None
+
+
+def load_strictly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str, hint: str) -> None:
+    """Fill a module; CheckpointError naming the first weights that are missing, unexpected or of another shape."""
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
+    reshaped = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    if missing or unexpected or reshaped:
+        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+        shown = "; ".join(f"{len(names)} {kind}, such as {names[0]}" for kind, names in kinds.items() if names)
+        raise CheckpointError(f"{source} does not fit: weights {shown}", hint)
+    module.load_state_dict(tensors)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of the names, types, shapes and values of tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,247 @@
+"""The one training loop: steps, averaged weights, validation, the best model kept, and an exact state to resume from."""
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from samsemi import console
+from samsemi.batches import Stream, make_loader, mix
+from samsemi.checkpoints import read_model_card, save_model
+from samsemi.dataset import Case, read_case_label
+from samsemi.devices import autocast
+from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.images import read_image
+from samsemi.metrics import dice_score
+from samsemi.models import Segmenter, predict_batch, to_label
+from samsemi.options import TrainingOptions
+from samsemi.runs import History, Run
+from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
+
+WARM_UP = 0.05
+"""Share of the iterations over which the learning rate rises."""
+LAST_LR = 0.01
+"""Share of the highest learning rate at the end of the cosine."""
+
+Step = Callable[[tuple[Tensor, Tensor, Tensor], float], Mapping[str, Tensor]]
+"""A batch (images, targets, weights) and the progress in [0, 1] -> loss terms, which are summed."""
+
+
+@dataclass
+class TrainingState:
+    """All that changes while training: weights, their average, the optimizer, how far it is and the best so far."""
+
+    model: Segmenter
+    optimizer: torch.optim.Optimizer
+    averaged: Segmenter = field(init=False)
+    iteration: int = 0
+    best: float = -math.inf
+    seconds: float = 0.0
+
+    def __post_init__(self):
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+
+    def save(self, path: Path) -> None:
+        """Write the exact state as one safetensors file, whole or not at all."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        numbers = {"iteration": self.iteration, "best": self.best, "seconds": self.seconds}
+        save_tensors(path, tensors, {"state": json.dumps(numbers)})
+
+    def load(self, path: Path) -> None:
+        """Continue from a saved state; CheckpointError where it is not one of this model."""
+        try:
+            numbers = json.loads(load_metadata(path)["state"])
+        except (KeyError, ValueError):
+            raise CheckpointError(f"{path} is not a training state", "start the run again with --overwrite") from None
+        tensors = load_tensors(path)
+        hint = "start the run again with --overwrite"
+        for name, module in (("model", self.model), ("averaged", self.averaged)):
+            load_strictly(module, with_prefix(tensors, f"{name}."), str(path), hint)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in with_prefix(tensors, "optimizer.").items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.iteration, self.best, self.seconds = numbers["iteration"], numbers["best"], numbers["seconds"]
+
+    def average(self, decay: float) -> None:
+        """Move the averaged weights towards the present ones; in the first iterations faster than ``decay``."""
+        decay = min(decay, (1 + self.iteration) / (10 + self.iteration))
+        with torch.no_grad():
+            for mean, value in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+            for mean, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                mean.copy_(value)
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def start_training(model: Segmenter, options: TrainingOptions, run: Run) -> TrainingState:
+    """AdamW on all weights, from the beginning or from where the run was interrupted."""
+    state = TrainingState(model, torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=1e-4))
+    if run.resumed:
+        state.load(run.state_file)
+        console.note(f"resuming at iteration {state.iteration} of {options.iterations}")
+    return state
+
+
+def fit(
+    state: TrainingState,
+    step: Step,
+    streams: list[Stream],
+    options: TrainingOptions,
+    run: Run,
+    val: Sequence[Case],
+    made_from: Mapping[str, object],
+    until: int | None = None,
+) -> None:
+    """Train to iteration ``until`` (all of them by default), validating and saving on the way.
+
+    The averaged model that is best on ``val`` is kept in the run folder, with ``made_from`` on its card. The exact
+    state is saved at every validation and when interrupted.
+    """
+    until = until or options.iterations
+    every = options.validate_every or max(1, options.iterations // 20)
+    history = History(run.folder / "history.csv", state.iteration)
+    meter = Meter()
+    device = next(state.model.parameters()).device
+    loader = make_loader(streams, options.seed, state.iteration, until, choose_workers(options.workers, device))
+    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance:
+        try:
+            for batch in loader:
+                terms = train_step(state, step, [part.to(device, non_blocking=True) for part in batch], options, device)
+                meter.add(terms, len(batch[0]))
+                if state.iteration % every == 0 or state.iteration == options.iterations:
+                    record(state, meter, history, run, val, made_from, options)
+                    meter = Meter()
+                advance(1, meter.status(state.best))
+        except KeyboardInterrupt:
+            state.save(run.state_file)
+            raise
+
+
+def train_step(state: TrainingState, step: Step, batch: list[Tensor], options: TrainingOptions, device: torch.device) -> dict[str, Tensor]:
+    """One optimizer step; its randomness is a function of seed and iteration alone."""
+    progress = state.iteration / options.iterations
+    torch.manual_seed(mix(options.seed, 97, state.iteration))
+    state.model.train()
+    for group in state.optimizer.param_groups:
+        group["lr"] = options.lr * learning_rate(progress)
+    with autocast(device, options.precision):
+        terms = dict(step(batch, progress))
+    loss = sum(terms.values())
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    state.optimizer.step()
+    state.iteration += 1
+    state.average(options.ema)
+    return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+
+
+def learning_rate(progress: float) -> float:
+    """Share of the highest rate: a linear warm-up, then a cosine."""
+    if progress < WARM_UP:
+        return (progress + 1e-3) / (WARM_UP + 1e-3)
+    return LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def ramp_up(progress: float, length: float) -> float:
+    """exp(-5 (1 - t)^2), t from 0 to 1 over the first ``length`` of a run. Source: arXiv 1610.02242, KnowSAM 2412.13742."""
+    t = min(1.0, progress / length) if length > 0 else 1.0
+    return math.exp(-5 * (1 - t) ** 2)
+
+
+def record(
+    state: TrainingState,
+    meter: "Meter",
+    history: History,
+    run: Run,
+    val: Sequence[Case],
+    made_from: Mapping[str, object],
+    options: TrainingOptions,
+) -> None:
+    """Validate the averaged model, add a row to the history, keep the best, save the state."""
+    means = meter.means()
+    if not math.isfinite(means["loss"]):
+        raise NothingUsable(
+            f"{run.folder}: the loss is {means['loss']} at iteration {state.iteration}", "lower --lr, or use --precision fp32"
+        )
+    state.seconds += meter.seconds()
+    dice = validate(state.averaged, val, options)
+    history.add(iteration=state.iteration, **means, val_dice=dice, images_per_second=meter.images_per_second(), seconds=state.seconds)
+    if dice > state.best:
+        state.best = dice
+        save_model(run.folder, state.averaged, {"scores": {"val_dice": dice, "iteration": state.iteration}, "made_from": made_from})
+    state.save(run.state_file)
+
+
+def validate(segmenter: Segmenter, cases: Sequence[Case], options: TrainingOptions) -> float:
+    """Mean Dice over cases and classes at source size; 0 where nothing can be measured."""
+    num_classes = len(segmenter.spec.classes)
+    scores = []
+    for first in range(0, len(cases), options.batch_size):
+        batch = cases[first : first + options.batch_size]
+        with autocast(segmenter.mean.device, options.precision):
+            maps = predict_batch(segmenter, [read_image(case.image) for case in batch])
+        scores += [
+            dice_score(to_label(probs), read_case_label(case, case.mask, num_classes), num_classes)
+            for probs, case in zip(maps, batch, strict=True)
+        ]
+    known = [score for score in scores if not math.isnan(score)]
+    return sum(known) / len(known) if known else 0.0
+
+
+def summarize_run(run: Run) -> dict[str, object]:
+    """The closing line of a training: where it lies, its best score on val, and how long it took."""
+    card = read_model_card(run.folder)
+    rows = History(run.folder / "history.csv").rows
+    return {"run": str(run.folder), **card["scores"], "iterations": int(rows[-1]["iteration"]), "seconds": float(rows[-1]["seconds"])}
+
+
+class Meter:
+    """Mean loss terms and speed since the last validation."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.steps = self.images = 0
+        self.start = time.monotonic()
+
+    def add(self, terms: Mapping[str, Tensor], images: int) -> None:
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += 1
+        self.images += images
+
+    def means(self) -> dict[str, float]:
+        return {name: float(value) / self.steps for name, value in self.sums.items()}
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds(), 1e-9)
+
+    def status(self, best: float) -> str:
+        """'loss 0.412, val Dice 0.731, 13.2 images/s'."""
+        parts = [f"loss {float(self.sums['loss']) / self.steps:.3f}"] if self.steps and self.steps % 10 == 0 else []
+        parts += [f"best val Dice {best:.3f}"] if best > -math.inf else []
+        return ", ".join([*parts, f"{self.images_per_second():.1f} images/s"]) if self.steps and self.steps % 10 == 0 else ""
+
+
+def choose_workers(workers: int | None, device: torch.device) -> int:
+    """The number asked for, or none on a CPU, which has better to do, and up to 8 on a GPU."""
+    if workers is not None:
+        return workers
+    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
