@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 PLAIN_SECONDS = 10.0
+PLAIN_WIDTH = 180
 
 _quiet = False
 
@@ -27,7 +28,12 @@ def set_quiet(quiet: bool) -> None:
 
 
 def _stderr() -> Console:
-    return Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    return _console(sys.stderr)
+
+
+def _console(file) -> Console:
+    """Lines are never wrapped; where there is no terminal, tables may be wide."""
+    return Console(file=file, soft_wrap=True, highlight=False, width=None if file.isatty() else PLAIN_WIDTH)
 
 
 def note(text: str) -> None:
@@ -86,7 +92,7 @@ def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Advance
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),
     )
-    with Progress(*columns, console=Console(file=sys.stderr, highlight=False), transient=True) as bar:
+    with Progress(*columns, console=_stderr(), transient=True) as bar:
         task = bar.add_task(description, total=total, completed=done, status="")
         shown = [""]
 
@@ -125,7 +131,7 @@ def show_result(title: str, result: Mapping[str, object], as_json: bool) -> None
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     for key, value in flatten(result):
         table.add_row(escape(key), escape(value))
-    Console(highlight=False, soft_wrap=True).print(table)
+    _console(sys.stdout).print(table)
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -138,13 +144,10 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     _stderr().print(table)
 
 
-def flatten(result: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as ('a b', 'value') rows; lists and None are left out of tables."""
+def flatten(result: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The plain values of a result, and those one level down, as ('a b', 'value') rows."""
     for key, value in result.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name} ")
-        elif isinstance(value, float):
-            yield name, f"{value:.4g}"
-        elif value is not None and not isinstance(value, list):
-            yield name, str(value)
+        inner = value.items() if isinstance(value, Mapping) else [("", value)]
+        for name, entry in inner:
+            if entry is not None and not isinstance(entry, (Mapping, list)):
+                yield f"{key} {name}".replace("_", " ").strip(), f"{entry:.4g}" if isinstance(entry, float) else str(entry)

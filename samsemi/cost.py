@@ -58,7 +58,8 @@ def count_sam(build: Callable[[], Sam]) -> dict[str, float | int]:
 
 
 def count(network: nn.Module, run: Callable[[], object]) -> dict[str, float | int]:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    network.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
         run()
     return {"parameters": sum(p.numel() for p in network.parameters()), "gflops": counter.get_total_flops() / 1e9}
 

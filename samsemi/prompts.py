@@ -22,7 +22,7 @@ class Objects:
     """The N objects of one image, the most probable first."""
 
     components: np.ndarray
-    """(H, W) int32: 0 nowhere, i + 1 on object i."""
+    """(H, W) int32: i + 1 on object i, 0 on background, -1 on what was too small."""
     class_id: np.ndarray
     """(N,) uint8, from 1."""
     boxes: np.ndarray
@@ -46,7 +46,7 @@ class Objects:
         maps = {k: resize(self.margins[k], size, Image.Resampling.BILINEAR) for k in np.unique(self.class_id)}
         logits = np.empty((len(self), size, size), dtype=np.float32)
         for i, k in enumerate(self.class_id):
-            others = (components > 0) & (components != i + 1)
+            others = (components != 0) & (components != i + 1)
             logits[i] = np.where(others, np.minimum(maps[k], -np.abs(maps[k]) - 1), maps[k])
         return np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
 
@@ -83,13 +83,14 @@ def find_objects(probs: np.ndarray, min_area: int = 64) -> Objects:
         keep = [i for i in range(1, count + 1) if area[i] >= min_area]
         first = len(rows)
         rows += [(total[i] / area[i], k, int(area[i])) for i in keep]
-        number = np.zeros(count + 1, dtype=np.int32)
+        number = np.full(count + 1, -1, dtype=np.int32)
+        number[0] = 0
         number[keep] = np.arange(first, len(rows)) + 1
-        components = np.maximum(components, number[found])
+        components += number[found]
     order = sorted(range(len(rows)), key=lambda i: -rows[i][0])
     rank = np.zeros(len(rows) + 1, dtype=np.int32)
     rank[np.asarray(order, dtype=int) + 1] = np.arange(1, len(rows) + 1)
-    components = rank[components]
+    components = np.where(components > 0, rank[components], components)
     rows = [rows[i] for i in order]
     return Objects(
         components,
@@ -149,13 +150,16 @@ def object_points(components: np.ndarray, boxes: np.ndarray, positive: int, nega
 
 
 def deepest_points(depth: np.ndarray, count: int) -> np.ndarray:
-    """(count, 2) row, column: where ``depth`` is greatest; the next ones also far from those already chosen."""
+    """(count, 2) row, column: where ``depth`` is greatest; the next ones also far from those already chosen.
+
+    Where there are fewer places with a depth than points, the deepest stands for the rest.
+    """
     points = []
     away = depth.astype(np.float64)
     rows, columns = np.ogrid[: depth.shape[0], : depth.shape[1]]
     for _ in range(count):
         row, column = np.unravel_index(away.argmax(), away.shape)
-        points.append((row, column))
+        points.append((row, column) if away[row, column] > 0 or not points else points[0])
         away = np.minimum(away, np.hypot(rows - row, columns - column))
     return np.array(points, dtype=np.int64).reshape(-1, 2)
 

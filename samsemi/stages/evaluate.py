@@ -57,7 +57,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     write_csv(out / "metrics.csv", scores, dataset)
     draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
     show(metrics)
-    return {"eval": str(out), **metrics}
+    return {"eval": str(out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
 
 
 def load_segmenter(options: EvalOptions, dataset: Dataset) -> Segmenter:

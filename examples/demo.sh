@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The main job in a few minutes on a CPU: bash examples/demo.sh OUT [FOLDER]
+# Without FOLDER (which has images/ and masks/) it works on images drawn by examples/draw_images.py.
+set -euo pipefail
+out=${1:?"usage: bash examples/demo.sh OUT [FOLDER]"}
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${2:-$out/drawn}
+if [ -z "${2:-}" ]; then
+    python3 "$here/draw_images.py" "$folder"
+    export PREPARE='--labeled 0.1 --val 0.1 --test 0.2 --groups ^(p\d+) --classes growth'
+fi
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} SIZE=${SIZE:-96} ENCODER=${ENCODER:-mobilenet_v2} DECODER=${DECODER:-48,32,16,12,8}
+export ITERATIONS=${ITERATIONS:-300} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-300} ARMS=${ARMS:-labeled-only mined}
+bash "$here/pipeline.sh" "$folder" "$out"
+python3 "$here/before_after.py" "$out"
