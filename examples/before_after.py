@@ -1,4 +1,4 @@
-"""One picture of what a pipeline brought: python examples/before_after.py OUT
+"""One picture of what a pipeline brought: python examples/before_after.py OUT DATASET
 
 A row per test case, from the greatest change of Dice down: image, truth, warm start, mined. Written to OUT/before_after.png.
 """
@@ -20,7 +20,7 @@ ROWS = 6
 def main() -> None:
     out = Path(sys.argv[1])
     after = "mined"
-    dataset = read_dataset(out / "dataset")
+    dataset = read_dataset(sys.argv[2])
     before, then = read_dice(out / "eval-warm"), read_dice(out / f"eval-{after}")
     names = sorted(before, key=lambda name: -abs(then[name] - before[name]))[:ROWS]
     models = [load_model(out / run) for run in ("warm", after)]

@@ -12,4 +12,6 @@ fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} SIZE=${SIZE:-96} ENCODER=${ENCODER:-mobilenet_v2} DECODER=${DECODER:-48,32,16,12,8}
 export ITERATIONS=${ITERATIONS:-300} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-300} ARMS=${ARMS:-labeled-only mined}
 bash "$here/pipeline.sh" "$folder" "$out"
-python3 "$here/before_after.py" "$out"
+data=$out/dataset
+[ -e "$folder/manifest.csv" ] && data=$folder
+python3 "$here/before_after.py" "$out" "$data"

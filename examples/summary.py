@@ -25,8 +25,10 @@ def main() -> None:
         file = out / f"eval-store-{name}" / "metrics.json"
         if file.exists():
             metrics = json.loads(file.read_text())
-            print(f"\n{said} on the unlabeled cases: Dice {metrics['mean']['dice']['mean']:.3f} against the hidden truth, "
-                  f"of {metrics['coverage']:.0%} of them; mined in {seconds.get(f'mine {name}', '?')} s")
+            print(
+                f"\n{said} on the unlabeled cases: Dice {metrics['mean']['dice']['mean']:.3f} against the hidden truth, "
+                f"of {metrics['coverage']:.0%} of them; mined in {seconds.get(f'mine {name}', '?')} s"
+            )
 
 
 def read_seconds(file: Path) -> dict[str, str]:

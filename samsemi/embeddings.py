@@ -48,7 +48,10 @@ class EmbeddingCache:
         keys = [hash_pixels(image) for image in images]
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.row}
         if new:
-            self.append(list(new), [e.features.half().cpu().numpy() for e in self.sam.encode(list(new.values()))])
+            fresh = self.sam.encode(list(new.values()))
+            if not fresh[0].features.numel():  # a baseline, which has nothing to remember
+                return self.sam.encode(images)
+            self.append(list(new), [e.features.half().cpu().numpy() for e in fresh])
         return [
             Embedding(torch.from_numpy(self.file["features"][self.row[key]]).float(), image.shape[:2])
             for key, image in zip(keys, images, strict=True)

@@ -94,7 +94,7 @@ def mine_batch(batch: Sequence[Case], segmenter: Segmenter, sam: SamBackend, enc
         if image is None:
             writer.add_unreadable(name)
         elif name in answers:
-            writer.add(name, image.shape, score(answers[name], objects[name], prompts[name], sam.mask_size), prompts[name])
+            writer.add(name, image.shape, score(answers[name], objects[name], sam.mask_size), prompts[name])
         else:
             writer.add(name, image.shape)
 

@@ -67,6 +67,9 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
 class PolicyOptions(Options):
     """Thresholds of what is accepted from a store (see samsemi.pseudolabels.Policy)."""
 
+    min_confidence: Annotated[
+        float | None, Option(min=0.0, max=1.0, help="Reject objects of which the U-Net++ is less sure, on average.")
+    ] = None
     min_predicted_iou: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject objects whose IoU as SAM predicts it is lower.")] = (
         None
     )
@@ -101,7 +104,7 @@ class PrepareOptions(OutputOptions):
         super().__post_init__()
         for name in ("labeled", "val", "test"):
             value = getattr(self, name)
-            if value > 1 and value != int(value):
+            if value > 1 and not float(value).is_integer():
                 raise UsageError(f"--{name} {value} is neither a share nor a number of cases", "give 0..1, or a whole number above 1")
 
 
@@ -306,4 +309,5 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
         for key in table:
             if key.replace("-", "_") not in known:
                 raise UsageError(f"--config {file}: [{name}] has no option '{key}'", f"options are {', '.join(known)}")
+            check_value(f"--config {file}: [{name}] {key}", table[key], *known[key.replace("-", "_")])
     return {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}

@@ -24,21 +24,21 @@ def draw_mined(store: Store, dataset: Dataset, policy: Policy, count: int) -> Pa
     folder = store.path.with_name(store.path.name + ".overlays")
     found = [name for name in store.ids if store.images[store.row[name]]["num_objects"] > 0]
     for i in np.unique(np.linspace(0, len(found) - 1, min(count, len(found)), dtype=int)) if found else []:
-        name, size = found[i], store.image_size(found[i])
+        name = found[i]
         image = read_image(dataset.cases[name].image)
         mined = store.read(name)
-        asked = asking_label(mined, size)
-        answer = mined_label(mined, policy, len(dataset.classes), size)
+        asked = asking_label(mined)
+        answer = mined_label(mined, policy, len(dataset.classes))
         prompted = draw_prompts(overlay(image, asked), mined, store.read_points(name), decide(mined, policy))
         write_picture(folder / f"{name}.png", side_by_side([image, overlay(image, asked), prompted, overlay(image, answer)]))
     return folder
 
 
-def asking_label(mined: Mined, image_size: tuple[int, int]) -> np.ndarray:
+def asking_label(mined: Mined) -> np.ndarray:
     """(H, W) uint8 class map of the objects that asked."""
-    label = np.zeros(image_size, dtype=np.uint8)
+    label = np.zeros(mined.image_size, dtype=np.uint8)
     for class_id, prior in zip(mined.class_id, mined.prior, strict=True):
-        inside = np.asarray(Image.fromarray(prior).resize(image_size[::-1], Image.Resampling.BILINEAR)) > 127
+        inside = np.asarray(Image.fromarray(prior).resize(mined.image_size[::-1], Image.Resampling.BILINEAR)) > 127
         label[inside] = class_id
     return label
 

@@ -48,6 +48,8 @@ MAPS = ("probs", "prior")
 class Mined:
     """The N answers to one image's prompts, with their scores."""
 
+    image_size: tuple[int, int]
+    """(H, W) of the image."""
     class_id: np.ndarray
     """(N,) uint8."""
     boxes: np.ndarray
@@ -283,7 +285,7 @@ class Store:
         objects = self.objects[rows]
         empty = np.zeros((len(objects), 0, 0), dtype=np.uint8)
         loaded = {name: self.file()[name][rows] if maps else empty for name in MAPS}
-        return Mined(boxes=objects["box"], **{name: objects[name] for name in SCORES}, **loaded)
+        return Mined(image_size=self.image_size(image_id), boxes=objects["box"], **{name: objects[name] for name in SCORES}, **loaded)
 
     def read_points(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         """(N, P, 2) x y and (N, P) labels of the points that were asked."""

@@ -18,7 +18,7 @@ from samsemi.metrics import METRICS, compare, measure, summarize
 from samsemi.mining import refuse_other_classes
 from samsemi.models import Segmenter, predict_batch, to_label
 from samsemi.options import EvalOptions
-from samsemi.outputs import claim_folder, write_text
+from samsemi.outputs import new_folder, write_text
 from samsemi.pictures import draw_comparison
 from samsemi.pseudolabels import Policy, mined_label, usable_ids
 from samsemi.store import Store
@@ -43,21 +43,21 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         predict = folder_labels(options.predictions, cases, len(dataset.classes))
     else:
         predict, cases = store_labels(options.store, cases, dataset)
-    out = claim_folder(options.out, options.overwrite, mark="metrics.json")
-    scores = score_cases(cases, predict, dataset, options.tolerance)
-    metrics = summarize_scores(scores, dataset, options.seed)
-    metrics |= {"split": options.split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
-    if options.store:
-        metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
-    if earlier:
-        metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, dataset, options.seed)}
-    if segmenter:
-        metrics["cost"] = compare_cost(segmenter)
-    write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_csv(out / "metrics.csv", scores, dataset)
-    draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
+    with new_folder(options.out, options.overwrite, mark="metrics.json") as out:
+        scores = score_cases(cases, predict, dataset, options.tolerance)
+        metrics = summarize_scores(scores, dataset, options.seed)
+        metrics |= {"split": options.split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
+        if options.store:
+            metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
+        if earlier:
+            metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, dataset, options.seed)}
+        if segmenter:
+            metrics["cost"] = compare_cost(segmenter)
+        write_csv(out / "metrics.csv", scores, dataset)
+        draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
+        write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     show(metrics)
-    return {"eval": str(out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
+    return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
 
 
 def load_segmenter(options: EvalOptions, dataset: Dataset) -> Segmenter:
@@ -99,7 +99,7 @@ def store_labels(path: Path, cases: Sequence[Case], dataset: Dataset) -> tuple[P
         )
 
     def predict(batch: Sequence[Case]) -> list[np.ndarray]:
-        return [mined_label(store.read(case.id), policy, len(dataset.classes), store.image_size(case.id)) for case in batch]
+        return [mined_label(store.read(case.id), policy, len(dataset.classes)) for case in batch]
 
     return predict, chosen
 

@@ -40,6 +40,6 @@ def mine(options: MineOptions) -> dict[str, object]:
     if not result["accepted"]:
         raise NothingUsable(
             f"{options.out}: none of {result['objects']} objects was accepted ({result['rejected']})",
-            "train the model longer, or lower --min-predicted-iou, --min-stability, --min-agreement",
+            "train the model longer, or lower --min-confidence, --min-predicted-iou, --min-stability, --min-agreement",
         )
     return {"store": str(options.out), "sam": sam.name, **result, "seconds": seconds, "images_per_second": len(cases) / max(seconds, 1e-9)}

@@ -11,7 +11,7 @@ from samsemi.errors import DataError, UsageError
 from samsemi.images import find_images, read_label, write_picture
 from samsemi.layouts import MaskValues, find_group, interpret_values, match_masks, read_split_file
 from samsemi.options import PrepareOptions
-from samsemi.outputs import claim_folder, write_text
+from samsemi.outputs import new_folder
 
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
@@ -19,16 +19,14 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     images = find_images(options.images)
     masks, classes, values = find_masks(options, images)
     cases = split_cases([make_case(name, path, masks.get(name), options.groups) for name, path in images.items()], options)
-    out = claim_folder(options.out, options.overwrite, mark="dataset.json")
-    folder = out.resolve()
-    write_text(folder / "dataset.json", "{}\n")
-    cases = write_masks(cases, folder, values)
-    dataset = Dataset(folder, folder.name, classes, options.spacing_mm, {case.id: case for case in cases})
-    with console.progress("verify", len(cases)) as advance:
-        problems, found = verify(dataset, advance)
-    complain(str(out), problems)
-    write_dataset(dataset)
-    return {"dataset": str(out), "classes": ", ".join(classes), **found}
+    with new_folder(options.out, options.overwrite, mark="manifest.csv") as folder:
+        cases = write_masks(cases, folder, values)
+        dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
+        with console.progress("verify", len(cases)) as advance:
+            problems, found = verify(dataset, advance)
+        complain(str(options.images), problems)
+        write_dataset(dataset)
+    return {"dataset": str(options.out), "classes": ", ".join(classes), **found}
 
 
 def find_masks(options: PrepareOptions, images: dict[str, Path]) -> tuple[dict[str, Path], tuple[str, ...], MaskValues]:

@@ -26,6 +26,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
+    build_segmenter(options, dataset)  # what is wrong with the encoder shows before anything is written
     run = open_run(options)
     train_supervised(labeled, val, dataset, options, run, device)
     for number, fold in enumerate(folds, start=1):
@@ -46,9 +47,7 @@ def train_supervised(
     labeled: Sequence[Case], val: Sequence[Case], dataset: Dataset, options: WarmstartOptions, run: Run, device: torch.device
 ) -> None:
     """One supervised training into a run folder."""
-    spec = ModelSpec(options.encoder, parse_channels(options.decoder_channels), dataset.classes, options.size)
-    torch.manual_seed(options.seed)
-    segmenter = build_segmenter(spec, options.encoder_weights).to(device)
+    segmenter = build_segmenter(options, dataset).to(device)
     state = start_training(segmenter, options, run)
 
     def load(case: Case):
@@ -62,11 +61,11 @@ def train_supervised(
     fit(state, step, [Stream(labeled, load, options.batch_size)], options, run, val, made_from)
 
 
-def build_segmenter(spec: ModelSpec, encoder_weights: str) -> Segmenter:
+def build_segmenter(options: WarmstartOptions, dataset: Dataset) -> Segmenter:
     """A new network whose encoder starts at random, from ImageNet (a download), or from a file."""
-    if encoder_weights == "none":
-        return Segmenter(spec)
-    if encoder_weights == "imagenet":
+    spec = ModelSpec(options.encoder, parse_channels(options.decoder_channels), dataset.classes, options.size)
+    torch.manual_seed(options.seed)
+    if options.encoder_weights == "imagenet":
         try:
             return Segmenter(spec, "imagenet")
         except (OSError, ValueError) as error:
@@ -75,10 +74,8 @@ def build_segmenter(spec: ModelSpec, encoder_weights: str) -> Segmenter:
                 "give --encoder-weights none, or a FILE of weights fetched elsewhere",
             ) from None
     segmenter = Segmenter(spec)
-    load_strictly(
-        segmenter.network.encoder,
-        load_tensors(Path(encoder_weights)),
-        f"{encoder_weights} as encoder {spec.encoder}",
-        f"give weights of smp's {spec.encoder} encoder",
-    )
+    if options.encoder_weights != "none":
+        tensors = load_tensors(Path(options.encoder_weights))
+        source = f"{options.encoder_weights} as encoder {spec.encoder}"
+        load_strictly(segmenter.network.encoder, tensors, source, f"give weights of smp's {spec.encoder} encoder")
     return segmenter
