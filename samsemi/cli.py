@@ -19,6 +19,7 @@ from samsemi import console
 from samsemi.errors import DeviceError, SamsemiError, UsageError
 from samsemi.options import STAGES, Options, declared, read_defaults
 
+INTERRUPTED = 130
 WrongUsage = typer.BadParameter.__bases__[0]  # the base of typer's own usage errors
 
 app = typer.Typer(
@@ -94,14 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's SIGTERM saves the state like Ctrl-C
     try:
         code = app(args=arguments, prog_name="samsemi", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return interrupted() if code == INTERRUPTED else code if isinstance(code, int) else 0
     except SamsemiError as error:
         return report(error)
     except WrongUsage as error:
         return report(usage_error(error))
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; what was finished is saved, --resume goes on from there", file=sys.stderr)
-        return 130
+        return interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -111,6 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         print("this is a bug of samsemi; please report it with the lines above and the output of `samsemi info`", file=sys.stderr)
         return 1
+
+
+def interrupted() -> int:
+    print("interrupted; what was finished is saved, --resume goes on from there", file=sys.stderr)
+    return INTERRUPTED
 
 
 def report(error: SamsemiError) -> int:

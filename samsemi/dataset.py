@@ -12,7 +12,7 @@ import numpy as np
 
 from samsemi import console
 from samsemi.errors import DataError, SamsemiError
-from samsemi.images import read_image, read_label
+from samsemi.images import hash_pixels, read_image, read_label
 from samsemi.options import SPLITS
 
 IGNORE = 255
@@ -60,22 +60,35 @@ def read_dataset(folder: Path) -> Dataset:
         raise DataError(f"{folder}: no such data set", "make it with `samsemi prepare`")
     try:
         about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        classes, name = tuple(about["classes"]), str(about["name"])
-        with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
+        with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing: {folder} is not a data set", "make one with `samsemi prepare`") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, csv.Error) as error:
         raise DataError(f"{folder}/dataset.json or manifest.csv cannot be read ({error!r})", "prepare the data set again") from None
-    if len(classes) < 2 or not rows or set(COLUMNS) - set(rows[0]):
-        raise DataError(f"{folder}: needs two classes or more, and a manifest with {','.join(COLUMNS)}", "prepare it again")
+    name, classes, spacing_mm = read_about(about, str(folder / "dataset.json"))
+    if not rows or set(COLUMNS) - set(rows[0]):
+        raise DataError(f"{folder}/manifest.csv needs rows, and the columns {','.join(COLUMNS)}", "prepare the data set again")
     cases: dict[str, Case] = {}
     for line, row in enumerate(rows, start=2):
         case = read_case(folder, row, line)
         if case.id in cases:
             raise DataError(f"{folder}/manifest.csv line {line}: id '{case.id}' stands there twice", "remove one")
         cases[case.id] = case
-    return Dataset(folder, name, classes, about.get("spacing_mm"), cases)
+    return Dataset(folder, name, classes, spacing_mm, cases)
+
+
+def read_about(about: object, where: str) -> tuple[str, tuple[str, ...], float | None]:
+    """Name, classes and spacing of a dataset.json; DataError where they cannot be."""
+    classes = about.get("classes") if isinstance(about, dict) else None
+    if not isinstance(classes, list) or len(set(map(str, classes))) < 2 or not all(isinstance(c, str) and c for c in classes):
+        raise DataError(f"{where}: classes must be a list of two names or more, the first the background", "mend it, or prepare again")
+    if len(set(classes)) < len(classes):
+        raise DataError(f"{where}: a class is named twice", "give each class a name of its own")
+    spacing = about.get("spacing_mm")
+    if spacing is not None and (isinstance(spacing, bool) or not isinstance(spacing, (int, float)) or not 0 < spacing < float("inf")):
+        raise DataError(f"{where}: spacing_mm {spacing!r} is no size of a pixel", "give millimeters, or null")
+    return str(about.get("name", "")), tuple(classes), spacing
 
 
 def need_cases(dataset: Dataset, split: str) -> list[Case]:
@@ -195,7 +208,7 @@ def split_problems(dataset: Dataset) -> list[str]:
 
 def duplicate_problems(case: Case, image: np.ndarray, seen: dict[str, Case]) -> list[str]:
     """The same pixels under two ids in different splits are a leak."""
-    other = seen.setdefault(hashlib.sha256(image.tobytes()).hexdigest(), case)
+    other = seen.setdefault(hash_pixels(image), case)
     if other is case or other.split == case.split:
         return []
     return [f"{case.id} ({case.split}) and {other.id} ({other.split}) are the same image"]

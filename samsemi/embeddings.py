@@ -4,7 +4,6 @@ Embeddings are kept in half precision, and those fresh from the encoder are roun
 and with a warm cache gives the same store. A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from samsemi.errors import CheckpointError
+from samsemi.images import hash_pixels
 from samsemi.sam import Embedding, SamBackend
 
 SCHEMA = "samsemi.embeddings/1"
@@ -73,8 +73,3 @@ class EmbeddingCache:
 
     def close(self) -> None:
         self.file.close()
-
-
-def hash_pixels(image: np.ndarray) -> str:
-    """SHA-256 of an image's shape and pixels."""
-    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

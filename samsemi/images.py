@@ -1,5 +1,6 @@
 """Reading and writing pictures: images, label maps, overlays. Knows Pillow, nothing of torch."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -41,7 +42,10 @@ def read_image(path: Path) -> np.ndarray:
     """An image as (H, W, 3) uint8 RGB, upright as its EXIF says; 16-bit greys are scaled from their own range."""
     picture = open_picture(path)
     if picture.mode.startswith(("I", "F")):
-        return scale_to_uint8(np.asarray(picture, dtype=np.float32))
+        values = np.asarray(picture, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise DataError(f"{path}: pixels that are no numbers", "replace or remove the file")
+        return scale_to_uint8(values)
     return np.array(picture.convert("RGB"))
 
 
@@ -56,8 +60,8 @@ def read_label(path: Path) -> np.ndarray:
         if (colors != colors[..., :1]).any():
             raise DataError(f"{path}: a color picture cannot be a mask", "write masks as grey PNG of class indices")
         values = colors[..., 0]
-    if values.min() < 0 or values.max() > 255:
-        raise DataError(f"{path}: mask values up to {values.max()}", "write masks as 8-bit PNG of class indices")
+    if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
+        raise DataError(f"{path}: mask values from {values.min()} to {values.max()}", "write masks as 8-bit PNG of class indices")
     return values.astype(np.uint8)
 
 
@@ -110,6 +114,11 @@ def overlay(image: np.ndarray, label: np.ndarray, tint: float = 0.25) -> np.ndar
         picture[inside] = (1 - tint) * picture[inside] + tint * np.asarray(color, dtype=np.float32)
         picture[find_boundaries(inside, mode="inner")] = color
     return picture.astype(np.uint8)
+
+
+def hash_pixels(image: np.ndarray) -> str:
+    """SHA-256 of an image's shape and pixels."""
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def side_by_side(pictures: list[np.ndarray], gap: int = 4) -> np.ndarray:

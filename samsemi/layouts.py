@@ -92,9 +92,7 @@ def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None) 
 def is_noisy_binary(count: np.ndarray) -> bool:
     """True for a (256,) histogram of black and white with some noise between."""
     outside = np.delete(count, slice(64, 192)).sum()
-    near_black_only = count[64:].sum() == 0
-    bright = np.flatnonzero(count).max() >= 192
-    return outside >= (1 - NOISY_MIDDLE) * count.sum() and (bright or near_black_only)
+    return outside >= (1 - NOISY_MIDDLE) * count.sum() and (count[192:].any() or not count[1:].any())
 
 
 def threshold_lookup() -> np.ndarray:
@@ -109,9 +107,10 @@ def find_group(name: str, pattern: str | None) -> str:
         found = re.search(pattern, name)
     except re.error as error:
         raise UsageError(f"--groups {pattern}: {error}", "give a Python regular expression") from None
-    if found is None:
+    group = found and (found.group(1) if found.groups() else found.group(0))
+    if not group:
         raise DataError(f"--groups {pattern} matches nothing in '{name}'", "give an expression that finds the patient in every name")
-    return found.group(1) if found.groups() else found.group(0)
+    return group
 
 
 def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
@@ -126,4 +125,8 @@ def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
     wrong = sorted({str(row["split"]) for row in rows} - set(SPLITS))
     if wrong:
         raise DataError(f"--split {path}: unknown split '{wrong[0]}'", f"use {', '.join(SPLITS)}")
-    return {row["id"]: (row["split"], row.get("group") or None) for row in rows}
+    told = {row["id"]: (row["split"], row.get("group") or None) for row in rows}
+    if len(told) < len(rows):
+        twice = next(name for name, count in Counter(row["id"] for row in rows).items() if count > 1)
+        raise DataError(f"--split {path}: id '{twice}' stands there twice", "remove one")
+    return told

@@ -5,6 +5,7 @@ The field is the option: its name is the flag and the key in a TOML file, its an
 Values are checked here whichever way they come in; a wrong one raises UsageError naming the flag.
 """
 
+import math
 import tomllib
 import types
 import typing
@@ -286,6 +287,8 @@ def check_value(shown: str, value: object, kind: object, info) -> None:
     accepted = {float: (float, int), Path: (Path, str)}.get(base, (base,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and base is not bool):
         raise UsageError(f"{shown} {value!r}: expected {base.__name__}", f"give a value of type {base.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{shown} {value} is no finite number", "give a finite number")
     low, high = getattr(info, "min", None), getattr(info, "max", None)
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"{'' if low is None else f'{low} <= '}x{'' if high is None else f' <= {high}'}"

@@ -4,8 +4,11 @@ import copy
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,18 +121,38 @@ def fit(
     meter = Meter()
     device = next(state.model.parameters()).device
     loader = make_loader(streams, options.seed, state.iteration, until, choose_workers(options.workers, device))
-    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance:
-        try:
-            for batch in loader:
-                terms = train_step(state, step, [part.to(device, non_blocking=True) for part in batch], options, device)
-                meter.add(terms, len(batch[0]))
-                if state.iteration % every == 0 or state.iteration == options.iterations:
-                    record(state, meter, history, run, val, made_from, options)
-                    meter = Meter()
-                advance(1, meter.status(state.best))
-        except KeyboardInterrupt:
-            state.save(run.state_file)
-            raise
+    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, held_interrupts() as interrupted:
+        for batch in loader:
+            terms = train_step(state, step, [part.to(device, non_blocking=True) for part in batch], options, device)
+            meter.add(terms, len(batch[0]))
+            if state.iteration % every == 0 or state.iteration == options.iterations:
+                record(state, meter, history, run, val, made_from, options)
+                meter = Meter()
+            if interrupted:
+                state.save(run.state_file)
+                raise KeyboardInterrupt
+            advance(1, meter.status(state.best))
+
+
+@contextmanager
+def held_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM wait for the end of the iteration: the list is no longer empty once one came. A second one acts at once."""
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+
+    def hold(number: int, frame: object) -> None:
+        if arrived:
+            raise KeyboardInterrupt
+        arrived.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def train_step(state: TrainingState, step: Step, batch: list[Tensor], options: TrainingOptions, device: torch.device) -> dict[str, Tensor]:

@@ -107,8 +107,9 @@ class OriginalSam:
             masks, iou = decode_objects(self.sam, features[owner[rows]], sparse[rows], dense[rows])
             masks, iou = (masks[:, 1:], iou[:, 1:]) if self.multimask else (masks[:, :1], iou[:, :1])
             best = iou.argmax(dim=1)
-            logits.append(masks[torch.arange(len(best)), best])
-            ious.append(iou[torch.arange(len(best)), best])
+            row = torch.arange(len(best), device=best.device)
+            logits.append(masks[row, best])
+            ious.append(iou[row, best])
         return [
             MaskBatch(m, i, e.image_size, self.preprocessing.input_size(e.image_size, self.side), self.side)
             for m, i, e in zip(torch.cat(logits).split(counts), torch.cat(ious).split(counts), embeddings, strict=True)

@@ -59,7 +59,10 @@ def choose_cases(store: Store, dataset: Dataset, options: FinetuneOptions) -> li
     """The unlabeled cases with an accepted pseudo-label; NothingUsable where there are none."""
     cases = [dataset.cases[name] for name in usable_ids(store, store_policy(store, options))]
     if not cases:
-        raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower --min-confidence, --min-predicted-iou, --min-stability or --min-agreement")
+        raise NothingUsable(
+            f"{store.path}: no pseudo-label is accepted",
+            "lower --min-confidence, --min-predicted-iou, --min-stability or --min-agreement",
+        )
     return cases
 
 
