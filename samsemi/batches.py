@@ -4,19 +4,20 @@ Sample n of a training run is a pure function of (seed, n): which case, and how 
 resumes exactly, whatever the number of workers, and no state of a random generator has to be saved.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from samsemi.dataset import IGNORE, Case, read_case_label
+from samsemi.errors import SamsemiError
 from samsemi.images import read_image
 from samsemi.models import to_input
 
@@ -76,7 +77,14 @@ class SampleSequence(Dataset):
         self.seed = seed
         self.batch_size = sum(stream.per_batch for stream in streams)
 
-    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, Tensor] | SamsemiError:
+        try:
+            return self.make(n)
+        except SamsemiError as error:
+            return error
+
+    def make(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose, load and augment sample n."""
         batch, place = divmod(n, self.batch_size)
         number = 0
         while place >= self.streams[number].per_batch:
@@ -102,10 +110,28 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def make_loader(streams: Sequence[Stream], seed: int, start: int, stop: int, workers: int) -> DataLoader:
-    """Batches ``start`` to ``stop`` of a run: (B, 3, S, S) images in [0, 1], (B, K, S, S) targets, (B, S, S) weights."""
+def load_batches(streams: Sequence[Stream], seed: int, start: int, stop: int, workers: int) -> Iterator[list[Tensor]]:
+    """Batches ``start`` to ``stop`` of a run: (B, 3, S, S) images in [0, 1], (B, K, S, S) targets, (B, S, S) weights.
+
+    A user's error in a worker process is raised here as what it is.
+    """
     samples = SampleSequence(streams, seed)
     size = samples.batch_size
-    return DataLoader(
-        samples, batch_size=size, sampler=range(start * size, stop * size), num_workers=workers, pin_memory=torch.cuda.is_available()
+    loader = DataLoader(
+        samples,
+        batch_size=size,
+        sampler=range(start * size, stop * size),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
     )
+    for batch in loader:
+        if isinstance(batch, SamsemiError):
+            raise batch
+        yield batch
+
+
+def collate(samples: list[tuple[Tensor, Tensor, Tensor] | SamsemiError]) -> list[Tensor] | SamsemiError:
+    """A batch, or the first error among its samples."""
+    errors = [sample for sample in samples if isinstance(sample, SamsemiError)]
+    return errors[0] if errors else default_collate(samples)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from samsemi.errors import CheckpointError
+from samsemi.errors import CheckpointError, UsageError
 from samsemi.models import ModelSpec, Segmenter
 from samsemi.outputs import write_text
 from samsemi.tensors import load_strictly, load_tensors, save_tensors
@@ -41,8 +41,8 @@ def load_model(folder: Path) -> Segmenter:
     card = read_model_card(folder)
     try:
         spec = ModelSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in card["model"].items()})
-    except TypeError as error:
+        segmenter = Segmenter(spec)
+    except (UsageError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder}/{MODEL_CARD} describes no model of this version ({error})", "train the model again") from None
-    segmenter = Segmenter(spec)
     load_strictly(segmenter, load_tensors(Path(folder) / MODEL_WEIGHTS), str(Path(folder) / MODEL_WEIGHTS), "train the model again")
     return segmenter.eval()

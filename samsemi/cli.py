@@ -3,6 +3,7 @@
 Imports neither torch nor a stage until a command runs, so that ``--help`` answers at once.
 """
 
+import errno
 import inspect
 import os
 import signal
@@ -16,10 +17,11 @@ from typing import Annotated
 import typer
 
 from samsemi import console
-from samsemi.errors import DeviceError, SamsemiError, UsageError
+from samsemi.errors import DeviceError, RefusedError, SamsemiError, UsageError
 from samsemi.options import STAGES, Options, declared, read_defaults
 
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 WrongUsage = typer.BadParameter.__bases__[0]  # the base of typer's own usage errors
 
 app = typer.Typer(
@@ -105,12 +107,20 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return bug()
+        return report(RefusedError(f"{error.filename or 'output'}: {error.strerror}", "make room, or give another --out"))
     except Exception as error:
         if is_out_of_memory(error):
             return report(DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam"))
-        traceback.print_exc()
-        print("this is a bug of samsemi; please report it with the lines above and the output of `samsemi info`", file=sys.stderr)
-        return 1
+        return bug()
+
+
+def bug() -> int:
+    traceback.print_exc()
+    print("this is a bug of samsemi; please report it with the lines above and the output of `samsemi info`", file=sys.stderr)
+    return 1
 
 
 def interrupted() -> int:

@@ -124,14 +124,13 @@ def _plain_lines(description: str, total: int, unit: str, done: int) -> Advance:
 
 
 def show_result(title: str, result: Mapping[str, object], as_json: bool) -> None:
-    """The result of a stage on stdout: one JSON object, or a table of its plain values."""
+    """The result of a stage on stdout: one JSON object, or its plain values, a line each, never cut."""
     if as_json:
         print(json.dumps(result, indent=2, default=str))
         return
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    for key, value in flatten(result):
-        table.add_row(escape(key), escape(value))
-    _console(sys.stdout).print(table)
+    rows = list(flatten(result))
+    width = max((len(key) for key, _ in rows), default=0)
+    print("\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows)]))
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -64,7 +64,7 @@ def read_dataset(folder: Path) -> Dataset:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing: {folder} is not a data set", "make one with `samsemi prepare`") from None
-    except (ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{folder}/dataset.json or manifest.csv cannot be read ({error!r})", "prepare the data set again") from None
     name, classes, spacing_mm = read_about(about, str(folder / "dataset.json"))
     if not rows or set(COLUMNS) - set(rows[0]):
@@ -154,7 +154,7 @@ def read_case_label(case: Case, path: Path, num_classes: int) -> np.ndarray:
     wrong = [int(v) for v in np.unique(label) if v >= num_classes and v != IGNORE]
     if wrong:
         raise DataError(
-            f"{path}: values {wrong[:8]} in the mask of case {case.id}",
+            f"values {wrong[:8]} in the mask of case {case.id}",
             f"classes are 0..{num_classes - 1}, {IGNORE} is ignored; `samsemi prepare` converts 0/255 masks",
         )
     return label
@@ -176,7 +176,7 @@ def verify(dataset: Dataset, advance=lambda n=1: None) -> tuple[list[str], dict[
                 pixels += np.bincount(label.ravel(), minlength=256)
                 if label.shape != image.shape[:2]:
                     problems.append(
-                        f"{path}: mask of {label.shape[1]} x {label.shape[0]} pixels, "
+                        f"mask of case {case.id}: {label.shape[1]} x {label.shape[0]} pixels, "
                         f"image {case.image.name} has {image.shape[1]} x {image.shape[0]}"
                     )
         except SamsemiError as error:

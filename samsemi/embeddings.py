@@ -32,14 +32,13 @@ class EmbeddingCache:
             raise CheckpointError(
                 f"--embeddings {path} is not an HDF5 file, or is in use ({error})", "remove it, or give another file"
             ) from None
-        if not self.file.attrs:
+        if not self.file.attrs and not len(self.file):
             self.file.attrs.update({"schema": SCHEMA, "sam": sam.name, "identity": sam.identity})
         found = (self.file.attrs.get("schema"), self.file.attrs.get("identity"))
         if found != (SCHEMA, sam.identity):
-            raise CheckpointError(
-                f"--embeddings {path} holds embeddings of another SAM ({self.file.attrs.get('sam', 'unknown')})",
-                "give another file, or remove it",
-            )
+            holder = self.file.attrs.get("sam", "unknown")
+            self.file.close()
+            raise CheckpointError(f"--embeddings {path} holds embeddings of another SAM ({holder})", "give another file, or remove it")
         keys = self.file["keys"][:] if "keys" in self.file else []
         self.row = {key.decode(): i for i, key in enumerate(keys)}
 

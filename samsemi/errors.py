@@ -18,9 +18,12 @@ class SamsemiError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str):
-        super().__init__(message)
+        super().__init__(message, hint)  # both, so that it survives the way back from a worker process
         self.message = message
         self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class UsageError(SamsemiError):

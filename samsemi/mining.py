@@ -33,6 +33,14 @@ def refuse_other_classes(segmenter: Segmenter, dataset: Dataset, model: str) -> 
         )
 
 
+def open_store(path: Path, dataset: Dataset) -> Store:
+    """A store of this data set; CheckpointError for one of another."""
+    store = Store(path)
+    if store.provenance.made_from.get("dataset") != dataset.fingerprint():
+        raise CheckpointError(f"{path} was mined from another data set, or other splits, than {dataset.folder}", "mine this data set")
+    return store
+
+
 def choose_policy(options: PolicyOptions, base: Policy | None = None) -> Policy:
     """The thresholds given as options, the others as in ``base`` or by default."""
     given = {field.name: getattr(options, field.name) for field in fields(Policy)}

@@ -269,6 +269,17 @@ def declared(options: type[Options]) -> dict[str, tuple[object, typing.Any]]:
     return {name: get_args(hints[name])[:2] for name in own + inherited}
 
 
+def input_paths(options: Options) -> list[Path]:
+    """The files and folders that a command was told to read."""
+    kinds = {name: get_args(kind) or (kind,) for name, (kind, _) in declared(type(options)).items()}
+    return [Path(value) for name, value in vars(options).items() if Path in kinds[name] and name != "out" and value is not None]
+
+
+def command_name(options: Options) -> str:
+    """The command that these are the options of."""
+    return next(name for name, (_, kind) in STAGES.items() if kind is type(options))
+
+
 def flag(name: str, info) -> str:
     """How a person writes the option: '--box-margin', 'DATASET'."""
     return name.upper() if type(info).__name__ == "ArgumentInfo" else "--" + name.replace("_", "-")

@@ -2,21 +2,22 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from samsemi.errors import RefusedError
 
 
-def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str) -> Path:
+def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs: Sequence[Path] = ()) -> Path:
     """An output folder to write into, emptied or taken up as told; RefusedError where it holds something else.
 
-    ``mark`` is a file that such outputs have: without it, a full folder is not ours and is never emptied.
+    ``mark`` is a file that such outputs have: without it, a full folder is not ours and is never emptied; nor is one
+    that holds an input.
     """
     folder = Path(folder)
     if not (resume and folder.is_dir()):
-        refuse_full(folder, overwrite, mark)
+        refuse_full(folder, overwrite, mark, inputs)
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -24,13 +25,13 @@ def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str) -> Path
 
 
 @contextmanager
-def new_folder(folder: Path, overwrite: bool, mark: str) -> Iterator[Path]:
+def new_folder(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path] = ()) -> Iterator[Path]:
     """A temporary folder that becomes the output when all went well, and leaves nothing behind when it did not.
 
-    ``mark`` is a file that such outputs have; RefusedError as for ``claim_folder``.
+    RefusedError as for ``claim_folder``.
     """
     folder = Path(folder).resolve()
-    refuse_full(folder, overwrite, mark)
+    refuse_full(folder, overwrite, mark, inputs)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -42,16 +43,25 @@ def new_folder(folder: Path, overwrite: bool, mark: str) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def refuse_full(folder: Path, overwrite: bool, mark: str) -> None:
+def refuse_full(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path]) -> None:
     """RefusedError where a file stands, or a folder that is full and may not, or should not, be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise RefusedError(f"{folder} is a file", "give another --out")
+    refuse_file(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
         raise RefusedError(f"{folder} exists and is not empty", "give another --out, or --overwrite")
     if not (folder / mark).exists():
         raise RefusedError(f"{folder} was not made by this command: it has no {mark}", "give another --out, or empty it yourself")
+    for path in inputs:
+        if Path(path).resolve().is_relative_to(folder.resolve()):
+            raise RefusedError(f"{folder} holds {path}, which this command reads", "give another --out")
+
+
+def refuse_file(folder: Path) -> None:
+    """RefusedError where the folder, or one above it, is a file."""
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    if not existing.is_dir():
+        raise RefusedError(f"{existing} is a file", "give another --out")
 
 
 def write_text(path: Path, text: str) -> None:

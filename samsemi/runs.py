@@ -15,7 +15,7 @@ from pathlib import Path
 import tomli_w
 
 from samsemi.errors import RefusedError
-from samsemi.options import Options
+from samsemi.options import Options, command_name, input_paths
 from samsemi.outputs import claim_folder, write_text
 
 CONFIG = "config.toml"
@@ -35,16 +35,18 @@ class Run:
         return self.folder / "last" / "state.safetensors"
 
 
-def open_run(options: Options, folder: Path | None = None) -> Run:
-    """Claim the output folder and write what the run was told; RefusedError where a resumed run was told otherwise."""
-    folder = claim_folder(folder or options.out, options.overwrite, options.resume, mark=CONFIG)
-    config = as_config(options)
-    if options.resume and (folder / CONFIG).exists():
-        refuse_changes(read_config(folder), config, str(folder))
+def open_run(options: Options, made_from: Mapping[str, object], folder: Path | None = None) -> Run:
+    """Claim the output folder and write what the run was told and is made from; RefusedError where a resumed one differs."""
+    folder = claim_folder(folder or options.out, options.overwrite, options.resume, CONFIG, input_paths(options))
+    config, source = as_config(options), folder / "last" / "made_from.json"
+    if options.resume and source.exists():
+        refuse_changes(read_config(folder, command_name(options)), config, str(folder))
+        refuse_changes(json.loads(source.read_text(encoding="utf-8")), made_from, str(folder))
     else:
-        write_text(folder / CONFIG, tomli_w.dumps(config))
+        write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
         write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
-    (folder / "last").mkdir(exist_ok=True)
+        source.parent.mkdir(exist_ok=True)
+        write_text(source, json.dumps(made_from, indent=2) + "\n")
     run = Run(folder, False)
     return Run(folder, options.resume and run.state_file.exists())
 
@@ -55,21 +57,21 @@ def as_config(options: Options) -> dict[str, object]:
     return {name: value for name, value in plain.items() if value is not None and name not in ("resume", "overwrite")}
 
 
-def read_config(folder: Path) -> dict[str, object]:
-    return tomllib.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+def read_config(folder: Path, command: str) -> dict[str, object]:
+    return tomllib.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get(command, {})
 
 
 def refuse_changes(before: Mapping[str, object], now: Mapping[str, object], where: str) -> None:
-    """RefusedError naming the options in which a resumed command differs from the interrupted one."""
+    """RefusedError naming what a resumed command was told, or reads, differently from the interrupted one."""
     changed = [
-        f"--{name.replace('_', '-')} was {before.get(name)}, is {now.get(name)}"
+        f"{name.replace('_', '-')} was {before.get(name)}, is {now.get(name)}"
         for name in sorted(set(before) | set(now))
         if name not in MAY_CHANGE and before.get(name) != now.get(name)
     ]
     if changed:
         raise RefusedError(
-            f"{where} cannot be resumed with other options: {'; '.join(changed)}",
-            "resume with the same options, or start anew with another --out or --overwrite",
+            f"{where} cannot be resumed: {'; '.join(changed)}",
+            "resume with the same options and inputs, or start anew with another --out or --overwrite",
         )
 
 

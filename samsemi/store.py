@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
+from samsemi.outputs import refuse_file
 from samsemi.prompts import Prompts
 
 SCHEMA = "samsemi.pseudo-labels/1"
@@ -95,8 +96,11 @@ class StoreWriter:
 
     def claim(self, overwrite: bool, resume: bool) -> None:
         """Refuse what exists, remove it, or take it up, as told."""
+        refuse_file(self.path.parent)
         if self.path.is_dir():
             raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
+        if self.path.exists() and not h5py.is_hdf5(self.path):
+            raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
         if overwrite:
             self.path.unlink(missing_ok=True)
             shutil.rmtree(self.parts, ignore_errors=True)
@@ -111,6 +115,9 @@ class StoreWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def is_finished(self) -> bool:
+        """True where the whole store stands; what its parts left is removed."""
+        if self.path.exists():
+            shutil.rmtree(self.parts, ignore_errors=True)
         return self.path.exists()
 
     def has_part(self, number: int) -> bool:
@@ -255,10 +262,13 @@ class Store:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.provenance = read_provenance(self.path)
-        with open_hdf5(self.path) as file:
-            self.images = file["images"][:]
-            self.objects = file["objects"][:]
-            self.mask_size = file["probs"].shape[-1]
+        try:
+            with open_hdf5(self.path) as file:
+                self.images = file["images"][:]
+                self.objects = file["objects"][:]
+                self.mask_size = file["probs"].shape[-1]
+        except (KeyError, AttributeError) as error:
+            raise CheckpointError(f"{path} is a damaged store ({error})", "mine it again with --overwrite") from None
         self.ids = [image_id.decode() for image_id in self.images["id"]]
         self.row = {image_id: i for i, image_id in enumerate(self.ids)}
         self.handle: tuple[int, h5py.File] | None = None
@@ -311,7 +321,10 @@ def read_provenance(path: Path) -> Provenance:
             raise CheckpointError(
                 f"{path} is not a pseudo-label store (schema {schema}, expected {SCHEMA})", "give a store made by `samsemi mine`"
             )
-        return Provenance(**{name: json.loads(file.attrs[name]) for name in ("config", "made_from", "policy")})
+        try:
+            return Provenance(**{name: json.loads(file.attrs[name]) for name in ("config", "made_from", "policy")})
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} is a damaged store ({error!r})", "mine it again with --overwrite") from None
 
 
 def refuse_other_provenance(before: Provenance, now: Provenance, where: str) -> None:

@@ -33,21 +33,22 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        first = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} holds more than tensors and was not loaded ({first})",
+            f"{path} holds more than tensors and was not loaded ({first_line(error)})",
             "only plain weights are loaded; save its state_dict, best as .safetensors",
         ) from None
     except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint ({str(error).splitlines()[0]})", "give a .safetensors or .pth file of weights"
-        ) from None
+        raise CheckpointError(f"{path} is not a checkpoint ({first_line(error)})", "give a .safetensors or .pth file of weights") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise CheckpointError(f"{path} holds no weights by name", "save the model's state_dict")
     return {name.removeprefix("module."): value for name, value in loaded.items()}
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]
 
 
 def load_metadata(path: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from samsemi import console
-from samsemi.batches import Stream, make_loader, mix
+from samsemi.batches import Stream, load_batches, mix
 from samsemi.checkpoints import read_model_card, save_model
 from samsemi.dataset import Case, read_case_label
 from samsemi.devices import autocast
@@ -120,9 +120,9 @@ def fit(
     history = History(run.folder / "history.csv", state.iteration)
     meter = Meter()
     device = next(state.model.parameters()).device
-    loader = make_loader(streams, options.seed, state.iteration, until, choose_workers(options.workers, device))
+    batches = load_batches(streams, options.seed, state.iteration, until, choose_workers(options.workers, device))
     with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, held_interrupts() as interrupted:
-        for batch in loader:
+        for batch in batches:
             terms = train_step(state, step, [part.to(device, non_blocking=True) for part in batch], options, device)
             meter.add(terms, len(batch[0]))
             if state.iteration % every == 0 or state.iteration == options.iterations:
@@ -138,12 +138,13 @@ def fit(
 def held_interrupts() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM wait for the end of the iteration: the list is no longer empty once one came. A second one acts at once."""
     arrived: list[int] = []
+    process = os.getpid()
     if threading.current_thread() is not threading.main_thread():
         yield arrived
         return
 
     def hold(number: int, frame: object) -> None:
-        if arrived:
+        if arrived or os.getpid() != process:
             raise KeyboardInterrupt
         arrived.append(number)
 

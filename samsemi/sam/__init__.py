@@ -105,7 +105,7 @@ def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision
     module, function = place.split(":", 1)
     try:
         loader: Loader = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UsageError(f"--sam {name}: {error}", "give MODULE:FUNCTION of an importable loader") from None
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError(f"--sam-checkpoint {checkpoint}: no such file", "check the path")

@@ -98,12 +98,14 @@ class OriginalSam:
     @torch.inference_mode()
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
         """Answer the prompts of several images; the prompts of all must be of the same kinds."""
+        if not embeddings:
+            return []
         counts = [len(p) for p in prompts]
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         sparse, dense = self.embed(embeddings, prompts)
         features = torch.stack([e.features for e in embeddings]).to(self.device)
-        logits, ious = [], []
-        for rows in torch.arange(len(owner)).split(OBJECTS_PER_CALL):
+        logits, ious = [features.new_zeros(0, self.mask_size, self.mask_size)], [features.new_zeros(0)]
+        for rows in torch.arange(len(owner)).split(OBJECTS_PER_CALL) if len(owner) else ():
             masks, iou = decode_objects(self.sam, features[owner[rows]], sparse[rows], dense[rows])
             masks, iou = (masks[:, 1:], iou[:, 1:]) if self.multimask else (masks[:, :1], iou[:, :1])
             best = iou.argmax(dim=1)
@@ -202,11 +204,11 @@ def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
     """Load weights strictly; CheckpointError that says which SAM a foreign file belongs to, where that is plain."""
     tensors = {key: value.float() for key, value in load_tensors(checkpoint).items()}
     hint = "give the weights that belong to this --sam"
-    if any("hf_token" in key or "compress_vit_feat" in key for key in tensors):
-        hint = "these are SAM-HQ weights, which need SAM-HQ's own decoder"
     patches = tensors.get("image_encoder.patch_embed.proj.weight")
     widths = {768: "vit_b or medsam", 1024: "vit_l", 1280: "vit_h"}
     if patches is not None and len(patches) in widths and name not in widths[len(patches)]:
         hint = f"these weights belong to --sam {widths[len(patches)]}"
+    if any("hf_token" in key or "compress_vit_feat" in key for key in tensors):
+        hint = "these are SAM-HQ weights, which need SAM-HQ's own decoder"
     load_strictly(sam, tensors, f"{checkpoint} as {name}", hint)
     return sam

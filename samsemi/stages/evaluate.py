@@ -15,13 +15,12 @@ from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.images import find_images, read_image
 from samsemi.metrics import METRICS, compare, measure, summarize
-from samsemi.mining import refuse_other_classes
+from samsemi.mining import open_store, refuse_other_classes
 from samsemi.models import Segmenter, predict_batch, to_label
-from samsemi.options import EvalOptions
+from samsemi.options import EvalOptions, input_paths
 from samsemi.outputs import new_folder, write_text
 from samsemi.pictures import draw_comparison
 from samsemi.pseudolabels import Policy, mined_label, usable_ids
-from samsemi.store import Store
 
 BATCH = 8
 
@@ -43,7 +42,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         predict = folder_labels(options.predictions, cases, len(dataset.classes))
     else:
         predict, cases = store_labels(options.store, cases, dataset)
-    with new_folder(options.out, options.overwrite, mark="metrics.json") as out:
+    with new_folder(options.out, options.overwrite, mark="metrics.json", inputs=input_paths(options)) as out:
         scores = score_cases(cases, predict, dataset, options.tolerance)
         metrics = summarize_scores(scores, dataset, options.seed)
         metrics |= {"split": options.split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
@@ -89,7 +88,7 @@ def folder_labels(folder: Path, cases: Sequence[Case], num_classes: int) -> Pred
 
 def store_labels(path: Path, cases: Sequence[Case], dataset: Dataset) -> tuple[Predict, list[Case]]:
     """The accepted masks of a store; only cases that have one and whose truth is known are measured."""
-    store = Store(path)
+    store = open_store(path, dataset)
     policy = Policy(**store.provenance.policy)
     usable = set(usable_ids(store, policy))
     chosen = [case for case in cases if case.id in usable and case.truth is not None]

@@ -1,6 +1,6 @@
 """``samsemi finetune``: the warm-started model learns on, from labeled cases and mined pseudo-labels."""
 
-from pathlib import Path
+from functools import partial
 
 import torch
 
@@ -11,7 +11,7 @@ from samsemi.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.losses import segmentation_loss
-from samsemi.mining import choose_policy, describe, mine_cases, open_writer, refuse_other_classes
+from samsemi.mining import choose_policy, describe, mine_cases, open_store, open_writer, refuse_other_classes
 from samsemi.models import Segmenter
 from samsemi.options import FinetuneOptions, MineOptions
 from samsemi.pseudolabels import Policy, pseudo_sample, usable_ids
@@ -33,7 +33,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     store = open_store(options.store, dataset) if options.store else None
     if store:
         made_from |= {"pseudo_labeled": len(choose_cases(store, dataset, options)), "store": dict(store.provenance.made_from)}
-    run = open_run(options)
+    run = open_run(options, made_from)
     state = start_training(segmenter.to(device), options, run)
     every = options.iterations if options.schedule == "once" else options.remine_every or max(1, options.iterations // 4)
     for start in range(0, options.iterations, every):
@@ -45,14 +45,6 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
         streams = make_streams(labeled, store, dataset, segmenter, options)
         fit(state, make_step(segmenter, streams, options), streams, options, run, val, made_from, until=stop)
     return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
-
-
-def open_store(path: Path, dataset: Dataset) -> Store:
-    """A store of this data set; CheckpointError for one of another."""
-    store = Store(path)
-    if store.provenance.made_from.get("dataset") != dataset.fingerprint():
-        raise CheckpointError(f"{path} was mined from another data set, or other splits, than {dataset.folder}", "mine this data set")
-    return store
 
 
 def choose_cases(store: Store, dataset: Dataset, options: FinetuneOptions) -> list[Case]:
@@ -74,18 +66,11 @@ def make_streams(
     labeled: list[Case], store: Store | None, dataset: Dataset, segmenter: Segmenter, options: FinetuneOptions
 ) -> list[Stream]:
     """Labeled cases alone, or half of each batch from them and half from the store."""
-    num_classes, size = len(dataset.classes), segmenter.spec.size
-
-    def load_labeled(case: Case):
-        return labeled_sample(case, num_classes, size)
-
+    shape = {"num_classes": len(dataset.classes), "size": segmenter.spec.size}
+    load_labeled = partial(labeled_sample, **shape)
     if store is None:
         return [Stream(labeled, load_labeled, options.batch_size)]
-    policy = store_policy(store, options)
-
-    def load_pseudo(case: Case):
-        return pseudo_sample(case, store, policy, num_classes, size)
-
+    load_pseudo = partial(pseudo_sample, store=store, policy=store_policy(store, options), **shape)
     half = max(1, options.batch_size // 2)
     return [
         Stream(labeled, load_labeled, half),

@@ -8,11 +8,12 @@ import numpy as np
 from samsemi import console
 from samsemi.checkpoints import load_model
 from samsemi.devices import autocast, choose_device
-from samsemi.errors import DataError, RefusedError
+from samsemi.errors import DataError
 from samsemi.images import find_images, overlay, read_image, write_picture
 from samsemi.models import predict_batch, to_label
-from samsemi.options import PredictOptions
+from samsemi.options import PredictOptions, input_paths
 from samsemi.outputs import claim_folder, write_text
+from samsemi.runs import refuse_changes
 from samsemi.tensors import hash_tensors
 
 ABOUT = "predictions.json"
@@ -23,6 +24,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
     images = find_images(options.images)
     segmenter = load_model(options.model)
     about = {"model": hash_tensors(segmenter.state_dict()), "classes": list(segmenter.spec.classes)}
+    about |= {"overlays": options.overlays, "probabilities": options.probabilities}
     out = claim_predictions(options, about)
     segmenter.to(choose_device(options.device))
     names = [name for name in images if not (options.resume and (out / f"{name}.png").exists())]
@@ -49,10 +51,10 @@ def predict(options: PredictOptions) -> dict[str, object]:
 
 
 def claim_predictions(options: PredictOptions, about: dict[str, object]) -> Path:
-    """The output folder; RefusedError where --resume finds predictions of another model."""
-    out = claim_folder(options.out, options.overwrite, options.resume, mark=ABOUT)
-    if options.resume and (out / ABOUT).exists() and json.loads((out / ABOUT).read_text(encoding="utf-8")) != about:
-        raise RefusedError(f"{out} holds predictions of another model", "give another --out, or --overwrite")
+    """The output folder; RefusedError where --resume finds predictions of another model, or made otherwise."""
+    out = claim_folder(options.out, options.overwrite, options.resume, ABOUT, input_paths(options))
+    if options.resume and (out / ABOUT).exists():
+        refuse_changes(json.loads((out / ABOUT).read_text(encoding="utf-8")), about, str(out))
     write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
     return out
 

@@ -10,7 +10,7 @@ from samsemi.dataset import Case, Dataset, assign_splits, complain, is_safe_id, 
 from samsemi.errors import DataError, UsageError
 from samsemi.images import find_images, read_label, write_picture
 from samsemi.layouts import MaskValues, find_group, interpret_values, match_masks, read_split_file
-from samsemi.options import PrepareOptions
+from samsemi.options import PrepareOptions, input_paths
 from samsemi.outputs import new_folder
 
 
@@ -19,7 +19,7 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     images = find_images(options.images)
     masks, classes, values = find_masks(options, images)
     cases = split_cases([make_case(name, path, masks.get(name), options.groups) for name, path in images.items()], options)
-    with new_folder(options.out, options.overwrite, mark="manifest.csv") as folder:
+    with new_folder(options.out, options.overwrite, mark="manifest.csv", inputs=input_paths(options)) as folder:
         cases = write_masks(cases, folder, values)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         with console.progress("verify", len(cases)) as advance:

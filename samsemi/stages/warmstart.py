@@ -1,6 +1,7 @@
 """``samsemi warmstart``: a U-Net++ from the labeled cases."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,12 +28,11 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
     build_segmenter(options, dataset)  # what is wrong with the encoder shows before anything is written
-    run = open_run(options)
-    train_supervised(labeled, val, dataset, options, run, device)
+    run = train_supervised(labeled, val, dataset, options, options.out, device)
     for number, fold in enumerate(folds, start=1):
         console.note(f"fold {number} of {len(folds)}")
         rest = [case for case in labeled if case not in fold]
-        train_supervised(rest, val, dataset, options, open_run(options, fold_folder(run.folder, number)), device)
+        train_supervised(rest, val, dataset, options, fold_folder(run.folder, number), device)
     if folds:
         models = [load_model(fold_folder(run.folder, number)).to(device) for number in range(1, len(folds) + 1)]
         write_fold_maps(run.folder / "out_of_fold.h5", folds, models)
@@ -44,21 +44,21 @@ def fold_folder(run: Path, number: int) -> Path:
 
 
 def train_supervised(
-    labeled: Sequence[Case], val: Sequence[Case], dataset: Dataset, options: WarmstartOptions, run: Run, device: torch.device
-) -> None:
+    labeled: Sequence[Case], val: Sequence[Case], dataset: Dataset, options: WarmstartOptions, folder: Path, device: torch.device
+) -> Run:
     """One supervised training into a run folder."""
+    made_from = {"dataset": dataset.fingerprint(), "labeled": len(labeled)}
+    run = open_run(options, made_from, folder)
     segmenter = build_segmenter(options, dataset).to(device)
     state = start_training(segmenter, options, run)
-
-    def load(case: Case):
-        return labeled_sample(case, len(dataset.classes), options.size)
+    load = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
 
     def step(batch, progress):
         images, targets, weights = batch
         return {"supervised": segmentation_loss(segmenter(images), targets, weights)}
 
-    made_from = {"dataset": dataset.fingerprint(), "labeled": len(labeled)}
     fit(state, step, [Stream(labeled, load, options.batch_size)], options, run, val, made_from)
+    return run
 
 
 def build_segmenter(options: WarmstartOptions, dataset: Dataset) -> Segmenter:
