@@ -1,11 +1,11 @@
 # make demo        the main job on drawn images, or on your own: make demo DATA=folder (with images/ and masks/)
-# make test        lint and tests, as CI runs them
+# make test        lint and tests
 # make lint, make format
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-OUT ?= demo
+OUT ?= $(if $(DATA),$(DATA).samsemi,demo)
 
 .PHONY: demo test lint format clean
 
@@ -29,4 +29,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(OUT)
+	rm -rf demo

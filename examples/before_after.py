@@ -22,7 +22,8 @@ def main() -> None:
     after = "mined"
     dataset = read_dataset(sys.argv[2])
     before, then = read_dice(out / "eval-warm"), read_dice(out / f"eval-{after}")
-    names = sorted(before, key=lambda name: -abs(then[name] - before[name]))[:ROWS]
+    common = before.keys() & then.keys()
+    names = sorted(common, key=lambda name: -abs(then[name] - before[name]))[:ROWS]
     models = [load_model(out / run) for run in ("warm", after)]
     rows = []
     for name in names:
@@ -33,7 +34,7 @@ def main() -> None:
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     write_picture(out / "before_after.png", np.concatenate(rows))
-    mean = [float(np.mean(list(scores.values()))) for scores in (before, then)]
+    mean = [float(np.mean([scores[name] for name in common])) for scores in (before, then)]
     print(f"\ntest Dice before {mean[0]:.3f}, after mining {mean[1]:.3f}")
     print(f"picture (image, truth, before, after): {out / 'before_after.png'}")
     print(f"what SAM was asked and answered:       {out / 'sam.h5.overlays'}")

@@ -26,13 +26,14 @@ out=${2:-${folder%/}.samsemi}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
 
-stage() {  # NAME COMMAND...: run a command, note its seconds once it is done; what is done is not run again
-    local name=$1 start=$SECONDS
+stage() {  # NAME COMMAND...: run a command and note its seconds; what was done by the same command is not run again
+    local name=$1 start=$SECONDS key
     shift
-    if grep -q "^$name," "$out/seconds.csv" 2>/dev/null; then return; fi
+    key=$(printf '%s ' "$@" | cksum | cut -d' ' -f1)
+    if grep -q "^$name,[0-9]*,$key$" "$out/seconds.csv" 2>/dev/null; then return; fi
     echo "== $name: $*" >&2
-    "$@"
-    echo "$name,$((SECONDS - start))" >>"$out/seconds.csv"
+    "$@" || exit $?
+    echo "$name,$((SECONDS - start)),$key" >>"$out/seconds.csv"
 }
 
 finetune() {  # ARM [OPTIONS...]
@@ -46,7 +47,7 @@ mine() {  # NAME SAM [OPTIONS...]
     local name=$1 sam=$2
     shift 2
     stage "mine $name" samsemi mine "$data" --model "$out/warm" --out "$out/$name.h5" --sam "$sam" --overlays 12 --resume "$@"
-    stage "measure $name" samsemi eval "$data" --store "$out/$name.h5" --split unlabeled --out "$out/eval-store-$name" --overwrite --quiet
+    stage "measure $name" samsemi eval "$data" --store "$out/$name.h5" --out "$out/eval-store-$name" --overwrite --quiet
 }
 
 mine_sam() { mine sam "$SAM" ${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHECKPOINT"} --embeddings "$out/embeddings.h5"; }
@@ -65,8 +66,14 @@ stage "eval warm" samsemi eval "$data" --model "$out/warm" --out "$out/eval-warm
 for arm in $ARMS; do
     case $arm in
         labeled-only) finetune "$arm" ;;
-        self-training) mine own none && finetune "$arm" --store "$out/own.h5" ;;
-        mined) mine_sam && finetune "$arm" --store "$out/sam.h5" ;;
+        self-training)
+            mine own none
+            finetune "$arm" --store "$out/own.h5"
+            ;;
+        mined)
+            mine_sam
+            finetune "$arm" --store "$out/sam.h5"
+            ;;
         continuous)
             mine_sam
             finetune "$arm" --store "$out/sam.h5" --schedule continuous --embeddings "$out/embeddings.h5" \

@@ -38,10 +38,29 @@ def read_seconds(file: Path) -> dict[str, str]:
 
 def row(arm: str, metrics: dict, seconds: str) -> str:
     mean = metrics["mean"]
-    dice = f"{mean['dice']['mean']:.3f} [{mean['dice']['low']:.3f}, {mean['dice']['high']:.3f}]"
-    gain = metrics.get("against", {}).get("dice")
-    shown = f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] | {gain['wilcoxon_p']:.2g}" if gain else "| "
-    return f"| {arm} | {dice} | {mean['iou']['mean']:.3f} | {mean['hd95']['mean']:.1f} | {shown} | {seconds} |"
+    gain = metrics.get("against", {}).get("dice", {})
+    p = gain.get("wilcoxon_p")
+    cells = [
+        arm,
+        interval(mean["dice"], ""),
+        number(mean["iou"], ".3f"),
+        number(mean["hd95"], ".1f"),
+        interval(gain, "+"),
+        "" if p is None else f"{p:.2g}",
+        seconds,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def interval(summary: dict, sign: str) -> str:
+    """'0.512 [0.470, 0.553]', or nothing where nothing could be measured."""
+    if summary.get("mean") is None:
+        return ""
+    return f"{summary['mean']:{sign}.3f} [{summary['low']:{sign}.3f}, {summary['high']:{sign}.3f}]"
+
+
+def number(summary: dict, style: str) -> str:
+    return "" if summary["mean"] is None else f"{summary['mean']:{style}}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Sample n of a training run is a pure function of (seed, n): which case, and how 
 resumes exactly, whatever the number of workers, and no state of a random generator has to be saved.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,12 +124,19 @@ def load_batches(streams: Sequence[Stream], seed: int, start: int, stop: int, wo
         sampler=range(start * size, stop * size),
         num_workers=workers,
         collate_fn=collate,
+        worker_init_fn=ignore_interrupts,
         pin_memory=torch.cuda.is_available(),
     )
     for batch in loader:
         if isinstance(batch, SamsemiError):
             raise batch
         yield batch
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the main process, which ends the workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def collate(samples: list[tuple[Tensor, Tensor, Tensor] | SamsemiError]) -> list[Tensor] | SamsemiError:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from samsemi import console
+from samsemi.dataset import Dataset
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.models import ModelSpec, Segmenter
 from samsemi.outputs import write_text
@@ -46,3 +48,16 @@ def load_model(folder: Path) -> Segmenter:
         raise CheckpointError(f"{folder}/{MODEL_CARD} describes no model of this version ({error})", "train the model again") from None
     load_strictly(segmenter, load_tensors(Path(folder) / MODEL_WEIGHTS), str(Path(folder) / MODEL_WEIGHTS), "train the model again")
     return segmenter.eval()
+
+
+def load_model_for(dataset: Dataset, folder: Path) -> Segmenter:
+    """The model of a run, for work on this data set: CheckpointError for other classes, a warning for other splits."""
+    segmenter = load_model(folder)
+    if segmenter.spec.classes != dataset.classes:
+        raise CheckpointError(
+            f"{folder} knows the classes {', '.join(segmenter.spec.classes)}; {dataset.folder} has {', '.join(dataset.classes)}",
+            "give a model trained on this data set",
+        )
+    if read_model_card(folder).get("made_from", {}).get("dataset") != dataset.fingerprint():
+        console.warn(f"{folder} was trained on another data set, or other splits, than {dataset.folder}: it may have seen these cases")
+    return segmenter

@@ -144,7 +144,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """True for Python's and torch's out-of-memory errors, without importing torch."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    said = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)
 
 
 def run() -> None:

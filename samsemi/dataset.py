@@ -18,7 +18,6 @@ from samsemi.options import SPLITS
 IGNORE = 255
 """Mask value of pixels that nobody vouches for: no loss, no metric."""
 
-SHOWN_PROBLEMS = 20
 COLUMNS = ["id", "image", "mask", "truth", "split", "group"]
 
 
@@ -70,11 +69,18 @@ def read_dataset(folder: Path) -> Dataset:
     if not rows or set(COLUMNS) - set(rows[0]):
         raise DataError(f"{folder}/manifest.csv needs rows, and the columns {','.join(COLUMNS)}", "prepare the data set again")
     cases: dict[str, Case] = {}
+    problems = []
     for line, row in enumerate(rows, start=2):
-        case = read_case(folder, row, line)
-        if case.id in cases:
-            raise DataError(f"{folder}/manifest.csv line {line}: id '{case.id}' stands there twice", "remove one")
-        cases[case.id] = case
+        try:
+            case = read_case(folder, row, line)
+            if case.id in cases:
+                raise DataError(f"{folder}/manifest.csv line {line}: id '{case.id}' stands there twice", "remove one")
+            cases[case.id] = case
+        except DataError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    complain(str(folder / "manifest.csv"), [error.message for error in problems])
     return Dataset(folder, name, classes, spacing_mm, cases)
 
 
@@ -189,10 +195,8 @@ def complain(where: str, problems: list[str]) -> None:
     """Name problems one by one and raise DataError if there are any."""
     if not problems:
         return
-    for problem in problems[:SHOWN_PROBLEMS]:
+    for problem in problems:
         console.warn(problem)
-    if len(problems) > SHOWN_PROBLEMS:
-        console.warn(f"... and {len(problems) - SHOWN_PROBLEMS} more")
     first = f"{problems[0]}" if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}"
     raise DataError(f"{where}: {first}", "mend or remove these files, then run it again")
 

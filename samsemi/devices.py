@@ -27,7 +27,16 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_precision(device: torch.device, precision: str) -> str:
+    """'auto' becomes bf16 where a GPU computes it by itself, else fp32."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    with torch.cuda.device(device):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """bf16 autocast where asked for, or for 'auto' where a GPU has it; otherwise plain fp32."""
-    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+    """bf16 autocast or plain fp32, as ``choose_precision`` says."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=choose_precision(device, precision) == "bf16")

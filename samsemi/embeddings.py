@@ -22,7 +22,7 @@ SCHEMA = "samsemi.embeddings/1"
 class EmbeddingCache:
     """``encode`` like the backend, but each image only once."""
 
-    def __init__(self, path: Path, sam: SamBackend):
+    def __init__(self, path: Path, sam: SamBackend, precision: str = "fp32"):
         self.sam = sam
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,13 +32,16 @@ class EmbeddingCache:
             raise CheckpointError(
                 f"--embeddings {path} is not an HDF5 file, or is in use ({error})", "remove it, or give another file"
             ) from None
+        about = {"schema": SCHEMA, "sam": sam.name, "identity": sam.identity, "precision": precision}
         if not self.file.attrs and not len(self.file):
-            self.file.attrs.update({"schema": SCHEMA, "sam": sam.name, "identity": sam.identity})
-        found = (self.file.attrs.get("schema"), self.file.attrs.get("identity"))
-        if found != (SCHEMA, sam.identity):
-            holder = self.file.attrs.get("sam", "unknown")
+            self.file.attrs.update(about)
+        found = {name: self.file.attrs.get(name) for name in about}
+        if found != about:
             self.file.close()
-            raise CheckpointError(f"--embeddings {path} holds embeddings of another SAM ({holder})", "give another file, or remove it")
+            raise CheckpointError(
+                f"--embeddings {path} holds those of {found['sam']} in {found['precision']}, not of this {sam.name} in {precision}",
+                "give another file, or remove it",
+            )
         keys = self.file["keys"][:] if "keys" in self.file else []
         self.row = {key.decode(): i for i, key in enumerate(keys)}
 

@@ -11,7 +11,7 @@ from samsemi.errors import DataError
 from samsemi.images import read_image
 from samsemi.models import Segmenter, predict_batch, to_input
 from samsemi.pseudolabels import quantize
-from samsemi.store import AtomicFile
+from samsemi.store import new_hdf5
 
 SCHEMA = "samsemi.out-of-fold/1"
 
@@ -31,7 +31,7 @@ def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequenc
     spec = models[0].spec
     ids = [case.id for fold in folds for case in fold]
     shape = (len(spec.classes), spec.size, spec.size)
-    with AtomicFile(path) as file:
+    with new_hdf5(path) as file:
         file.attrs["schema"] = SCHEMA
         file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
         maps = file.create_dataset("probs", (len(ids), *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)

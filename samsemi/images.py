@@ -1,16 +1,17 @@
 """Reading and writing pictures: images, label maps, overlays. Knows Pillow, nothing of torch."""
 
 import hashlib
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage.segmentation import find_boundaries
 
+from samsemi import console
 from samsemi.errors import DataError
+from samsemi.outputs import whole_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 PALETTE = ((255, 90, 60), (60, 160, 255), (90, 220, 90), (250, 200, 50), (200, 100, 250), (80, 230, 230))
@@ -90,13 +91,22 @@ def scale_to_uint8(values: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
+def read_readable(paths: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Images by id, and the ids of those that cannot be read, each with a warning."""
+    images, unreadable = {}, []
+    for name, path in paths.items():
+        try:
+            images[name] = read_image(path)
+        except DataError as error:
+            console.warn(f"skipped: {error.message}")
+            unreadable.append(name)
+    return images, unreadable
+
+
 def write_picture(path: Path, array: np.ndarray) -> None:
     """Write (H, W) or (H, W, 3) uint8 as PNG, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    Image.fromarray(array).save(part, format="PNG")
-    os.replace(part, path)
+    with whole_file(path, sync=False) as part:
+        Image.fromarray(array).save(part, format="PNG")
 
 
 def class_colors(label: np.ndarray) -> Iterator[tuple[int, tuple[int, int, int]]]:

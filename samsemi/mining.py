@@ -9,10 +9,10 @@ import numpy as np
 
 from samsemi import console
 from samsemi.dataset import Case, Dataset
-from samsemi.devices import autocast
+from samsemi.devices import autocast, choose_precision
 from samsemi.embeddings import EmbeddingCache
-from samsemi.errors import CheckpointError, DataError
-from samsemi.images import read_image
+from samsemi.errors import CheckpointError
+from samsemi.images import read_readable
 from samsemi.models import Segmenter, predict_batch
 from samsemi.options import MineOptions, PolicyOptions
 from samsemi.prompts import find_objects, make_prompts
@@ -22,15 +22,6 @@ from samsemi.store import Provenance, Store, StoreWriter
 
 NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", "resume", "overwrite"}
 """Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""
-
-
-def refuse_other_classes(segmenter: Segmenter, dataset: Dataset, model: str) -> None:
-    """CheckpointError where a model was trained for other classes than the data set has."""
-    if segmenter.spec.classes != dataset.classes:
-        raise CheckpointError(
-            f"{model} knows the classes {', '.join(segmenter.spec.classes)}; {dataset.folder} has {', '.join(dataset.classes)}",
-            "give a model trained on this data set",
-        )
 
 
 def open_store(path: Path, dataset: Dataset) -> Store:
@@ -58,65 +49,64 @@ def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, mo
 
 def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance) -> StoreWriter:
     """The writer of a store for this SAM's masks and these prompts."""
-    kinds = sam.prompt_kinds or options.prompts
-    num_points = options.positive_points + options.negative_points if "point" in kinds else 0
+    num_points = options.positive_points + options.negative_points if "point" in prompt_kinds(options, sam) else 0
     return StoreWriter(path, provenance, sam.mask_size, num_points, options.overwrite, options.resume)
 
 
-def mine_cases(cases: Sequence[Case], segmenter: Segmenter, sam: SamBackend, options: MineOptions, writer: StoreWriter) -> None:
+def mine_cases(cases: Sequence[Case], segmenter: Segmenter, sam: SamBackend, options: MineOptions, writer: StoreWriter) -> int:
     """Mine every case into a store, batch by batch; batches that a stopped command has written are not mined again.
 
-    Batches are cut from the given order alone, so that a resumed store equals an uninterrupted one.
+    Batches are cut from the given order alone, so that a resumed store equals an uninterrupted one. Returns the number
+    of images mined now.
     """
-    encoder = EmbeddingCache(options.embeddings, sam) if options.embeddings else sam
+    device = segmenter.mean.device
+    encoder = EmbeddingCache(options.embeddings, sam, choose_precision(device, options.precision)) if options.embeddings else sam
     batches = [cases[i : i + options.batch_size] for i in range(0, len(cases), options.batch_size)]
-    with console.progress("mine", len(cases)) as advance:
-        for number, batch in enumerate(batches):
-            if not writer.has_part(number):
-                mine_batch(batch, segmenter, sam, encoder, options, writer)
-                writer.commit(number)
-            advance(len(batch))
+    todo = [number for number in range(len(batches)) if not writer.has_part(number)]
+    count = sum(len(batches[number]) for number in todo)
+    with console.progress("mine", len(cases), done=len(cases) - count) as advance:
+        for number in todo:
+            mine_batch(batches[number], segmenter, sam, encoder, options, writer)
+            writer.commit(number)
+            advance(len(batches[number]))
     if encoder is not sam:
         encoder.close()
     writer.finish(range(len(batches)))
+    return count
 
 
-def mine_batch(batch: Sequence[Case], segmenter: Segmenter, sam: SamBackend, encoder, options: MineOptions, writer: StoreWriter) -> None:
+def mine_batch(
+    batch: Sequence[Case],
+    segmenter: Segmenter,
+    sam: SamBackend,
+    encoder: SamBackend | EmbeddingCache,
+    options: MineOptions,
+    writer: StoreWriter,
+) -> None:
     """Mine a few images: one pass of the U-Net++, one of SAM's encoder, one of its decoder over all their objects."""
-    images = read_images(batch)
-    readable = {name: image for name, image in images.items() if image is not None}
+    images, _ = read_readable({case.id: case.image for case in batch})
     with autocast(segmenter.mean.device, options.precision):
-        maps = predict_batch(segmenter, list(readable.values())) if readable else []
-    objects = {name: find_objects(probs, options.min_area) for name, probs in zip(readable, maps, strict=True)}
-    found = [name for name in readable if len(objects[name])]
-    kinds = sam.prompt_kinds or options.prompts
-    prompts = {
-        name: make_prompts(objects[name], kinds, options.box_margin, options.positive_points, options.negative_points, sam.mask_size)
-        for name in found
-    }
-    answers = {}
-    if found:
-        embeddings = encoder.encode([readable[name] for name in found])
-        answers = dict(zip(found, sam.decode(embeddings, list(prompts.values())), strict=True))
-    for name, image in images.items():
-        if image is None:
-            writer.add_unreadable(name)
-        elif name in answers:
-            writer.add(name, image.shape, score(answers[name], objects[name], sam.mask_size), prompts[name])
-        else:
-            writer.add(name, image.shape)
-
-
-def read_images(batch: Sequence[Case]) -> dict[str, np.ndarray | None]:
-    """Image by id; None, with a warning, for one that cannot be read."""
-    images: dict[str, np.ndarray | None] = {}
+        maps = predict_batch(segmenter, list(images.values())) if images else []
+    objects = {name: find_objects(probs, options.min_area) for name, probs in zip(images, maps, strict=True)}
+    kinds = prompt_kinds(options, sam)
+    points = (options.positive_points, options.negative_points)
+    asking = {name: found for name, found in objects.items() if len(found)}
+    prompts = {name: make_prompts(found, kinds, options.box_margin, *points, sam.mask_size) for name, found in asking.items()}
+    embeddings = encoder.encode([images[name] for name in prompts]) if prompts else []
+    answers = dict(zip(prompts, sam.decode(embeddings, list(prompts.values())), strict=True))
     for case in batch:
-        try:
-            images[case.id] = read_image(case.image)
-        except DataError as error:
-            console.warn(f"skipped: {error.message}")
-            images[case.id] = None
-    return images
+        name = case.id
+        if name not in images:
+            writer.add_unreadable(name)
+        elif name not in answers:
+            writer.add(name, images[name].shape)
+        else:
+            writer.add(name, images[name].shape, score(answers[name], objects[name], sam.mask_size), prompts[name])
+
+
+def prompt_kinds(options: MineOptions, sam: SamBackend) -> str:
+    """The kinds of prompt that a backend is given: its own, where it takes no others, or the user's."""
+    return sam.prompt_kinds or options.prompts
 
 
 def summarize(store: Store, policy: Policy) -> dict[str, object]:

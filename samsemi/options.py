@@ -175,6 +175,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
+    sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for --schedule continuous.")] = None
     sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for --schedule continuous.")] = None
     embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings; default: in the run folder.")] = None
 
@@ -193,7 +194,9 @@ class EvalOptions(OutputOptions, DeviceOptions):
     model: Annotated[Path | None, Option(help="Run folder of the model.")] = None
     predictions: Annotated[Path | None, Option(help="Folder of masks ID.png (class indices) instead of a model.")] = None
     store: Annotated[Path | None, Option(help="Pseudo-label store instead of a model: its labels against the hidden truth.")] = None
-    split: Annotated[Literal["labeled", "unlabeled", "val", "test"], Option(help="Cases to measure; unlabeled only with --store.")] = "test"
+    split: Annotated[
+        Literal["labeled", "unlabeled", "val", "test"] | None, Option(help="Cases to measure; default: test, with --store unlabeled.")
+    ] = None
     against: Annotated[Path | None, Option(help="Folder of an earlier eval of the same cases: paired differences to it.")] = None
     tolerance: Annotated[float, Option(min=0.0, help="Tolerance of the normalized surface distance, in pixels (mm with a spacing).")] = 2.0
     overlays: Annotated[int, Option(min=0, help="Pictures of so many of the worst cases.")] = 12
@@ -204,7 +207,7 @@ class EvalOptions(OutputOptions, DeviceOptions):
         given = [name for name in ("model", "predictions", "store") if getattr(self, name) is not None]
         if len(given) != 1:
             raise UsageError("eval measures one thing at a time", "give one of --model, --predictions, --store")
-        if (self.split == "unlabeled") != (self.store is not None):
+        if self.split is not None and (self.split == "unlabeled") != (self.store is not None):
             raise UsageError(
                 "the truth of unlabeled cases is only for measuring a store", "give --store together with --split unlabeled, or neither"
             )

@@ -9,6 +9,31 @@ from pathlib import Path
 from samsemi.errors import RefusedError
 
 
+@contextmanager
+def whole_file(path: Path, sync: bool = True) -> Iterator[Path]:
+    """A temporary name to write to, which becomes ``path`` when all is written; after an error nothing is left of it.
+
+    ``sync`` waits until it is on disk, so that it outlives a power cut; too slow for thousands of pictures.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        if sync:
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs: Sequence[Path] = ()) -> Path:
     """An output folder to write into, emptied or taken up as told; RefusedError where it holds something else.
 
@@ -16,8 +41,7 @@ def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs:
     that holds an input.
     """
     folder = Path(folder)
-    if not (resume and folder.is_dir()):
-        refuse_full(folder, overwrite, mark, inputs)
+    refuse_full(folder, overwrite or resume, mark, () if resume else inputs)
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,23 +56,25 @@ def new_folder(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path] 
     """
     folder = Path(folder).resolve()
     refuse_full(folder, overwrite, mark, inputs)
-    part = folder.with_name(f".{folder.name}.part")
+    part, old = (folder.with_name(f".{folder.name}.{name}") for name in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
         os.replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def refuse_full(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path]) -> None:
-    """RefusedError where a file stands, or a folder that is full and may not, or should not, be replaced."""
+def refuse_full(folder: Path, allowed: bool, mark: str, inputs: Sequence[Path]) -> None:
+    """RefusedError where a file stands, or a folder that is full and may not, or should not, be written to."""
     refuse_file(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if not overwrite:
+    if not allowed:
         raise RefusedError(f"{folder} exists and is not empty", "give another --out, or --overwrite")
     if not (folder / mark).exists():
         raise RefusedError(f"{folder} was not made by this command: it has no {mark}", "give another --out, or empty it yourself")
@@ -64,9 +90,7 @@ def refuse_file(folder: Path) -> None:
         raise RefusedError(f"{existing} is a file", "give another --out")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+def refuse_inside(out: Path, images: Path) -> None:
+    """RefusedError where the output lies among the images that are read."""
+    if Path(out).resolve().is_relative_to(Path(images).resolve()):
+        raise RefusedError(f"{out} lies in {images}, where the images are searched for", "give an --out beside it")

@@ -41,7 +41,7 @@ def score(answer: MaskBatch, objects: Objects, size: int | None = None) -> Mined
     """Score one image's answers against the objects that asked; masks are kept at SAM's own resolution, or ``size``."""
     size = size or answer.low_res_logits.shape[-1]
     components = torch.from_numpy(objects.components).to(answer.low_res_logits.device)
-    rows = max(1, PIXELS_PER_CHUNK // components.numel())
+    rows = max(1, PIXELS_PER_CHUNK // max(components.numel(), answer.input_side**2))
     counts = [count_pixels(answer.at_image_size(slice(i, i + rows)), components, i) for i in range(0, len(answer), rows)]
     area, lower, higher, common, union = torch.cat(counts).T.cpu().numpy() if counts else np.zeros((5, 0))
     return Mined(

@@ -16,11 +16,13 @@ import tomli_w
 
 from samsemi.errors import RefusedError
 from samsemi.options import Options, command_name, input_paths
-from samsemi.outputs import claim_folder, write_text
+from samsemi.outputs import claim_folder, whole_file, write_text
 
 CONFIG = "config.toml"
+MADE_FROM = Path("last") / "made_from.json"
+"""Also the mark by which a run folder is known."""
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
-MAY_CHANGE = {"resume", "overwrite", "workers", "device", "out", "overlays"}
+MAY_CHANGE = {"resume", "overwrite", "workers", "device", "out"}
 """Options that may differ between a run and its resumption."""
 
 
@@ -37,16 +39,15 @@ class Run:
 
 def open_run(options: Options, made_from: Mapping[str, object], folder: Path | None = None) -> Run:
     """Claim the output folder and write what the run was told and is made from; RefusedError where a resumed one differs."""
-    folder = claim_folder(folder or options.out, options.overwrite, options.resume, CONFIG, input_paths(options))
-    config, source = as_config(options), folder / "last" / "made_from.json"
-    if options.resume and source.exists():
+    folder = claim_folder(folder or options.out, options.overwrite, options.resume, str(MADE_FROM), input_paths(options))
+    config = as_config(options)
+    if options.resume and (folder / CONFIG).exists():
         refuse_changes(read_config(folder, command_name(options)), config, str(folder))
-        refuse_changes(json.loads(source.read_text(encoding="utf-8")), made_from, str(folder))
+        refuse_changes(json.loads((folder / MADE_FROM).read_text(encoding="utf-8")), made_from, str(folder))
     else:
-        write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
+        write_text(folder / MADE_FROM, json.dumps(made_from, indent=2) + "\n")
         write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
-        source.parent.mkdir(exist_ok=True)
-        write_text(source, json.dumps(made_from, indent=2) + "\n")
+        write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
     run = Run(folder, False)
     return Run(folder, options.resume and run.state_file.exists())
 
@@ -101,9 +102,7 @@ class History:
         """Append a row and write the file."""
         self.rows.append({name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()})
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        part = self.path.with_name(f".{self.path.name}.part")
-        with open(part, "w", newline="", encoding="utf-8") as file:
+        with whole_file(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        part.replace(self.path)

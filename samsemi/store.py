@@ -14,7 +14,8 @@ synced and renamed: what was killed loses at most the batch in flight. Parts are
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
-from samsemi.outputs import refuse_file
+from samsemi.outputs import refuse_file, whole_file
 from samsemi.prompts import Prompts
 
 SCHEMA = "samsemi.pseudo-labels/1"
@@ -137,8 +138,7 @@ class StoreWriter:
     def commit(self, number: int) -> None:
         """Write what was added as part ``number``, whole or not at all."""
         images, objects, points, maps = self.columns()
-        self.parts.mkdir(parents=True, exist_ok=True)
-        with AtomicFile(self.part_path(number)) as file:
+        with new_hdf5(self.part_path(number)) as file:
             create(file, self.provenance, len(images), len(objects), self.mask_size, self.num_points)
             file["images"][:] = images
             file["objects"][:] = objects
@@ -181,23 +181,11 @@ class StoreWriter:
         shutil.rmtree(self.parts, ignore_errors=True)
 
 
-class AtomicFile:
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is whole and on disk."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.part = path.with_name(f".{path.name}.part")
-
-    def __enter__(self) -> h5py.File:
-        self.file = h5py.File(self.part, "w")
-        return self.file
-
-    def __exit__(self, kind, value, traceback) -> None:
-        self.file.close()
-        if kind is None:
-            with open(self.part, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(self.part, self.path)
+    with whole_file(path) as part, h5py.File(part, "w") as file:
+        yield file
 
 
 def create(file: h5py.File, provenance: Provenance, images: int, objects: int, mask_size: int, num_points: int) -> None:
@@ -228,7 +216,7 @@ def merge(parts: Sequence[Path], path: Path, provenance: Provenance, mask_size: 
         with open_hdf5(part) as file:
             counts.append((len(file["images"]), len(file["objects"])))
     images, objects = np.sum(counts, axis=0) if counts else (0, 0)
-    with AtomicFile(path) as target:
+    with new_hdf5(path) as target:
         create(target, provenance, int(images), int(objects), mask_size, num_points)
         image = first = 0
         for part, (some_images, some_objects) in zip(parts, counts, strict=True):

@@ -1,7 +1,6 @@
 """Files of tensors: safetensors of our own, and foreign .pth files loaded as plain tensors, never as pickled objects."""
 
 import hashlib
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from samsemi.errors import CheckpointError
+from samsemi.outputs import whole_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors (and text in the header) to a safetensors file, whole or not at all."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata=dict(metadata or {}))
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with whole_file(path) as part:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata=dict(metadata or {}))
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -37,12 +33,17 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path} holds more than tensors and was not loaded ({first_line(error)})",
             "only plain weights are loaded; save its state_dict, best as .safetensors",
         ) from None
-    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint ({first_line(error)})", "give a .safetensors or .pth file of weights") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever goes wrong in reading foreign bytes, they are no checkpoint
+        hint = "give a .safetensors or .pth file of weights"
+        raise CheckpointError(f"{path} is not a checkpoint ({first_line(error)})", hint) from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
+    ):
         raise CheckpointError(f"{path} holds no weights by name", "save the model's state_dict")
     return {name.removeprefix("module."): value for name, value in loaded.items()}
 

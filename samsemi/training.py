@@ -128,25 +128,27 @@ def fit(
             if state.iteration % every == 0 or state.iteration == options.iterations:
                 record(state, meter, history, run, val, made_from, options)
                 meter = Meter()
-            if interrupted:
-                state.save(run.state_file)
-                raise KeyboardInterrupt
             advance(1, meter.status(state.best))
+            if interrupted or state.iteration == until < options.iterations:
+                state.seconds += meter.seconds()
+                state.save(run.state_file)
+            if interrupted:
+                raise KeyboardInterrupt
 
 
 @contextmanager
 def held_interrupts() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM wait for the end of the iteration: the list is no longer empty once one came. A second one acts at once."""
     arrived: list[int] = []
-    process = os.getpid()
     if threading.current_thread() is not threading.main_thread():
         yield arrived
         return
 
     def hold(number: int, frame: object) -> None:
-        if arrived or os.getpid() != process:
+        if arrived:
             raise KeyboardInterrupt
         arrived.append(number)
+        console.note("stopping after this step")
 
     before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -63,7 +63,8 @@ class MaskBatch:
         steps = (torch.arange(size, dtype=torch.float32, device=self.low_res_logits.device) + 0.5) / size
         y, x = (2 * steps * extent / self.input_side - 1 for extent in self.input_size)
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(self), -1, -1, -1)
-        return F.grid_sample(self.low_res_logits[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+        last = 1 - 1 / self.low_res_logits.shape[-1]  # center of the outermost cell, beyond which its value holds
+        return F.grid_sample(self.low_res_logits[:, None], grid.clamp(-last, last), align_corners=False)[:, 0]
 
 
 class SamBackend(Protocol):
@@ -106,7 +107,9 @@ def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision
     try:
         loader: Loader = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(f"--sam {name}: {error}", "give MODULE:FUNCTION of an importable loader") from None
+        raise UsageError(
+            f"--sam {name}: {error}", "give MODULE:FUNCTION of an importable loader; PYTHONPATH=. finds one in this folder"
+        ) from None
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError(f"--sam-checkpoint {checkpoint}: no such file", "check the path")
     return loader(checkpoint, device, precision)

@@ -67,8 +67,6 @@ MEDSAM_PREPROCESSING = Preprocessing(prepare_square, square_size)
 class OriginalSam:
     """A ``segment_anything.Sam`` as a backend; of its three masks per prompt the one with the highest predicted IoU."""
 
-    prompt_kinds = None
-
     def __init__(
         self,
         sam: Sam,
@@ -78,11 +76,12 @@ class OriginalSam:
         precision: str = "fp32",
         preprocessing: Preprocessing = SAM_PREPROCESSING,
         multimask: bool = True,
+        prompt_kinds: str | None = None,
     ):
         self.sam = sam.to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
         self.device, self.precision = device, precision
-        self.preprocessing, self.multimask = preprocessing, multimask
+        self.preprocessing, self.multimask, self.prompt_kinds = preprocessing, multimask, prompt_kinds
         self.side = sam.image_encoder.img_size
         self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
 
@@ -185,8 +184,10 @@ def load_vit_h(checkpoint: Path | None, device: torch.device, precision: str) ->
 
 
 def load_medsam(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
-    """MedSAM: a vit_b with another preprocessing, trained for one mask per box."""
-    return load_original("medsam", "vit_b", checkpoint, device, precision, preprocessing=MEDSAM_PREPROCESSING, multimask=False)
+    """MedSAM: a vit_b with another preprocessing, trained for boxes alone and one mask per box."""
+    return load_original(
+        "medsam", "vit_b", checkpoint, device, precision, preprocessing=MEDSAM_PREPROCESSING, multimask=False, prompt_kinds="box"
+    )
 
 
 def load_original(name: str, variant: str, checkpoint: Path | None, device: torch.device, precision: str, **how) -> OriginalSam:

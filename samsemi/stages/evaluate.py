@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.checkpoints import load_model
+from samsemi.checkpoints import load_model_for
 from samsemi.cost import compare_cost
 from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.images import find_images, read_image
 from samsemi.metrics import METRICS, compare, measure, summarize
-from samsemi.mining import open_store, refuse_other_classes
+from samsemi.mining import open_store
 from samsemi.models import Segmenter, predict_batch, to_label
 from samsemi.options import EvalOptions, input_paths
 from samsemi.outputs import new_folder, write_text
@@ -33,9 +33,10 @@ Scores = dict[str, dict[str, dict[str, float]]]
 def evaluate(options: EvalOptions) -> dict[str, object]:
     """Measure every case of a split at its source size; write metrics.json, metrics.csv, overlays of the worst."""
     dataset = read_dataset(options.dataset)
-    cases = need_cases(dataset, options.split)
+    split = options.split or ("unlabeled" if options.store else "test")
+    cases = need_cases(dataset, split)
     earlier = read_scores(options.against) if options.against else None
-    segmenter = load_segmenter(options, dataset) if options.model else None
+    segmenter = load_model_for(dataset, options.model).to(choose_device(options.device)) if options.model else None
     if segmenter:
         predict = model_labels(segmenter, options.precision)
     elif options.predictions:
@@ -45,7 +46,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     with new_folder(options.out, options.overwrite, mark="metrics.json", inputs=input_paths(options)) as out:
         scores = score_cases(cases, predict, dataset, options.tolerance)
         metrics = summarize_scores(scores, dataset, options.seed)
-        metrics |= {"split": options.split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
+        metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
         if options.store:
             metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
         if earlier:
@@ -57,12 +58,6 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     show(metrics)
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
-
-
-def load_segmenter(options: EvalOptions, dataset: Dataset) -> Segmenter:
-    segmenter = load_model(options.model).to(choose_device(options.device))
-    refuse_other_classes(segmenter, dataset, str(options.model))
-    return segmenter
 
 
 def model_labels(segmenter: Segmenter, precision: str) -> Predict:

@@ -6,17 +6,17 @@ import torch
 
 from samsemi import console
 from samsemi.batches import Stream, labeled_sample
-from samsemi.checkpoints import load_model
+from samsemi.checkpoints import load_model_for
 from samsemi.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
-from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.losses import segmentation_loss
-from samsemi.mining import choose_policy, describe, mine_cases, open_store, open_writer, refuse_other_classes
+from samsemi.mining import choose_policy, describe, mine_cases, open_store, open_writer
 from samsemi.models import Segmenter
 from samsemi.options import FinetuneOptions, MineOptions
 from samsemi.pseudolabels import Policy, pseudo_sample, usable_ids
 from samsemi.runs import Run, open_run
-from samsemi.sam import load_sam
+from samsemi.sam import BACKENDS, load_sam
 from samsemi.store import Store
 from samsemi.tensors import hash_tensors
 from samsemi.training import TrainingState, fit, ramp_up, start_training, summarize_run
@@ -27,10 +27,9 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
-    segmenter = load_model(options.model)
-    refuse_other_classes(segmenter, dataset, str(options.model))
-    made_from = {"dataset": dataset.fingerprint(), "model": hash_tensors(segmenter.state_dict()), "labeled": len(labeled)}
     store = open_store(options.store, dataset) if options.store else None
+    segmenter = load_model_for(dataset, options.model)
+    made_from = {"dataset": dataset.fingerprint(), "model": hash_tensors(segmenter.state_dict()), "labeled": len(labeled)}
     if store:
         made_from |= {"pseudo_labeled": len(choose_cases(store, dataset, options)), "store": dict(store.provenance.made_from)}
     run = open_run(options, made_from)
@@ -104,6 +103,7 @@ def remine(
     made_from = store.provenance.made_from
     mining = MineOptions(
         **store.provenance.config,
+        **store.provenance.policy,
         dataset=options.dataset,
         model=run.folder,
         out=path,
@@ -111,6 +111,8 @@ def remine(
         sam_checkpoint=options.sam_checkpoint,
         embeddings=options.embeddings or run.folder / "embeddings.h5",
     )
+    if mining.sam not in BACKENDS and mining.sam != options.sam:
+        raise UsageError(f"{options.store} was mined by {mining.sam}, code of your own", f"give --sam {mining.sam} if it may run")
     sam = load_sam(mining.sam, mining.sam_checkpoint, device, mining.precision)
     if sam.identity != made_from["sam_weights"]:
         raise CheckpointError(

@@ -9,10 +9,10 @@ from samsemi import console
 from samsemi.checkpoints import load_model
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError
-from samsemi.images import find_images, overlay, read_image, write_picture
+from samsemi.images import find_images, overlay, read_readable, write_picture
 from samsemi.models import predict_batch, to_label
 from samsemi.options import PredictOptions, input_paths
-from samsemi.outputs import claim_folder, write_text
+from samsemi.outputs import claim_folder, refuse_inside, whole_file, write_text
 from samsemi.runs import refuse_changes
 from samsemi.tensors import hash_tensors
 
@@ -21,10 +21,12 @@ ABOUT = "predictions.json"
 
 def predict(options: PredictOptions) -> dict[str, object]:
     """Write DIR/ID.png of class indices for every image that can be read; the others are named and counted."""
+    refuse_inside(options.out, options.images)
     images = find_images(options.images)
     segmenter = load_model(options.model)
     about = {"model": hash_tensors(segmenter.state_dict()), "classes": list(segmenter.spec.classes)}
     about |= {"overlays": options.overlays, "probabilities": options.probabilities}
+    about |= {"images": str(Path(options.images).resolve()), "precision": options.precision}
     out = claim_predictions(options, about)
     segmenter.to(choose_device(options.device))
     names = [name for name in images if not (options.resume and (out / f"{name}.png").exists())]
@@ -32,7 +34,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
     with console.progress("predict", len(images), done=len(images) - len(names)) as advance:
         for first in range(0, len(names), options.batch_size):
             batch = names[first : first + options.batch_size]
-            pixels, failed = read_some(batch, images)
+            pixels, failed = read_readable({name: images[name] for name in batch})
             unreadable += failed
             with autocast(segmenter.mean.device, options.precision):
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
@@ -59,24 +61,12 @@ def claim_predictions(options: PredictOptions, about: dict[str, object]) -> Path
     return out
 
 
-def read_some(names: list[str], images: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Images by id, and the ids of those that cannot be read, each with a warning."""
-    pixels, failed = {}, []
-    for name in names:
-        try:
-            pixels[name] = read_image(images[name])
-        except DataError as error:
-            console.warn(f"skipped: {error.message}")
-            failed.append(name)
-    return pixels, failed
-
-
 def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray, options: PredictOptions) -> None:
     """What was asked for besides the mask comes first, so that --resume finds a mask only where all is done."""
     label = to_label(probs)
     if options.probabilities:
-        (out / "probabilities").mkdir(exist_ok=True)
-        np.savez_compressed(out / "probabilities" / f"{name}.npz", probs=probs.astype(np.float16))
+        with whole_file(out / "probabilities" / f"{name}.npz", sync=False) as part, open(part, "wb") as file:
+            np.savez_compressed(file, probs=probs.astype(np.float16))
     if options.overlays:
         write_picture(out / "overlays" / f"{name}.png", overlay(image, label))
     write_picture(out / f"{name}.png", label)

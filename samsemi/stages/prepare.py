@@ -11,11 +11,12 @@ from samsemi.errors import DataError, UsageError
 from samsemi.images import find_images, read_label, write_picture
 from samsemi.layouts import MaskValues, find_group, interpret_values, match_masks, read_split_file
 from samsemi.options import PrepareOptions, input_paths
-from samsemi.outputs import new_folder
+from samsemi.outputs import new_folder, refuse_inside
 
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
     """Match masks to images, deal the cases to splits, write masks as class indices, verify every file."""
+    refuse_inside(options.out, options.images)
     images = find_images(options.images)
     masks, classes, values = find_masks(options, images)
     cases = split_cases([make_case(name, path, masks.get(name), options.groups) for name, path in images.items()], options)
