@@ -1,0 +1,176 @@
+"""The rules of design.md section 4, kept by reading the source."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import samsemi
+from samsemi.options import STAGES
+
+PACKAGE = Path(samsemi.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+LAYERS = [
+    {"errors"},
+    {"console", "options"},
+    {""},
+    {"outputs"},
+    {"images"},
+    {"dataset"},
+    {"layouts"},
+    {"prompts", "devices", "metrics", "models", "losses", "tensors"},
+    {"batches"},
+    {"sam", "sam.tiny"},
+    {"sam.original", "sam.baselines"},
+    {"store"},
+    {"pseudolabels", "embeddings", "checkpoints", "runs"},
+    {"training", "mining", "folds", "pictures", "cost"},
+    {"stages"},
+    {
+        "stages.check",
+        "stages.evaluate",
+        "stages.finetune",
+        "stages.info",
+        "stages.mine",
+        "stages.predict",
+        "stages.prepare",
+        "stages.warmstart",
+    },
+    {"cli"},
+    {"__main__"},
+]
+"""From the bottom: a module imports only from layers below its own. '' is the package itself."""
+RANK = {f"samsemi.{name}".rstrip("."): rank for rank, layer in enumerate(LAYERS) for name in layer}
+
+NO_TORCH = ["errors", "console", "options", "images", "outputs", "dataset", "layouts", "prompts", "store", "metrics", "runs", "cli"]
+TORCH_LIBRARIES = {"torch", "torchvision", "segment_anything", "segmentation_models_pytorch", "timm", "safetensors", "accelerate", "monai"}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Every module that a module imports anywhere, functions included; ``from a import b`` is a.b where that is a module."""
+    found = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            places = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {place if place in MODULES else node.module for place in places}
+    return frozenset(found)
+
+
+@cache
+def reachable(module: str) -> frozenset[str]:
+    """The module's imports within the package, and theirs, the packages that hold them included."""
+    seen, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in MODULES:
+            continue
+        seen.add(name)
+        waiting += [*imports(name), *(name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1))]
+    return frozenset(seen)
+
+
+def functions(module: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_every_module_has_its_layer():
+    assert sorted(RANK) == sorted(MODULES), "write a new module into LAYERS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    up = [name for name in imports(module) if name in RANK and RANK[name] >= RANK[module]]
+    assert not up, f"{module} imports {up}"
+
+
+def test_stages_do_not_import_stages():
+    for module in MODULES:
+        if module.startswith("samsemi.stages."):
+            assert not [name for name in imports(module) if name.startswith("samsemi.stages")]
+
+
+@pytest.mark.parametrize("name", NO_TORCH)
+def test_module_knows_nothing_of_torch(name):
+    libraries = {imported.split(".")[0] for module in reachable(f"samsemi.{name}") for imported in imports(module)}
+    assert not libraries & TORCH_LIBRARIES
+
+
+def test_package_itself_knows_nothing_of_torch():
+    assert reachable("samsemi") <= {"samsemi", "samsemi.options", "samsemi.errors"}
+
+
+def test_nobody_imports_click():
+    """typer carries its own click since 0.26: its classes are others (style.md, traps)."""
+    assert not [module for module in MODULES if any(name.split(".")[0] == "click" for name in imports(module))]
+
+
+def test_rich_lives_in_console():
+    assert [module for module in MODULES if any(name.split(".")[0] == "rich" for name in imports(module))] == ["samsemi.console"]
+
+
+def test_no_module_is_named_after_nothing():
+    assert not {module.rsplit(".", 1)[-1] for module in MODULES} & {"utils", "util", "helpers", "common", "base", "misc", "core", "tools"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_are_short(module):
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 350
+    long = [f"{f.name}: {f.end_lineno - f.lineno + 1}" for f in functions(module) if f.end_lineno - f.lineno >= 60]
+    assert not long
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_says_what_it_is(module):
+    assert ast.get_docstring(tree(module)) or not tree(module).body
+
+
+def test_torch_files_are_loaded_as_weights_only():
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads", "joblib.load"):
+                assert {(k.arg, ast.unparse(k.value)) for k in node.keywords} >= {("weights_only", "True")}, f"{module} line {node.lineno}"
+
+
+def test_hidden_truth_is_read_only_where_masks_are_made_checked_and_measured():
+    readers = {
+        module
+        for module in MODULES
+        if any(
+            isinstance(node, ast.Attribute) and node.attr == "truth" and isinstance(node.ctx, ast.Load) for node in ast.walk(tree(module))
+        )
+    }
+    assert readers <= {"samsemi.dataset", "samsemi.stages.prepare", "samsemi.stages.evaluate"}
+
+
+def test_no_class_overrides_train_of_a_network():
+    """``nn.Module.train`` switches the mode; KnowSAM's Trainer hides it (style.md, traps)."""
+    assert not [f"{module}.{f.name}" for module in MODULES for f in functions(module) if f.name == "train"]
+
+
+def test_every_command_has_its_stage():
+    for module, _ in STAGES.values():
+        assert module in {f.name for f in functions(f"samsemi.stages.{module}")}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["mine", "--help"], ["--version"]], ids=" ".join)
+def test_help_does_not_import_torch(arguments):
+    """It answers at once (style.md, traps: 10 s in other tools)."""
+    code = "import sys; from samsemi.cli import main; main(sys.argv[1:]); sys.exit(len({'torch', 'scipy', 'h5py'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and ("samsemi" in done.stdout.lower() or "usage" in done.stdout.lower()), done.stderr

@@ -1,0 +1,471 @@
+"""Every command on a small data set: exit code, files, JSON, what it says to the reader."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
+
+import samsemi
+from samsemi.options import STAGES, declared, flag
+
+METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd"]
+SUMMARY = {"mean", "std", "low", "high", "n"}
+SHORT = ("--iterations", 4, "--validate-every", 2, "--batch-size", 4)
+
+
+def read_csv(path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def ids_of(dataset, split: str) -> list[str]:
+    return [row["id"] for row in read_csv(dataset / "manifest.csv") if row["split"] == split]
+
+
+# prepare and check
+
+
+def test_prepare_writes_a_data_set_that_says_what_is_in_it(dataset):
+    about = json.loads((dataset / "dataset.json").read_text())
+    assert about == {"name": "growths", "classes": ["background", "foreground"], "spacing_mm": None}
+    rows = read_csv(dataset / "manifest.csv")
+    assert list(rows[0]) == ["id", "image", "mask", "truth", "split", "group"]
+    assert len(rows) == 24
+    assert files_in(dataset) == {"dataset.json", "manifest.csv", *(row["mask"] or row["truth"] for row in rows)}
+
+
+def test_prepare_hides_the_masks_of_unlabeled_cases(dataset):
+    for row in read_csv(dataset / "manifest.csv"):
+        hidden = row["split"] == "unlabeled"
+        assert bool(row["truth"]) is hidden
+        assert bool(row["mask"]) is not hidden
+        assert set(np.unique(read_array(dataset / (row["mask"] or row["truth"])))) <= {0, 1}
+
+
+def test_prepare_keeps_a_patient_in_one_split(dataset):
+    splits_of_group = {}
+    for row in read_csv(dataset / "manifest.csv"):
+        splits_of_group.setdefault(row["group"], set()).add(row["split"])
+    assert len(splits_of_group) == 8
+    assert all(len(splits) == 1 for splits in splits_of_group.values())
+
+
+def test_prepare_counts_in_json(pictures, tmp_path):
+    shares = ("--labeled", 0.5, "--val", 0.25, "--test", 0)
+    result = succeed("prepare", pictures / "images", "--masks", pictures / "masks", "--out", tmp_path / "d", *shares, "--json").result
+    assert result["dataset"] == str(tmp_path / "d")
+    assert result["splits"] == {"labeled": 12, "unlabeled": 6, "val": 6, "test": 0}
+    assert result["cases"] == 24
+    assert result["image_sizes"] == {"160 x 128": 15, "144 x 144": 9}
+
+
+def test_prepare_takes_jpeg_masks_with_a_suffix_in_their_names(tmp_path):
+    cases = draw_cases(6)
+    for name, (image, mask) in cases.items():
+        write_image(tmp_path / "images" / f"{name}.jpg", image)
+        write_image(tmp_path / "masks" / f"{name}_segmentation.jpg", mask, quality=90)
+    shares = ("--labeled", 2, "--val", 2, "--test", 2)
+    outcome = succeed("prepare", tmp_path / "images", "--masks", tmp_path / "masks", "--out", tmp_path / "d", *shares)
+    assert "_segmentation" in outcome.err
+    assert "noisy" in outcome.err
+    for row in read_csv(tmp_path / "d/manifest.csv"):
+        written = read_array(tmp_path / "d" / row["mask"])
+        assert set(np.unique(written)) == {0, 1}
+        assert ((written == 1) == (cases[row["id"]][1] > 0)).mean() > 0.995
+
+
+def test_prepare_follows_a_split_file_with_groups(pictures, tmp_path):
+    wanted = {
+        "p000_0": ("labeled", "a"),
+        "p000_1": ("labeled", "a"),
+        "p001_0": ("val", "b"),
+        "p002_0": ("test", "c"),
+        "p003_0": ("unlabeled", "d"),
+    }
+    lines = ["id,split,group", *(f"{name},{split},{group}" for name, (split, group) in wanted.items())]
+    (tmp_path / "split.csv").write_text("\n".join(lines) + "\n")
+    arguments = ("--masks", pictures / "masks", "--out", tmp_path / "d", "--split", tmp_path / "split.csv")
+    outcome = succeed("prepare", pictures / "images", *arguments)
+    assert "19 images are not in" in outcome.err
+    assert {row["id"]: (row["split"], row["group"]) for row in read_csv(tmp_path / "d/manifest.csv")} == wanted
+
+
+def test_check_finds_no_problem_in_a_sound_data_set(dataset):
+    result = succeed("check", dataset, "--json").result
+    assert result["problems"] == 0
+    assert result["cases"] == 24
+
+
+# warmstart
+
+
+def test_warmstart_writes_a_run(dataset, tmp_path):
+    run = tmp_path / "run"
+    result = succeed("warmstart", dataset, "--out", run, *NETWORK, *SHORT, "--json").result
+    assert files_in(run) == RUN_FILES
+    assert result["run"] == str(run)
+    assert (result["labeled"], result["val"], result["iterations"]) == (9, 3, 4)
+    card = json.loads((run / "model.json").read_text())
+    assert card["model"]["encoder"] == "tu-lcnet_035"
+    assert card["model"]["classes"] == ["background", "foreground"]
+    assert card["model"]["size"] == 64
+    assert card["scores"]["val_dice"] == result["val_dice"]
+    assert card["made_from"]["labeled"] == 9
+    assert [row["iteration"] for row in read_csv(run / "history.csv")] == ["2", "4"]
+
+
+def test_run_is_repeated_from_its_own_configuration(dataset, tmp_path):
+    succeed("warmstart", dataset, "--out", tmp_path / "first", *NETWORK, *SHORT)
+    succeed("warmstart", "--config", tmp_path / "first/config.toml", "--out", tmp_path / "second")
+    assert (tmp_path / "second/model.safetensors").read_bytes() == (tmp_path / "first/model.safetensors").read_bytes()
+
+
+def test_warmstart_with_folds_keeps_maps_of_models_that_did_not_see_the_case(dataset, tmp_path):
+    run = tmp_path / "run"
+    succeed("warmstart", dataset, "--out", run, *NETWORK, "--iterations", 2, "--folds", 3)
+    folds = {f"fold-{number}/{name}" for number in (1, 2, 3) for name in RUN_FILES}
+    assert files_in(run) == RUN_FILES | folds | {"out_of_fold.h5"}
+    with h5py.File(run / "out_of_fold.h5") as file:
+        assert sorted(name.decode() for name in file["ids"][:]) == sorted(ids_of(dataset, "labeled"))
+        assert file["probs"].shape == (9, 2, 64, 64)
+    seen = [json.loads((run / f"fold-{number}/model.json").read_text())["made_from"]["labeled"] for number in (1, 2, 3)]
+    assert seen == [6, 6, 6]
+
+
+# mine
+
+
+def check_store(path, num_images: int, num_points: int) -> None:
+    """The tables of the schema, with plain h5py, no plugin needed."""
+    with h5py.File(path, "r") as file:
+        assert file.attrs["schema"] == "samsemi.pseudo-labels/1"
+        for name in ("config", "made_from", "policy"):
+            assert isinstance(json.loads(file.attrs[name]), dict)
+        images, objects = file["images"][:], file["objects"][:]
+        assert len(images) == num_images
+        assert {"id", "height", "width", "first_object", "num_objects"} <= set(images.dtype.names)
+        assert {"image", "class_id", "box", "predicted_iou", "stability", "agreement", "area"} <= set(objects.dtype.names)
+        assert images["num_objects"].sum() == len(objects)
+        assert (images["first_object"] == np.cumsum(images["num_objects"]) - images["num_objects"]).all()
+        assert (objects["image"] == np.repeat(np.arange(num_images), images["num_objects"])).all()
+        assert file["points/coords"].shape == (len(objects), num_points, 2)
+        assert file["points/labels"].shape == (len(objects), num_points)
+        probs = file["probs"]
+        assert probs.dtype == np.uint8
+        assert probs.chunks == (1, *probs.shape[1:])
+        assert (probs.compression, probs.compression_opts) == ("gzip", 1)
+        boxes = objects["box"]
+        assert (boxes[:, :2] >= 0).all()
+        assert (boxes[:, 2] < images["width"][objects["image"]]).all()
+        assert (boxes[:, 3] < images["height"][objects["image"]]).all()
+
+
+@pytest.mark.parametrize(
+    "sam, prompts, num_points",
+    [
+        ("tiny", "box", 0),
+        ("tiny", "point", 2),
+        ("tiny", "box+point", 2),
+        ("tiny", "box+point+mask", 2),
+        ("none", "box", 0),
+        ("ellipse", "box", 0),
+    ],
+)
+def test_mine_writes_a_store(dataset, warm, tmp_path, sam, prompts, num_points):
+    path = tmp_path / "store.h5"
+    result = succeed("mine", dataset, "--model", warm, "--out", path, "--sam", sam, "--prompts", prompts, *MINING, "--json").result
+    assert {"images", "objects", "accepted", "rejected", "seconds", "images_per_second", "store"} <= set(result)
+    assert result["store"] == str(path)
+    assert result["images"] == 9
+    assert result["accepted"] + sum(result["rejected"].values()) == result["objects"] > 0
+    assert files_in(tmp_path) == {"store.h5"}
+    check_store(path, 9, num_points)
+    with h5py.File(path) as file:
+        assert [row.decode() for row in file["images"]["id"]] == ids_of(dataset, "unlabeled")
+
+
+def test_store_says_what_it_was_made_from(store):
+    with h5py.File(store) as file:
+        config, made_from = json.loads(file.attrs["config"]), json.loads(file.attrs["made_from"])
+        policy = json.loads(file.attrs["policy"])
+    assert (config["sam"], config["prompts"]) == ("tiny", "box+point")
+    assert set(made_from) == {"dataset", "model", "sam", "sam_weights"}
+    assert set(policy.values()) == {0}
+    assert {"min_predicted_iou", "min_stability", "min_agreement"} <= set(policy)
+
+
+def test_mine_draws_as_many_overlays_as_asked(dataset, warm, tmp_path):
+    succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING, "--overlays", 2)
+    drawn = files_in(tmp_path) - {"s.h5"}
+    assert len(drawn) == 2
+    assert all(name.startswith("s.h5.overlays/") and name.endswith(".png") for name in drawn)
+
+
+def test_mine_gives_the_same_store_with_a_cold_and_a_warm_cache(dataset, warm, tmp_path):
+    for name in ("cold.h5", "warm.h5"):
+        succeed("mine", dataset, "--model", warm, "--out", tmp_path / name, *MINING, "--embeddings", tmp_path / "cache.h5")
+    assert hdf5_values(tmp_path / "cold.h5") == hdf5_values(tmp_path / "warm.h5")
+
+
+@pytest.mark.parametrize("sam", ["none", "ellipse"])
+def test_baselines_ignore_the_cache_that_they_do_not_need(dataset, warm, tmp_path, sam):
+    succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", sam, *MINING, "--embeddings", tmp_path / "cache.h5")
+
+
+def test_mine_ends_with_7_where_nothing_is_accepted(dataset, warm, tmp_path):
+    thresholds = ("--min-predicted-iou", 1, "--min-stability", 1, "--min-agreement", 1)
+    outcome = call("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", *thresholds, "--json", "--quiet")
+    assert outcome.code == 7
+    assert outcome.out == ""
+    assert re.fullmatch(r"error: .*none of \d+ objects was accepted.*\nhint: .*--min-.*\n", outcome.err)
+    check_store(tmp_path / "s.h5", 9, 2)
+    finetune = call("finetune", dataset, "--model", warm, "--store", tmp_path / "s.h5", "--out", tmp_path / "run", *SHORT, "--quiet")
+    assert finetune.code == 7
+
+
+def test_thresholds_can_be_changed_after_mining(dataset, warm, store, tmp_path):
+    arguments = ("finetune", dataset, "--model", warm, "--store", store, *SHORT, "--quiet")
+    assert call(*arguments, "--out", tmp_path / "strict", "--min-stability", 1).code == 7
+    assert call(*arguments, "--out", tmp_path / "mild", "--min-stability", 0.01).code == 0
+
+
+# finetune
+
+
+def test_finetune_without_a_store_goes_on_with_the_labeled_cases(dataset, warm, tmp_path):
+    result = succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "run", *SHORT, "--json").result
+    assert files_in(tmp_path / "run") == RUN_FILES
+    assert result["labeled"] == 9
+    assert "pseudo_labeled" not in result
+
+
+def test_finetune_once_learns_from_the_store(dataset, warm, store, tmp_path):
+    result = succeed("finetune", dataset, "--model", warm, "--store", store, "--out", tmp_path / "run", *SHORT, "--json").result
+    assert files_in(tmp_path / "run") == RUN_FILES
+    assert (result["labeled"], result["pseudo_labeled"]) == (9, 9)
+    assert json.loads((tmp_path / "run/model.json").read_text())["made_from"]["store"]["sam"] == "tiny"
+    assert all(float(row["pseudo"]) > 0 for row in read_csv(tmp_path / "run/history.csv"))
+
+
+@pytest.mark.parametrize("sam", ["tiny", "none", "ellipse"])
+def test_finetune_continuous_mines_again_as_the_store_was_mined(dataset, warm, tmp_path, sam):
+    succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", sam, "--box-margin", 3, *MINING)
+    arguments = ("--store", tmp_path / "s.h5", "--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL)
+    run = tmp_path / "run"
+    succeed("finetune", dataset, "--model", warm, "--out", run, *arguments, *SHORT)
+    assert files_in(run) - {"embeddings.h5"} == RUN_FILES | {"stores/000002.h5"}
+    check_store(run / "stores/000002.h5", 9, 2 if sam == "tiny" else 0)
+    first, again = hdf5_values(tmp_path / "s.h5"), hdf5_values(run / "stores/000002.h5")
+    assert first["attribute config"] == again["attribute config"]
+    assert json.loads(first["attribute made_from"])["model"] != json.loads(again["attribute made_from"])["model"]
+
+
+# eval and predict
+
+
+@pytest.fixture(scope="module")
+def evaluated(dataset, warm, tmp_path_factory):
+    """The folder and the JSON of an evaluation of the warm model."""
+    folder = tmp_path_factory.mktemp("evals") / "warm"
+    return folder, succeed("eval", dataset, "--model", warm, "--out", folder, "--json").result
+
+
+@pytest.fixture(scope="module")
+def predicted(pictures, warm, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predictions") / "all"
+    return folder, succeed(
+        "predict", pictures / "images", "--model", warm, "--out", folder, "--overlays", "--probabilities", "--json"
+    ).result
+
+
+def test_eval_has_the_keys_that_scripts_rely_on(evaluated):
+    folder, result = evaluated
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["classes"]) == {"foreground"}
+    for per_metric in (metrics["classes"]["foreground"], metrics["mean"]):
+        assert list(per_metric) == METRICS
+        assert all(set(summary) == SUMMARY for summary in per_metric.values())
+    dice = metrics["mean"]["dice"]
+    assert dice["n"] == 3
+    assert 0.5 < dice["low"] <= dice["mean"] <= dice["high"] <= 1
+    assert {name: result[name] for name in metrics} == metrics
+
+
+def test_eval_writes_a_row_per_case_and_class(dataset, evaluated):
+    folder, _ = evaluated
+    assert (folder / "metrics.csv").read_text().splitlines()[0] == "id,group,class,dice,iou,precision,recall,hd95,assd,nsd"
+    rows = read_csv(folder / "metrics.csv")
+    assert [row["id"] for row in rows] == ids_of(dataset, "test")
+    assert {row["class"] for row in rows} == {"foreground"}
+    assert files_in(folder) - {"metrics.json", "metrics.csv"} == {
+        f"overlays/{rank:02d}-{row['id']}.png" for rank, row in enumerate(sorted(rows, key=lambda r: float(r["dice"])), start=1)
+    }
+
+
+def test_predict_writes_class_indices_at_source_size(pictures, predicted):
+    folder, result = predicted
+    names = {path.stem for path in (pictures / "images").iterdir()}
+    wanted = (
+        {f"{name}.png" for name in names} | {f"overlays/{name}.png" for name in names} | {f"probabilities/{name}.npz" for name in names}
+    )
+    assert files_in(folder) == wanted | {"predictions.json"}
+    assert (result["predictions"], result["images"], result["written"], result["unreadable"]) == (str(folder), 24, 24, 0)
+    for name in names:
+        label, image = read_array(folder / f"{name}.png"), read_array(pictures / "images" / f"{name}.png")
+        assert label.shape == image.shape[:2]
+        assert label.dtype == np.uint8
+        assert set(np.unique(label)) <= {0, 1}
+        assert read_array(folder / "overlays" / f"{name}.png").shape == image.shape
+        with np.load(folder / "probabilities" / f"{name}.npz") as file:
+            probs = file["probs"].astype(np.float32)
+        assert probs.shape == (2, *label.shape)
+        assert np.allclose(probs.sum(axis=0), 1, atol=2e-3)
+        assert (probs[label, *np.indices(label.shape)] >= 0.499).all()
+
+
+def test_eval_measures_exactly_what_predict_writes(dataset, evaluated, predicted, tmp_path):
+    result = succeed("eval", dataset, "--predictions", predicted[0], "--out", tmp_path / "e", "--json").result
+    assert result["classes"] == evaluated[1]["classes"]
+    assert result["mean"] == evaluated[1]["mean"]
+    assert (tmp_path / "e/metrics.csv").read_text() == (evaluated[0] / "metrics.csv").read_text()
+
+
+def test_eval_against_itself_finds_no_difference(dataset, evaluated, predicted, tmp_path):
+    arguments = ("eval", dataset, "--predictions", predicted[0], "--against", evaluated[0], "--out", tmp_path / "e", "--json")
+    against = succeed(*arguments).result["against"]
+    assert list(against)[1:] == METRICS
+    for metric in METRICS:
+        assert against[metric]["mean"] == pytest.approx(0, abs=1e-4)  # the earlier one is read from its CSV
+        assert against[metric]["n"] == 3
+
+
+def test_eval_of_a_store_measures_its_labels_against_the_hidden_truth(dataset, store, tmp_path):
+    arguments = ("eval", dataset, "--store", store, "--split", "unlabeled", "--out", tmp_path / "e", "--overlays", 1, "--json")
+    result = succeed(*arguments).result
+    assert result["cases"] == result["mean"]["dice"]["n"] == 9
+    assert result["coverage"] == 1
+    assert {row["id"] for row in read_csv(tmp_path / "e/metrics.csv")} == set(ids_of(dataset, "unlabeled"))
+    assert len(files_in(tmp_path / "e")) == 3
+
+
+# several classes
+
+
+def draw_shapes(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A grey picture with a red, a green and a blue disc, and its class indices; a strip at the left is ignored."""
+    label = np.zeros((height, width), dtype=np.uint8)
+    image = rng.normal(90, 6, (height, width, 3))
+    y, x = np.mgrid[:height, :width]
+    for k, place in enumerate(rng.permutation(3)):
+        inside = np.hypot(y - height / 2 + rng.uniform(-9, 9), x - width * (2 * place + 1) / 6) < rng.uniform(0.1, 0.15) * width
+        label[inside] = k + 1
+        image[inside] = np.eye(3)[k] * 200 + 30
+    label[:, :3] = 255
+    return np.clip(image, 0, 255).astype(np.uint8), label
+
+
+def test_three_classes_go_all_the_way(tmp_path):
+    rng = np.random.default_rng(3)
+    for number in range(14):
+        image, label = draw_shapes(rng, 80 + 8 * (number % 2), 96)
+        write_image(tmp_path / f"images/{number:02d}.png", image)
+        write_image(tmp_path / f"masks/{number:02d}.png", label)
+    data, warm, path, run = (tmp_path / name for name in ("data", "warm", "s.h5", "run"))
+    shares = ("--labeled", 6, "--val", 2, "--test", 2, "--classes", "red,green,blue")
+    prepared = succeed("prepare", tmp_path / "images", "--masks", tmp_path / "masks", "--out", data, *shares)
+    assert "255 is ignored" in prepared.err
+    assert 0.02 < succeed("check", data, "--json").result["ignored_pixel_share"] < 0.05
+    succeed("warmstart", data, "--out", warm, *NETWORK, "--iterations", 30, "--validate-every", 10)
+    succeed("mine", data, "--model", warm, "--out", path, *MINING)
+    with h5py.File(path) as file:
+        assert set(file["objects"]["class_id"]) == {1, 2, 3}
+    succeed("finetune", data, "--model", warm, "--store", path, "--out", run, *SHORT)
+    result = succeed("eval", data, "--model", run, "--out", tmp_path / "eval", "--json").result
+    assert list(result["classes"]) == ["red", "green", "blue"]
+    assert result["mean"]["dice"]["mean"] > 0.5
+    assert len(read_csv(tmp_path / "eval/metrics.csv")) == 2 * 3
+    succeed("predict", tmp_path / "images", "--model", run, "--out", tmp_path / "predicted")
+    values = [set(np.unique(read_array(tmp_path / f"predicted/{number:02d}.png"))) for number in range(14)]
+    assert set.union(*values) == {0, 1, 2, 3}
+
+
+# how the commands talk
+
+
+def test_help_names_every_option_and_needs_no_torch():
+    script = (
+        "import sys\n"
+        "from samsemi import cli\n"
+        f"for name in {list(STAGES)}:\n"
+        "    print('##', name, flush=True)\n"
+        "    assert cli.main([name, '--help']) == 0\n"
+        "assert cli.main(['--help']) == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={"COLUMNS": "200"})
+    assert shown.returncode == 0, shown.stderr
+    pages = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", shown.stdout, flags=re.MULTILINE | re.DOTALL))
+    assert set(pages) == set(STAGES)
+    for name, (_, options) in STAGES.items():
+        for field, (_, info) in declared(options).items():
+            assert flag(field, info).lower() in pages[name].lower(), f"{name} --help does not name {field}"
+
+
+def test_version():
+    assert re.fullmatch(r"samsemi \d+\.\d+\.\d+\S*\n", succeed("--version").out)
+
+
+def test_info_names_versions_devices_and_weights():
+    result = succeed("info", "--json").result
+    assert {"python", "samsemi", "torch", "h5py", "devices", "backends", "tiny"} <= set(result)
+    assert "cpu" in result["devices"]
+
+
+def test_python_functions_give_what_the_commands_give(dataset):
+    assert set(samsemi.__all__) == set(STAGES)
+    assert samsemi.check(dataset=dataset) == succeed("check", dataset, "--json").result
+
+
+def test_quiet_is_silent_but_for_the_result(dataset, warm, store, tmp_path):
+    for arguments in (
+        ("check", dataset),
+        ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING),
+        ("eval", dataset, "--store", store, "--split", "unlabeled", "--out", tmp_path / "e", "--overlays", 0),
+    ):
+        outcome = succeed(*arguments, "--quiet")
+        assert outcome.err == ""
+        assert outcome.out != ""
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(dataset, warm, tmp_path):
+    outcome = succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING)
+    assert "\x1b" not in outcome.err + outcome.out
+    assert re.fullmatch(r"mine: 9/9 images, [\d.]+/s, 0 s left\n", outcome.err)
+
+
+def test_closing_table_shows_where_the_result_lies_whole(dataset, warm, tmp_path):
+    path = tmp_path / ("a_folder_with_a_long_name_" * 4) / "store.h5"
+    assert str(path) in succeed("mine", dataset, "--model", warm, "--out", path, "--sam", "none", *MINING).out
+
+
+def test_flag_goes_before_file_and_file_before_default(dataset, warm, tmp_path):
+    config = tmp_path / "options.toml"
+    config.write_text('[mine]\nsam = "ellipse"\nbox-margin = 5\nmin_agreement = 0.125\n\n[eval]\noverlays = 0\n')
+    succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--config", config, "--sam", "none")
+    with h5py.File(tmp_path / "s.h5") as file:
+        used, policy = json.loads(file.attrs["config"]), json.loads(file.attrs["policy"])
+    assert (used["sam"], used["box_margin"], used["min_area"]) == ("none", 5, 64)
+    assert policy["min_agreement"] == 0.125
+
+
+def test_overwrite_replaces_what_stood_there(dataset, warm, tmp_path):
+    for sam in ("none", "ellipse"):
+        succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", sam, *MINING, "--overwrite")
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert json.loads(file.attrs["made_from"])["sam"] == "ellipse"

@@ -1,0 +1,788 @@
+"""What a user can do wrong: the exit code, two plain lines on stderr, nothing on stdout, no traceback."""
+
+import json
+import os
+import pickle
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import MINING, NETWORK, Outcome, call, file_bytes, files_in, read_array, succeed, truncate, write_image
+from safetensors.torch import load_file, save_file
+
+from samsemi.stages import info as info_stage
+
+USAGE, REFUSED, DATA, CHECKPOINT, DEVICE = 2, 3, 4, 5, 6
+SHORT = ("--iterations", 2, "--batch-size", 2)
+
+
+def assert_complains(outcome: Outcome, code: int, *said: object, problems: bool = False) -> None:
+    """The exit code and the two lines; ``said`` must stand in the first. With ``problems``, warnings come before."""
+    assert outcome.code == code, outcome.err
+    assert outcome.out == ""
+    lines = outcome.err.splitlines()
+    if problems:
+        assert all(line.startswith("warning: ") for line in lines[:-2])
+        lines = lines[-2:]
+    assert len(lines) == 2, outcome.err
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("hint: ")
+    assert len(lines[1]) > len("hint: ")
+    for text in said:
+        assert str(text) in lines[0]
+
+
+def refused(code: int, *arguments: object, said: tuple = (), problems: bool = False) -> None:
+    """Run a command and see it complain."""
+    assert_complains(call(*arguments, "--quiet"), code, *said, problems=problems)
+
+
+@pytest.fixture
+def copied(dataset, pictures, tmp_path):
+    """A data set of one's own to break, its images beside its masks."""
+    folder = tmp_path / "copied"
+    shutil.copytree(dataset, folder)
+    shutil.copytree(pictures / "images", folder / "images")
+    manifest = (folder / "manifest.csv").read_text().replace(str(pictures) + "/", "")
+    assert str(pictures) not in manifest
+    (folder / "manifest.csv").write_text(manifest)
+    return folder
+
+
+def cases_of(folder, split: str) -> list[str]:
+    lines = (folder / "manifest.csv").read_text().splitlines()[1:]
+    return [line.split(",")[0] for line in lines if line.split(",")[4] == split]
+
+
+# usage
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["mien"], "mien"),
+        (["mine", "d", "--model", "m", "--out", "o", "--margin", "3"], "--margin"),
+        (["mine", "d", "--out", "o"], "--model"),
+        (["mine", "--model", "m", "--out", "o"], "dataset"),
+        (["mine", "d", "more", "--model", "m", "--out", "o"], "more"),
+        (["mine", "d", "--model", "m", "--out", "o", "--box-margin", "wide"], "--box-margin"),
+        (["mine", "d", "--model", "m", "--out", "o", "--min-stability", "1.5"], "--min-stability"),
+        (["mine", "d", "--model", "m", "--out", "o", "--precision", "fp8"], "--precision"),
+        (["mine", "d", "--model", "m", "--out", "o", "--prompts", "box+circle"], "circle"),
+        (["mine", "d", "--model", "m", "--out", "o", "--prompts", "box+box"], "--prompts"),
+        (["mine", "d", "--model", "m", "--out", "o", "--prompts", "mask"], "--prompts"),
+        (["mine", "d", "--model", "m", "--out", "o", "--prompts", ""], "--prompts"),
+        (["mine", "d", "--model", "m", "--out", "o", "--resume", "--overwrite"], "--resume"),
+        (["warmstart", "d", "--out", "o", "--size", "100"], "--size 100"),
+        (["warmstart", "d", "--out", "o", "--iterations", "0"], "--iterations"),
+        (["warmstart", "d", "--out", "o", "--iterations", "1e3"], "--iterations"),
+        (["warmstart", "d", "--out", "o", "--lr", "nan"], "--lr"),
+        (["warmstart", "d", "--out", "o", "--decoder-channels", "64,32"], "--decoder-channels"),
+        (["finetune", "d", "--model", "m", "--out", "o", "--schedule", "sometimes"], "--schedule"),
+        (["finetune", "d", "--model", "m", "--out", "o", "--schedule", "continuous"], "--store"),
+        (["eval", "d", "--out", "o"], "eval"),
+        (["eval", "d", "--out", "o", "--model", "m", "--store", "s"], "eval"),
+        (["eval", "d", "--out", "o", "--model", "m", "--split", "unlabeled"], "unlabeled"),
+        (["prepare", "i", "--masks", "m", "--out", "o", "--labeled", "1.5"], "--labeled"),
+        (["prepare", "i", "--masks", "m", "--out", "o", "--labeled", "inf"], "--labeled"),
+        (["prepare", "i", "--masks", "m", "--out", "o", "--val", "-1"], "--val"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(arguments, said):
+    assert_complains(call(*arguments), USAGE, said)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[mine]\nbox-margins = 3\n", "box-margins"),
+        ("[min]\nbox-margin = 3\n", "min"),
+        ("box-margin = 3\n", "box-margin"),
+        ("[mine\n", "TOML"),
+        ("[mine]\nbatch_size = 'many'\n", "batch_size"),
+        ("[mine]\nbatch_size = 0\n", "batch_size"),
+        ("[mine]\noverlays = true\n", "overlays"),
+        ("[mine]\nprecision = 'fp8'\n", "precision"),
+    ],
+)
+def test_wrong_configuration_file(tmp_path, text, said):
+    (tmp_path / "c.toml").write_text(text)
+    refused(USAGE, "mine", "d", "--model", "m", "--out", "o", "--config", tmp_path / "c.toml", said=(tmp_path / "c.toml", said))
+
+
+def test_configuration_file_that_is_not_there(tmp_path):
+    refused(USAGE, "mine", "d", "--model", "m", "--out", "o", "--config", tmp_path / "c.toml", said=("c.toml",))
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--sam", "vit_z"], "vit_z"),
+        (["--sam", "no_such_module:load"], "no_such_module"),
+        (["--sam", "samsemi.sam:no_such_function"], "no_such_function"),
+        (["--sam", "none", "--sam-checkpoint", __file__], "none"),
+        (["--device", "gpu"], "gpu"),
+    ],
+)
+def test_choices_that_are_not_there(dataset, warm, tmp_path, options, said):
+    refused(USAGE, "mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", *options, said=(said,))
+    assert files_in(tmp_path) == set()
+
+
+def test_unknown_encoder_names_close_ones_and_leaves_nothing(dataset, tmp_path):
+    outcome = call("warmstart", dataset, "--out", tmp_path / "run", "--encoder", "resnet3", *SHORT, "--quiet")
+    assert_complains(outcome, USAGE, "resnet3")
+    assert "resnet34" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_bare_command_shows_the_help():
+    outcome = call()
+    assert outcome.code == USAGE
+    assert "prepare" in outcome.out
+    assert [line.split(":")[0] for line in outcome.err.splitlines()] == ["error", "hint"]
+
+
+# data: prepare
+
+
+def prepare(images, masks, out, *options: object) -> tuple:
+    return ("prepare", images, "--masks", masks, "--out", out, *options)
+
+
+@pytest.fixture
+def raw(pictures, tmp_path):
+    """images/ and masks/ of one's own to break."""
+    shutil.copytree(pictures, tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+@pytest.mark.parametrize("which", ["images", "masks"])
+@pytest.mark.parametrize("state", ["missing", "empty", "a file"])
+def test_prepare_without_pictures(raw, tmp_path, which, state):
+    shutil.rmtree(raw / which)
+    if state == "empty":
+        (raw / which).mkdir()
+    elif state == "a file":
+        (raw / which).write_text("")
+    refused(DATA, *prepare(raw / "images", raw / "masks", tmp_path / "d"), said=(raw / which,))
+    assert not (tmp_path / "d").exists()
+
+
+def test_prepare_names_a_truncated_image_and_leaves_nothing(raw, tmp_path):
+    truncate(raw / "images/p001_0.png")
+    refused(DATA, *prepare(raw / "images", raw / "masks", tmp_path / "d"), said=("p001_0.png", "damaged"), problems=True)
+    assert files_in(tmp_path) == {f"raw/{name}" for name in files_in(raw)}
+
+
+def test_prepare_names_a_truncated_mask(raw, tmp_path):
+    truncate(raw / "masks/p001_0.png")
+    refused(DATA, *prepare(raw / "images", raw / "masks", tmp_path / "d"), said=(raw / "masks/p001_0.png",), problems=True)
+
+
+def test_prepare_names_a_mask_of_another_size(raw, tmp_path):
+    write_image(raw / "masks/p001_0.png", np.zeros((50, 60), dtype=np.uint8))
+    outcome = call(*prepare(raw / "images", raw / "masks", tmp_path / "d"), "--quiet")
+    assert_complains(outcome, DATA, "p001_0.png", "60 x 50", problems=True)
+    assert ".part" not in outcome.err, "a path is named that is gone"
+
+
+def test_prepare_names_every_problem_at_once(raw, tmp_path):
+    truncate(raw / "images/p001_0.png")
+    write_image(raw / "masks/p002_0.png", np.zeros((50, 60), dtype=np.uint8))
+    outcome = call(*prepare(raw / "images", raw / "masks", tmp_path / "d"), "--quiet")
+    assert_complains(outcome, DATA, "2 problems", problems=True)
+    assert "p001_0" in outcome.err
+    assert "p002_0" in outcome.err
+
+
+def test_prepare_names_unexpected_values_in_a_mask(raw, tmp_path):
+    mask = read_array(raw / "masks/p001_0.png")
+    mask[:30, :30], mask[30:60, :30] = 99, 150
+    write_image(raw / "masks/p001_0.png", mask)
+    refused(DATA, *prepare(raw / "images", raw / "masks", tmp_path / "d"), said=("p001_0", "99", "150"))
+
+
+def test_prepare_names_more_classes_than_were_given(raw, tmp_path):
+    for path in (raw / "masks").iterdir():
+        write_image(path, np.where(read_array(path) > 0, 2, 0).astype(np.uint8))
+    refused(DATA, *prepare(raw / "images", raw / "masks", tmp_path / "d", "--classes", "polyp"), said=("2",))
+
+
+def test_prepare_where_no_mask_is_named_like_an_image(raw, tmp_path):
+    for number, path in enumerate(sorted((raw / "masks").iterdir())):
+        path.rename(path.with_name(f"label{number}.png"))
+    refused(DATA, *prepare(raw / "images", raw / "masks", tmp_path / "d"), said=("p000_0.png", "label0.png"))
+
+
+def test_prepare_without_masks(raw, tmp_path):
+    refused(USAGE, "prepare", raw / "images", "--out", tmp_path / "d", said=("masks",))
+
+
+@pytest.mark.parametrize(
+    "options, code, said",
+    [
+        (["--groups", "(p"], USAGE, "--groups"),
+        (["--groups", "patient"], DATA, "patient"),
+        (["--labeled", 20, "--val", 20], DATA, "24 cases"),
+        (["--classes", "polyp,polyp"], USAGE, "--classes"),
+        (["--split", "missing.csv"], DATA, "missing.csv"),
+    ],
+)
+def test_prepare_with_options_that_do_not_fit_the_data(pictures, tmp_path, options, code, said):
+    refused(code, *prepare(pictures / "images", pictures / "masks", tmp_path / "d", *options), said=(said,))
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("id,part\np000_0,val\n", "id,split"),
+        ("id,split\np000_0,train\n", "train"),
+        ("id,split\nnobody,val\n", "nobody"),
+        ("id,split\n", "id,split"),
+        ("id,split\np000_0,val\np000_0,labeled\n", "p000_0"),
+    ],
+)
+def test_prepare_with_a_wrong_split_file(pictures, tmp_path, text, said):
+    (tmp_path / "split.csv").write_text(text)
+    arguments = prepare(pictures / "images", pictures / "masks", tmp_path / "d", "--split", tmp_path / "split.csv")
+    refused(DATA, *arguments, said=("split.csv", said))
+
+
+def test_prepare_refuses_a_patient_in_two_splits(pictures, tmp_path):
+    (tmp_path / "split.csv").write_text("id,split,group\np000_0,labeled,anna\np000_1,val,anna\n")
+    arguments = prepare(pictures / "images", pictures / "masks", tmp_path / "d", "--split", tmp_path / "split.csv")
+    refused(DATA, *arguments, said=("anna",), problems=True)
+
+
+# data: data sets
+
+
+@pytest.mark.parametrize("command", ["check", "warmstart", "mine", "finetune", "eval"])
+def test_data_set_that_is_not_there(warm, tmp_path, command):
+    model = ["--model", warm] if command in ("mine", "finetune", "eval") else []
+    out = [] if command == "check" else ["--out", tmp_path / "out"]
+    refused(DATA, command, tmp_path / "nowhere", *model, *out, said=(tmp_path / "nowhere",))
+    refused(DATA, command, warm, *model, *out, said=(warm,))
+    assert files_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"name": "x", "classes": 3}',
+        '{"name": "x", "classes": ["background"]}',
+        '{"name": "x", "classes": "ab", "spacing_mm": null}',
+    ]
+    + ['{"name": "x", "classes": ["background", 1]}', '{"name": "x", "classes": ["a", "b"], "spacing_mm": "wide"}', "\udcff"],
+)
+def test_broken_dataset_json(copied, text):
+    (copied / "dataset.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    refused(DATA, "check", copied, said=(copied,))
+
+
+def break_manifest(folder, old: str, new: str) -> None:
+    text = (folder / "manifest.csv").read_text()
+    assert old in text
+    (folder / "manifest.csv").write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("id,image,mask", "id,picture,mask", "image"),
+        (",labeled,", ",train,", "train"),
+        ("p001_0,images", "p000_0,images", "twice"),
+        ("p001_0,images", "../p001_0,images", "../p001_0"),
+        ("images/p001_0", "../images/p001_0", "leads out"),
+        (",labeled,", ",unlabeled,", "unlabeled"),
+        (",unlabeled,", ",labeled,", "labeled"),
+        ("p001_0,images/p001_0.png", "p001_0,", "no image"),
+    ],
+)
+def test_broken_manifest(copied, old, new, said):
+    break_manifest(copied, old, new)
+    refused(DATA, "check", copied, said=(copied / "manifest.csv" if said != "image" else copied, said))
+
+
+@pytest.mark.parametrize("content", [b"", b"id,image,mask,truth,split,group\n", b"\xff\xfe\x00\x01", b"\x00" * 100])
+def test_manifest_without_cases(copied, content):
+    (copied / "manifest.csv").write_bytes(content)
+    refused(DATA, "check", copied, said=(copied,))
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "manifest.csv"])
+def test_folder_where_a_file_should_be(copied, name):
+    (copied / name).unlink()
+    refused(DATA, "check", copied, said=(name,))
+    (copied / name).mkdir()
+    refused(DATA, "check", copied, said=(name,))
+
+
+def test_check_names_every_problem(copied):
+    truncate(copied / "images/p000_0.png")
+    (copied / "images/p001_0.png").unlink()
+    shutil.copy(copied / f"images/{cases_of(copied, 'labeled')[1]}.png", copied / f"images/{cases_of(copied, 'test')[1]}.png")
+    labeled = copied / f"masks/{cases_of(copied, 'labeled')[0]}.png"
+    write_image(labeled, read_array(labeled) * 7)
+    outcome = call("check", copied, "--quiet")
+    assert_complains(outcome, DATA, copied, "problems", problems=True)
+    warnings = outcome.err.splitlines()[:-2]
+    for said in ("damaged image", "p001_0.png: no such file", "[7]", "are the same image"):
+        assert any(said in line for line in warnings), said
+
+
+def test_check_names_a_single_problem_in_the_error_line(copied):
+    write_image(copied / f"masks/{cases_of(copied, 'val')[0]}.png", np.zeros((9, 9), dtype=np.uint8))
+    refused(DATA, "check", copied, said=("9 x 9",), problems=True)
+
+
+@pytest.mark.parametrize("split, command", [("labeled", "warmstart"), ("val", "warmstart"), ("test", "eval"), ("unlabeled", "mine")])
+def test_split_without_cases(copied, warm, tmp_path, split, command):
+    header, *rows = (copied / "manifest.csv").read_text().splitlines()
+    (copied / "manifest.csv").write_text("\n".join([header, *(row for row in rows if f",{split}," not in row)]) + "\n")
+    model = [] if command == "warmstart" else ["--model", warm]
+    refused(DATA, command, copied, *model, "--out", tmp_path / "out", said=(f"no {split} cases",))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_stops_at_a_damaged_image(copied, tmp_path, workers):
+    for name in cases_of(copied, "labeled"):
+        truncate(copied / f"images/{name}.png")
+    arguments = ("warmstart", copied, "--out", tmp_path / "run", *NETWORK, *SHORT, "--workers", workers)
+    refused(DATA, *arguments, said=("damaged",))
+
+
+def test_mine_skips_and_counts_a_damaged_image(copied, warm, tmp_path):
+    name = cases_of(copied, "unlabeled")[2]
+    truncate(copied / f"images/{name}.png")
+    arguments = ("mine", copied, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING, "--overlays", 9)
+    outcome = succeed(*arguments, "--json", "--quiet")
+    assert outcome.err.startswith("warning: skipped")
+    assert name in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert (outcome.result["images"], outcome.result["unreadable"]) == (9, 1)
+    succeed("finetune", copied, "--model", warm, "--store", tmp_path / "s.h5", "--out", tmp_path / "run", *SHORT)
+
+
+def test_mine_where_no_image_can_be_read(copied, warm, tmp_path):
+    for name in cases_of(copied, "unlabeled"):
+        truncate(copied / f"images/{name}.png")
+    refused(DATA, "mine", copied, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", said=("none of the 9",), problems=True)
+
+
+def test_predict_skips_and_counts_a_damaged_image(raw, warm, tmp_path):
+    truncate(raw / "images/p001_0.png")
+    outcome = succeed("predict", raw / "images", "--model", warm, "--out", tmp_path / "p", "--json", "--quiet")
+    assert outcome.err.startswith("warning: skipped")
+    assert (outcome.result["images"], outcome.result["written"], outcome.result["unreadable"]) == (24, 23, 1)
+    assert files_in(tmp_path / "p") == {path.name for path in (raw / "images").iterdir()} - {"p001_0.png"} | {"predictions.json"}
+
+
+@pytest.mark.parametrize("state", ["missing", "empty", "all damaged"])
+def test_predict_without_images(warm, pictures, tmp_path, state):
+    images = tmp_path / "images"
+    if state != "missing":
+        images.mkdir()
+    if state == "all damaged":
+        shutil.copy(pictures / "images/p000_0.png", images / "x.png")
+        truncate(images / "x.png")
+    refused(DATA, "predict", images, "--model", warm, "--out", tmp_path / "out", said=(images,), problems=True)
+
+
+def test_eval_of_predictions_that_do_not_fit(dataset, tmp_path):
+    arguments = ("eval", dataset, "--predictions", tmp_path / "p", "--out", tmp_path / "e")
+    refused(DATA, *arguments, said=(tmp_path / "p",))
+    names = cases_of(dataset, "test")
+    for name in names[1:]:
+        write_image(tmp_path / f"p/{name}.png", np.zeros((20, 20), dtype=np.uint8))
+    refused(DATA, *arguments, said=(names[0],))
+    write_image(tmp_path / f"p/{names[0]}.png", np.zeros((20, 20), dtype=np.uint8))
+    refused(DATA, *arguments, said=(names[0], "20 x 20"))
+    write_image(tmp_path / f"p/{names[0]}.png", np.full((20, 20), 9, dtype=np.uint8))
+    refused(DATA, *arguments, said=(names[0], "9"))
+    assert not (tmp_path / "e").exists()
+
+
+def test_eval_against_what_is_no_evaluation(dataset, store, tmp_path):
+    arguments = ("eval", dataset, "--store", store, "--split", "unlabeled", "--out", tmp_path / "e", "--against", tmp_path)
+    refused(DATA, *arguments, said=(tmp_path,))
+    (tmp_path / "metrics.csv").write_text("id,group\n1,2\n")
+    refused(DATA, *arguments, said=(tmp_path,))
+
+
+# checkpoints and runs
+
+
+@pytest.fixture
+def run(warm, tmp_path):
+    """A run folder of one's own to break."""
+    shutil.copytree(warm, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def mine_with(dataset, model, out, *options: object) -> tuple:
+    return ("mine", dataset, "--model", model, "--out", out, *MINING, *options)
+
+
+@pytest.mark.parametrize("command", ["mine", "finetune", "eval", "predict"])
+def test_model_that_is_not_there(dataset, pictures, tmp_path, command):
+    source = pictures / "images" if command == "predict" else dataset
+    refused(CHECKPOINT, command, source, "--model", tmp_path / "nowhere", "--out", tmp_path / "out", said=(tmp_path / "nowhere",))
+    refused(CHECKPOINT, command, source, "--model", dataset, "--out", tmp_path / "out", said=(dataset,))
+    assert files_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "{",
+        "[]",
+        '{"architectures": ["SamModel"]}',
+        '{"model": {"width": 3}}',
+        '{"model": {"encoder": "no_such_encoder", "decoder_channels": [16, 12, 8, 8, 8], "classes": ["a", "b"], "size": 64}}',
+        '{"model": {"encoder": 5, "decoder_channels": 3, "classes": 2, "size": "x"}}',
+    ],
+)
+def test_foreign_run_folder(dataset, run, tmp_path, card):
+    (run / "model.json").write_text(card)
+    refused(CHECKPOINT, *mine_with(dataset, run, tmp_path / "s.h5"), said=(run,))
+
+
+def test_truncated_model(dataset, run, tmp_path):
+    truncate(run / "model.safetensors")
+    refused(CHECKPOINT, *mine_with(dataset, run, tmp_path / "s.h5"), said=("model.safetensors",))
+    (run / "model.safetensors").unlink()
+    refused(CHECKPOINT, *mine_with(dataset, run, tmp_path / "s.h5"), said=("model.safetensors",))
+
+
+def test_weights_of_another_model(dataset, run, tmp_path):
+    save_file({"weight": torch.zeros(3)}, run / "model.safetensors")
+    refused(CHECKPOINT, *mine_with(dataset, run, tmp_path / "s.h5"), said=("model.safetensors", "missing", "unexpected"))
+
+
+def test_model_of_other_classes(copied, warm, tmp_path):
+    about = json.loads((copied / "dataset.json").read_text())
+    (copied / "dataset.json").write_text(json.dumps(about | {"classes": ["background", "liver"]}))
+    for command in ("mine", "finetune", "eval"):
+        refused(CHECKPOINT, command, copied, "--model", warm, "--out", tmp_path / "out", said=("foreground", "liver"))
+
+
+class Payload:
+    """Pickled, it runs a command where it is loaded."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.fixture(params=["torch.save", "pickle", "named .safetensors"])
+def poisoned(request, tmp_path):
+    """A checkpoint that would create a file, and that file."""
+    target = tmp_path / "owned"
+    path = tmp_path / ("bad.safetensors" if request.param == "named .safetensors" else "bad.pth")
+    if request.param == "torch.save":
+        torch.save({"weight": torch.zeros(2), "payload": Payload(target)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"payload": Payload(target)}))
+    return path, target
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_payload_of_a_sam_checkpoint_never_runs(dataset, warm, tmp_path, poisoned):
+    path, target = poisoned
+    refused(CHECKPOINT, *mine_with(dataset, warm, tmp_path / "s.h5", "--sam-checkpoint", path), said=(path,))
+    assert not target.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_payload_of_encoder_weights_never_runs(dataset, tmp_path, poisoned):
+    path, target = poisoned
+    refused(CHECKPOINT, "warmstart", dataset, "--out", tmp_path / "run", *NETWORK, *SHORT, "--encoder-weights", path, said=(path,))
+    assert not target.exists()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 half a zip file", b"\x80\x02}q\x00."])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_sam_checkpoint_that_is_none(dataset, warm, tmp_path, content, suffix):
+    path = (tmp_path / "sam").with_suffix(suffix)
+    path.write_bytes(content)
+    refused(CHECKPOINT, *mine_with(dataset, warm, tmp_path / "s.h5", "--sam-checkpoint", path), said=(path,))
+    assert files_in(tmp_path) == {path.name}
+
+
+def test_sam_checkpoint_that_is_missing_or_foreign(dataset, warm, tmp_path):
+    refused(CHECKPOINT, *mine_with(dataset, warm, tmp_path / "s.h5", "--sam-checkpoint", tmp_path / "no.pth"), said=("no.pth",))
+    foreign = warm / "model.safetensors"
+    refused(CHECKPOINT, *mine_with(dataset, warm, tmp_path / "s.h5", "--sam-checkpoint", foreign), said=(foreign, "tiny"))
+
+
+def test_truncated_sam_checkpoint(dataset, warm, tmp_path):
+    path = tmp_path / "half.pth"
+    torch.save(load_file(warm / "model.safetensors"), path)
+    truncate(path)
+    refused(CHECKPOINT, *mine_with(dataset, warm, tmp_path / "s.h5", "--sam-checkpoint", path), said=(path,))
+
+
+def test_published_sam_needs_its_weights(dataset, warm, tmp_path):
+    refused(CHECKPOINT, *mine_with(dataset, warm, tmp_path / "s.h5", "--sam", "vit_b"), said=("vit_b",))
+
+
+def test_encoder_weights_that_are_missing_or_foreign(dataset, warm, tmp_path):
+    arguments = ("warmstart", dataset, "--out", tmp_path / "run", *NETWORK, *SHORT, "--encoder-weights")
+    refused(CHECKPOINT, *arguments, tmp_path / "no.pth", said=("no.pth",))
+    refused(CHECKPOINT, *arguments, warm / "model.safetensors", said=("model.safetensors", "tu-lcnet_035"))
+
+
+@pytest.mark.parametrize("name", ["last/state.safetensors", "model.json"])
+def test_resuming_a_broken_run(dataset, run, warm, name):
+    truncate(run / name)
+    arguments = ("warmstart", dataset, "--out", run, *NETWORK, "--iterations", 24, "--validate-every", 8, "--resume")
+    refused(CHECKPOINT, *arguments, said=(run,))
+
+
+# stores and caches
+
+
+@pytest.fixture(
+    params=["missing", "a text", "truncated", "other HDF5", "other schema", "schema and nothing else", "a table is gone", "a folder"]
+)
+def broken_store(request, store, tmp_path):
+    path = tmp_path / "broken.h5"
+    if request.param == "a text":
+        path.write_text("no store")
+    elif request.param == "a folder":
+        path.mkdir()
+    elif request.param in ("truncated", "a table is gone"):
+        shutil.copy(store, path)
+    elif request.param != "missing":
+        with h5py.File(path, "w") as file:
+            file["x"] = np.zeros(3)
+            if request.param != "other HDF5":
+                file.attrs["schema"] = "samsemi.pseudo-labels/1" if "nothing" in request.param else "samsemi.pseudo-labels/99"
+    if request.param == "truncated":
+        truncate(path)
+    elif request.param == "a table is gone":
+        with h5py.File(path, "a") as file:
+            del file["objects"]
+    return path
+
+
+def test_store_that_is_none(dataset, warm, tmp_path, broken_store):
+    refused(CHECKPOINT, "finetune", dataset, "--model", warm, "--store", broken_store, "--out", tmp_path / "run", said=(broken_store,))
+    refused(CHECKPOINT, "eval", dataset, "--store", broken_store, "--split", "unlabeled", "--out", tmp_path / "e", said=(broken_store,))
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "e").exists()
+
+
+def test_store_of_another_data_set(pictures, warm, store, tmp_path):
+    other = tmp_path / "other"
+    shares = ("--groups", r"p(\d+)", "--labeled", 6, "--val", 6, "--test", 0, "--seed", 5)
+    succeed(*prepare(pictures / "images", pictures / "masks", other, *shares))
+    arguments = ("finetune", other, "--model", warm, "--store", store, "--out", tmp_path / "run")
+    refused(CHECKPOINT, *arguments, said=(store, other), problems=True)  # after a warning that the model knows other cases
+    refused(CHECKPOINT, "eval", other, "--store", store, "--split", "unlabeled", "--out", tmp_path / "e", said=(store, other))
+
+
+def test_continuous_schedule_with_another_sam_than_the_store_has(dataset, warm, tmp_path):
+    from samsemi.sam.tiny import build_tiny
+
+    torch.manual_seed(0)
+    save_file(build_tiny().state_dict(), tmp_path / "other.safetensors")
+    succeed(*mine_with(dataset, warm, tmp_path / "s.h5", "--sam-checkpoint", tmp_path / "other.safetensors"))
+    arguments = ("finetune", dataset, "--model", warm, "--store", tmp_path / "s.h5", "--out", tmp_path / "run", "--schedule", "continuous")
+    refused(CHECKPOINT, *arguments, "--iterations", 2, "--remine-every", 1, "--batch-size", 2, said=(tmp_path / "s.h5",))
+
+
+@pytest.mark.parametrize("state", ["a text", "a store", "of another SAM"])
+def test_embeddings_that_are_none_of_this_sam(dataset, warm, store, tmp_path, state):
+    path = tmp_path / "cache.h5"
+    if state == "a text":
+        path.write_text("no cache")
+    elif state == "a store":
+        shutil.copy(store, path)
+    else:
+        with h5py.File(path, "w") as file:
+            file.attrs.update({"schema": "samsemi.embeddings/1", "sam": "vit_b", "identity": "0"})
+    before = path.read_bytes()
+    refused(CHECKPOINT, *mine_with(dataset, warm, tmp_path / "s.h5", "--embeddings", path), said=(path,))
+    assert path.read_bytes() == before
+
+
+# outputs
+
+
+def writing_commands(dataset, pictures, warm, store) -> dict[str, tuple]:
+    """Every command that writes, without its --out."""
+    return {
+        "prepare": ("prepare", pictures / "images", "--masks", pictures / "masks"),
+        "warmstart": ("warmstart", dataset, *NETWORK, *SHORT),
+        "mine": ("mine", dataset, "--model", warm, "--sam", "none", *MINING),
+        "finetune": ("finetune", dataset, "--model", warm, *SHORT),
+        "eval": ("eval", dataset, "--store", store, "--split", "unlabeled", "--overlays", 0),
+        "predict": ("predict", pictures / "images", "--model", warm),
+    }
+
+
+WRITING = ["prepare", "warmstart", "mine", "finetune", "eval", "predict"]
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_full_output_is_refused_and_kept(dataset, pictures, warm, store, tmp_path, command):
+    out = tmp_path / "out"
+    if command == "mine":
+        out.write_text("mine")
+    else:
+        write_image(out / "kept.png", np.zeros((2, 2), dtype=np.uint8))
+    before = file_bytes(tmp_path)
+    arguments = (*writing_commands(dataset, pictures, warm, store)[command], "--out", out)
+    refused(REFUSED, *arguments, said=(out,))
+    assert file_bytes(tmp_path) == before
+    refused(REFUSED, *arguments, "--overwrite", said=(out,))  # not made by this command
+    assert file_bytes(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["warmstart", "finetune", "predict"])
+def test_resume_never_writes_into_a_foreign_folder(dataset, pictures, warm, store, tmp_path, command):
+    write_image(tmp_path / "photos/holiday.png", np.zeros((2, 2), dtype=np.uint8))
+    arguments = writing_commands(dataset, pictures, warm, store)[command]
+    refused(REFUSED, *arguments, "--out", tmp_path / "photos", "--resume", said=(tmp_path / "photos",))
+    assert files_in(tmp_path) == {"photos/holiday.png"}
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_output_of_the_wrong_kind_is_refused(dataset, pictures, warm, store, tmp_path, command):
+    out = tmp_path / "out"
+    if command == "mine":
+        out.mkdir()
+    else:
+        out.write_text("a file")
+    refused(REFUSED, *writing_commands(dataset, pictures, warm, store)[command], "--out", out, said=(out,))
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_output_below_a_file_is_refused(dataset, pictures, warm, store, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    arguments = writing_commands(dataset, pictures, warm, store)[command]
+    refused(REFUSED, *arguments, "--out", tmp_path / "file" / "out", said=(tmp_path / "file",))
+
+
+def test_finetune_never_replaces_the_model_or_store_that_it_reads(dataset, run, store):
+    shutil.copy(store, run / "s.h5")
+    before = file_bytes(run)
+    arguments = ("finetune", dataset, "--model", run, "--out", run, *SHORT, "--overwrite")
+    refused(REFUSED, *arguments, said=(run,))
+    refused(REFUSED, *arguments, "--store", run / "s.h5", said=(run,))
+    assert file_bytes(run) == before
+
+
+def test_begun_store_is_taken_up_only_when_told(dataset, warm, tmp_path, monkeypatch):
+    from samsemi import mining
+
+    arguments = mine_with(dataset, warm, tmp_path / "s.h5", "--sam", "none")
+    with monkeypatch.context() as patch:
+        patch.setattr(mining.StoreWriter, "finish", interrupt)
+        assert call(*arguments).code == 130
+    refused(REFUSED, *arguments, said=("s.h5",))
+    refused(REFUSED, *arguments, "--resume", "--box-margin", 9, said=("box_margin", "2", "9"))
+    assert call(*arguments, "--resume").code == 0
+
+
+def interrupt(*arguments: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("changed", [["--seed", 3], ["--lr", 0.5], ["--iterations", 30]])
+def test_resuming_a_run_with_other_options_names_them(dataset, run, changed):
+    arguments = ("warmstart", dataset, "--out", run, *NETWORK, "--iterations", 24, "--validate-every", 8, "--resume")
+    before = file_bytes(run)
+    refused(REFUSED, *arguments, *changed, said=(run, f"{changed[0].removeprefix('--')} was", f"is {changed[1]}"))
+    assert file_bytes(run) == before
+
+
+def test_resuming_a_run_on_another_data_set_is_refused(copied, tmp_path):
+    arguments = ("warmstart", copied, "--out", tmp_path / "r", *NETWORK, *SHORT)
+    succeed(*arguments)
+    moved = cases_of(copied, "val")[0]
+    header, *rows = (copied / "manifest.csv").read_text().splitlines()
+    rows = [row.replace(",val,", ",labeled,") if row.startswith(moved) else row for row in rows]
+    (copied / "manifest.csv").write_text("\n".join([header, *rows]) + "\n")
+    refused(REFUSED, *arguments, "--resume", said=(tmp_path / "r", "dataset"))
+
+
+def test_resuming_a_run_with_another_model_or_store_is_refused(dataset, run, store, tmp_path):
+    path = tmp_path / "s.h5"
+    shutil.copy(store, path)
+    arguments = ("finetune", dataset, "--model", run, "--store", path, "--out", tmp_path / "fine", *SHORT)
+    succeed(*arguments)
+    succeed(*mine_with(dataset, run, path, "--sam", "none", "--overwrite"))
+    refused(REFUSED, *arguments, "--resume", said=(tmp_path / "fine", "store"))
+    shutil.copy(store, path)
+    tensors = load_file(run / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, run / "model.safetensors")
+    refused(REFUSED, *arguments, "--resume", said=(tmp_path / "fine", "model"))
+
+
+def test_resuming_a_finished_store_with_other_options_names_them(dataset, warm, store):
+    before = store.read_bytes()
+    refused(REFUSED, *mine_with(dataset, warm, store, "--resume", "--positive-points", 4), said=("positive_points", "1", "4"))
+    assert store.read_bytes() == before
+
+
+def test_resuming_predictions_with_another_model_or_other_options_is_refused(pictures, warm, run, tmp_path):
+    (tmp_path / "few").mkdir()
+    for name in ("p000_0.png", "p001_0.png"):
+        shutil.copy(pictures / "images" / name, tmp_path / "few")
+    arguments = ("predict", tmp_path / "few", "--out", tmp_path / "p")
+    succeed(*arguments, "--model", warm)
+    refused(REFUSED, *arguments, "--model", warm, "--resume", "--overlays", said=(tmp_path / "p", "overlays"))
+    tensors = load_file(run / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, run / "model.safetensors")
+    refused(REFUSED, *arguments, "--model", run, "--resume", said=(tmp_path / "p", "model"))
+
+
+# devices, and what is not the user's fault
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
+def test_device_that_is_not_there(dataset, pictures, warm, store, tmp_path, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for command in ("warmstart", "mine", "finetune", "predict"):
+        arguments = writing_commands(dataset, pictures, warm, store)[command]
+        refused(DEVICE, *arguments, "--out", tmp_path / command, "--device", device, said=(device,))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])
+def test_out_of_memory_says_what_to_lower(monkeypatch, error):
+    monkeypatch.setattr(info_stage, "info", fail_with(error))
+    outcome = call("info")
+    assert_complains(outcome, DEVICE, "out of memory")
+    assert "--batch-size" in outcome.err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(info_stage, "info", fail_with(IndexError("the seventh of six")))
+    outcome = call("info", "--json")
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert "Traceback" in outcome.err
+    assert "IndexError: the seventh of six" in outcome.err
+    assert "bug" in outcome.err.splitlines()[-1]
+
+
+def fail_with(error: BaseException):
+    def stage(options):
+        raise error
+
+    return stage
