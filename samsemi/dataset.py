@@ -4,7 +4,8 @@ import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -228,6 +229,32 @@ def describe(dataset: Dataset, sizes: Counter, pixels: np.ndarray) -> dict[str, 
         "class_pixel_share": {name: float(n) / max(int(known.sum()), 1) for name, n in zip(dataset.classes, known, strict=True)},
         "ignored_pixel_share": float(pixels[IGNORE]) / max(int(pixels.sum()), 1),
     }
+
+
+def join_duplicates(cases: Sequence[Case], advance=lambda n=1: None) -> tuple[list[Case], int]:
+    """Cases whose groups are joined where they hold the same pixels, so that no split sees another's image; and the number of
+    images that came before.
+
+    Images that cannot be read are left for ``verify`` to name.
+    """
+    holder: dict[str, str] = {}
+    leader: dict[str, str] = {}
+    duplicates = 0
+
+    def find(group: str) -> str:
+        while group in leader:
+            group = leader[group]
+        return group
+
+    for case in cases:
+        with suppress(DataError):
+            pixels = hash_pixels(read_image(case.image))
+            duplicates += pixels in holder
+            group, first = find(case.group), find(holder.setdefault(pixels, case.group))
+            if group != first:
+                leader[group] = first
+        advance()
+    return [replace(case, group=find(case.group)) for case in cases], duplicates
 
 
 def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) -> list[Case]:

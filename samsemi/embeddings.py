@@ -39,7 +39,7 @@ class EmbeddingCache:
         if found != about:
             self.file.close()
             raise CheckpointError(
-                f"--embeddings {path} holds those of {found['sam']} in {found['precision']}, not of this {sam.name} in {precision}",
+                f"--embeddings {path} holds embeddings of another SAM ({found['sam']}, {found['precision']}) than {sam.name}, {precision}",
                 "give another file, or remove it",
             )
         keys = self.file["keys"][:] if "keys" in self.file else []

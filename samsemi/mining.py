@@ -44,6 +44,7 @@ def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, mo
     policy = asdict(choose_policy(options))
     config = {name: value for name, value in config.items() if name not in policy}
     made_from = {"dataset": dataset_fingerprint, "model": model, "sam": sam.name, "sam_weights": sam.identity}
+    made_from["embeddings"] = "float16" if options.embeddings else "float32"  # the cache rounds them
     return Provenance(config, made_from, policy)
 
 

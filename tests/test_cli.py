@@ -195,7 +195,7 @@ def test_store_says_what_it_was_made_from(store):
         config, made_from = json.loads(file.attrs["config"]), json.loads(file.attrs["made_from"])
         policy = json.loads(file.attrs["policy"])
     assert (config["sam"], config["prompts"]) == ("tiny", "box+point")
-    assert set(made_from) == {"dataset", "model", "sam", "sam_weights"}
+    assert set(made_from) == {"dataset", "model", "sam", "sam_weights", "embeddings"}
     assert set(policy.values()) == {0}
     assert {"min_predicted_iou", "min_stability", "min_agreement"} <= set(policy)
 

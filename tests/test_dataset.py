@@ -15,6 +15,7 @@ from samsemi.dataset import (
     assign_splits,
     complain,
     is_safe_id,
+    join_duplicates,
     need_cases,
     read_case_label,
     read_dataset,
@@ -371,3 +372,17 @@ def test_prepare_hides_the_masks_of_unlabeled_cases(tmp_path):
         original = np.asarray(Image.open(tmp_path / "masks" / f"{case.id}.png"))
         assert np.array_equal(read_case_label(case, case.mask or case.truth, 2), original // 255)
     assert len(list((out / "masks").iterdir())) == 6
+
+
+def test_groups_that_share_a_picture_are_joined(tmp_path):
+    """a and c hold the same pixels, c's patient has d too: all three groups' cases stay together."""
+    pixels = {"a": 1, "b": 2, "c": 1, "d": 3, "e": 3}
+    groups = {"a": "p1", "b": "p2", "c": "p3", "d": "p3", "e": "p4"}
+    cases = []
+    for name, value in pixels.items():
+        Image.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+        cases.append(Case(name, tmp_path / f"{name}.png", None, None, "unlabeled", groups[name]))
+    joined, duplicates = join_duplicates(cases)
+    found = {case.id: case.group for case in joined}
+    assert duplicates == 2
+    assert found["a"] == found["c"] == found["d"] == found["e"] != found["b"]

@@ -87,7 +87,7 @@ def test_pickled_payload_does_not_run_and_is_refused(tmp_path, zipped, name):
 def test_plain_pickle_does_not_run_either(tmp_path):
     mark = tmp_path / "ran"
     for name in ("w.pth", "w.safetensors"):
-        (tmp_path / name).write_bytes(pickle.dumps(Payload(mark)))
+        (tmp_path / name).write_bytes(pickle.dumps(Payload(mark), protocol=2))
         with pytest.raises(CheckpointError, match=name):
             load_tensors(tmp_path / name)
     assert not mark.exists()

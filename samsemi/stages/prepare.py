@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.dataset import Case, Dataset, assign_splits, complain, is_safe_id, verify, with_split, write_dataset
+from samsemi.dataset import Case, Dataset, assign_splits, complain, is_safe_id, join_duplicates, verify, with_split, write_dataset
 from samsemi.errors import DataError, UsageError
 from samsemi.images import find_images, read_label, write_picture
 from samsemi.layouts import MaskValues, find_group, interpret_values, match_masks, read_split_file
@@ -62,6 +62,10 @@ def make_case(name: str, image: Path, mask: Path | None, groups: str | None) -> 
 def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
     """Deal the cases to splits by shares, or as a split file says."""
     if options.split is None:
+        with console.progress("look for duplicates", len(cases)) as advance:
+            cases, duplicates = join_duplicates(cases, advance)
+        if duplicates:
+            console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
         wanted = {"test": options.test, "val": options.val, "labeled": options.labeled}
         return assign_splits(cases, wanted, options.seed)
     told = read_split_file(options.split)
