@@ -17,7 +17,7 @@ from scipy import ndimage
 
 MAX_OBJECTS = 8  # masks of a scene; they fit one uint8 as bits (pack_masks)
 MIN_AREA_PX = 30
-LEAST_VISIBILITY = 0.3  # standard deviations; things below it get no mask
+LEAST_VISIBILITY = 0.6  # standard deviations; things below it get no mask
 POOL_SEED = 20261121
 POOL_SIDE = 320  # px; a texture crop of the scene's size is taken at a random place
 
