@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-OUT ?= $(if $(DATA),$(DATA).samsemi,demo)
+OUT ?= $(if $(DATA),$(DATA:%/=%).samsemi,demo)
 
 .PHONY: demo test lint format clean
 

@@ -173,6 +173,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     store: Annotated[Path | None, Option(help="Pseudo-label store, made by `samsemi mine`.")] = None
     schedule: Annotated[Literal["once", "continuous"], Option(help="continuous: mine again with the model being trained.")] = "once"
     remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
+    lr: Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (AdamW, warm-up, cosine).")] = 5e-4
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
     sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for --schedule continuous.")] = None
