@@ -53,11 +53,14 @@ class DeviceOptions(Options):
     precision: Annotated[Literal["auto", "fp32", "bf16"], Option(help="auto: bf16 where the GPU has it, else fp32.")] = "auto"
 
 
+LearningRate = Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (AdamW, warm-up, cosine).")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(ResumableOptions, DeviceOptions):
     iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 2000
     batch_size: Annotated[int, Option(min=1, help="Images per step.")] = 8
-    lr: Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (AdamW, warm-up, cosine).")] = 1e-3
+    lr: LearningRate = 1e-3
     ema: Annotated[float, Option(min=0.0, max=0.9999, help="Decay per step of the averaged weights, which are the ones kept.")] = 0.99
     validate_every: Annotated[int | None, Option(min=1, help="Steps between validations; default: a twentieth of --iterations.")] = None
     workers: Annotated[int | None, Option(min=0, help="Processes that load images; default: 0 on CPU, up to 8 on a GPU.")] = None
@@ -173,7 +176,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     store: Annotated[Path | None, Option(help="Pseudo-label store, made by `samsemi mine`.")] = None
     schedule: Annotated[Literal["once", "continuous"], Option(help="continuous: mine again with the model being trained.")] = "once"
     remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
-    lr: Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (AdamW, warm-up, cosine).")] = 5e-4
+    lr: LearningRate = 5e-4
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
     sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for --schedule continuous.")] = None
