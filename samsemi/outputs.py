@@ -62,11 +62,12 @@ def new_folder(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path] 
     try:
         yield part
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
             os.replace(folder, old)
         os.replace(part, folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_full(folder: Path, allowed: bool, mark: str, inputs: Sequence[Path]) -> None:
