@@ -198,7 +198,7 @@ def complain(where: str, problems: list[str]) -> None:
         return
     for problem in problems:
         console.warn(problem)
-    first = f"{problems[0]}" if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}"
+    first = problems[0] if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}"
     raise DataError(f"{where}: {first}", "mend or remove these files, then run it again")
 
 

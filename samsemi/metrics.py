@@ -17,7 +17,6 @@ from scipy import ndimage
 from samsemi.dataset import IGNORE
 
 METRICS = ("dice", "iou", "precision", "recall", "hd95", "assd", "nsd")
-DISTANCES = ("hd95", "assd")
 RESAMPLES = 2000
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,3 +95,17 @@ def refuse_inside(out: Path, images: Path) -> None:
     """RefusedError where the output lies among the images that are read."""
     if Path(out).resolve().is_relative_to(Path(images).resolve()):
         raise RefusedError(f"{out} lies in {images}, where the images are searched for", "give an --out beside it")
+
+
+def refuse_changes(before: Mapping[str, object], now: Mapping[str, object], where: str, may_change: Container[str] = ()) -> None:
+    """RefusedError naming what a resumed command was told, or reads, differently from the interrupted one."""
+    changed = [
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted(set(before) | set(now))
+        if name not in may_change and before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise RefusedError(
+            f"{where} cannot be resumed: {'; '.join(changed)}",
+            "resume with the same options and inputs, or start anew with another --out or --overwrite",
+        )

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import tomli_w
 
-from samsemi.errors import RefusedError
 from samsemi.options import Options, command_name, input_paths
-from samsemi.outputs import claim_folder, whole_file, write_text
+from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
 
 CONFIG = "config.toml"
+STATE = Path("last") / "state.safetensors"
 MADE_FROM = Path("last") / "made_from.json"
 """Also the mark by which a run folder is known."""
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def state_file(self) -> Path:
-        return self.folder / "last" / "state.safetensors"
+        return self.folder / STATE
 
 
 def open_run(options: Options, made_from: Mapping[str, object], folder: Path | None = None) -> Run:
@@ -42,14 +42,13 @@ def open_run(options: Options, made_from: Mapping[str, object], folder: Path | N
     folder = claim_folder(folder or options.out, options.overwrite, options.resume, str(MADE_FROM), input_paths(options))
     config = as_config(options)
     if options.resume and (folder / CONFIG).exists():
-        refuse_changes(read_config(folder, command_name(options)), config, str(folder))
+        refuse_changes(read_config(folder, command_name(options)), config, str(folder), MAY_CHANGE)
         refuse_changes(json.loads((folder / MADE_FROM).read_text(encoding="utf-8")), made_from, str(folder))
     else:
         write_text(folder / MADE_FROM, json.dumps(made_from, indent=2) + "\n")
         write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
-    run = Run(folder, False)
-    return Run(folder, options.resume and run.state_file.exists())
+    return Run(folder, options.resume and (folder / STATE).exists())
 
 
 def as_config(options: Options) -> dict[str, object]:
@@ -60,20 +59,6 @@ def as_config(options: Options) -> dict[str, object]:
 
 def read_config(folder: Path, command: str) -> dict[str, object]:
     return tomllib.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get(command, {})
-
-
-def refuse_changes(before: Mapping[str, object], now: Mapping[str, object], where: str) -> None:
-    """RefusedError naming what a resumed command was told, or reads, differently from the interrupted one."""
-    changed = [
-        f"{name.replace('_', '-')} was {before.get(name)}, is {now.get(name)}"
-        for name in sorted(set(before) | set(now))
-        if name not in MAY_CHANGE and before.get(name) != now.get(name)
-    ]
-    if changed:
-        raise RefusedError(
-            f"{where} cannot be resumed: {'; '.join(changed)}",
-            "resume with the same options and inputs, or start anew with another --out or --overwrite",
-        )
 
 
 def describe_environment() -> dict[str, str]:

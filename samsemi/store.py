@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
-from samsemi.outputs import refuse_file, whole_file
+from samsemi.outputs import refuse_changes, refuse_file, whole_file
 from samsemi.prompts import Prompts
 
 SCHEMA = "samsemi.pseudo-labels/1"
@@ -83,6 +83,10 @@ class Provenance:
     made_from: Mapping[str, object]
     policy: Mapping[str, float]
 
+    def flat(self) -> dict[str, object]:
+        """All of it by name, as JSON gives it back."""
+        return json.loads(json.dumps({**self.config, **self.made_from, **self.policy}))
+
 
 class StoreWriter:
     """Writes a store part by part: ``add`` images, ``commit`` a part, ``finish`` all."""
@@ -108,7 +112,7 @@ class StoreWriter:
         elif resume:
             for where in (self.path, *sorted(self.parts.glob("[0-9]*.h5"))[:1]):
                 if where.exists():
-                    refuse_other_provenance(read_provenance(where), self.provenance, str(self.path))
+                    refuse_changes(read_provenance(where).flat(), self.provenance.flat(), str(self.path))
         elif self.path.exists():
             raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
         elif self.parts.exists():
@@ -313,14 +317,3 @@ def read_provenance(path: Path) -> Provenance:
             return Provenance(**{name: json.loads(file.attrs[name]) for name in ("config", "made_from", "policy")})
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is a damaged store ({error!r})", "mine it again with --overwrite") from None
-
-
-def refuse_other_provenance(before: Provenance, now: Provenance, where: str) -> None:
-    """RefusedError naming what differs between a begun store and the command that wants to go on with it."""
-    was = {**before.config, **before.made_from, **before.policy}
-    new = json.loads(json.dumps({**now.config, **now.made_from, **now.policy}))
-    changed = [f"{name} was {was.get(name)}, is {new.get(name)}" for name in sorted(set(was) | set(new)) if was.get(name) != new.get(name)]
-    if changed:
-        raise RefusedError(
-            f"{where} was made otherwise: {'; '.join(changed)}", "resume with the same options and model, or start anew with --overwrite"
-        )

@@ -12,8 +12,7 @@ from samsemi.errors import DataError
 from samsemi.images import find_images, overlay, read_readable, write_picture
 from samsemi.models import predict_batch, to_label
 from samsemi.options import PredictOptions, input_paths
-from samsemi.outputs import claim_folder, refuse_inside, whole_file, write_text
-from samsemi.runs import refuse_changes
+from samsemi.outputs import claim_folder, refuse_changes, refuse_inside, whole_file, write_text
 from samsemi.tensors import hash_tensors
 
 ABOUT = "predictions.json"
