@@ -1,4 +1,4 @@
-"""Training samples: labels as soft targets with pixel weights, augmentation, and batches from two streams.
+"""Training samples: labels as soft targets with pixel weights, augmentation, and batches from one stream or several.
 
 Sample n of a training run is a pure function of (seed, n): which case, and how it is augmented. So an interrupted run
 resumes exactly, whatever the number of workers, and no state of a random generator has to be saved.
@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,12 +34,11 @@ AUGMENT = v2.Compose(
 """Of image, target and weight together; what comes in from outside the image has weight 0."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What a network learns from one image."""
+class Sample(NamedTuple):
+    """What a network learns from one image; in a batch every part has one axis more in front."""
 
     image: Tensor
-    """(3, S, S) uint8."""
+    """(3, S, S) uint8 as loaded, float32 in [0, 1] once augmented."""
     target: Tensor
     """(K, S, S) float32, sums to 1 where the weight is above 0."""
     weight: Tensor
@@ -58,16 +58,18 @@ def augment(sample: Sample) -> Sample:
     """Flip, turn, shift, scale and recolor a sample by torch's generator."""
     maps = tv_tensors.Mask(torch.cat([sample.target, sample.weight[None]]))
     image, maps = AUGMENT(tv_tensors.Image(sample.image), maps)
-    return Sample(image.as_subclass(Tensor), maps[:-1].as_subclass(Tensor), maps[-1].as_subclass(Tensor))
+    return Sample(image.as_subclass(Tensor).float() / 255, maps[:-1].as_subclass(Tensor), maps[-1].as_subclass(Tensor))
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Cases that share a way of being loaded, and how many of each batch they are."""
+    """Cases that share a way of being loaded and augmented, and how many of each batch they are."""
 
-    cases: Sequence[Case]
-    load: Callable[[Case], Sample]
+    cases: Sequence[Any]
+    load: Callable[[Any], Any]
     per_batch: int
+    augment: Callable[[Any], tuple[Tensor, ...]] = augment
+    """What was loaded -> the tensors of a sample, a NamedTuple, drawn by torch's generator."""
 
 
 class SampleSequence(Dataset):
@@ -78,13 +80,13 @@ class SampleSequence(Dataset):
         self.seed = seed
         self.batch_size = sum(stream.per_batch for stream in streams)
 
-    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, Tensor] | SamsemiError:
+    def __getitem__(self, n: int) -> tuple[Tensor, ...] | SamsemiError:
         try:
             return self.make(n)
         except SamsemiError as error:
             return error
 
-    def make(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    def make(self, n: int) -> tuple[Tensor, ...]:
         """Choose, load and augment sample n."""
         batch, place = divmod(n, self.batch_size)
         number = 0
@@ -96,8 +98,7 @@ class SampleSequence(Dataset):
         case = stream.cases[shuffled(self.seed, number, epoch, len(stream.cases))[position]]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.seed, number, n))
-            sample = augment(stream.load(case))
-        return sample.image.float() / 255, sample.target, sample.weight
+            return stream.augment(stream.load(case))
 
 
 @lru_cache(maxsize=8)
@@ -111,8 +112,9 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def load_batches(streams: Sequence[Stream], seed: int, start: int, stop: int, workers: int) -> Iterator[list[Tensor]]:
-    """Batches ``start`` to ``stop`` of a run: (B, 3, S, S) images in [0, 1], (B, K, S, S) targets, (B, S, S) weights.
+def load_batches(streams: Sequence[Stream], seed: int, start: int, stop: int, workers: int) -> Iterator[tuple[Tensor, ...]]:
+    """Batches ``start`` to ``stop`` of a run, of what the streams' ``augment`` gives: for segmentation (B, 3, S, S) images
+    in [0, 1], (B, K, S, S) targets, (B, S, S) weights.
 
     A user's error in a worker process is raised here as what it is.
     """
@@ -139,7 +141,7 @@ def ignore_interrupts(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def collate(samples: list[tuple[Tensor, Tensor, Tensor] | SamsemiError]) -> list[Tensor] | SamsemiError:
+def collate(samples: list[tuple[Tensor, ...] | SamsemiError]) -> tuple[Tensor, ...] | SamsemiError:
     """A batch, or the first error among its samples."""
     errors = [sample for sample in samples if isinstance(sample, SamsemiError)]
     return errors[0] if errors else default_collate(samples)

@@ -18,7 +18,8 @@ import typer
 
 from samsemi import console
 from samsemi.errors import DeviceError, RefusedError, SamsemiError, UsageError
-from samsemi.options import STAGES, Options, declared, read_defaults
+from samsemi.fields import Options, declared
+from samsemi.options import STAGES, read_defaults
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 
 from samsemi.dataset import Case
-from samsemi.errors import DataError
+from samsemi.errors import CheckpointError, DataError
 from samsemi.images import read_image
 from samsemi.models import Segmenter, predict_batch, to_input
 from samsemi.pseudolabels import quantize
-from samsemi.store import new_hdf5
+from samsemi.store import new_hdf5, open_hdf5
 
 SCHEMA = "samsemi.out-of-fold/1"
 
@@ -41,3 +42,22 @@ def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequenc
                 square = to_input(read_image(case.image), spec.size).permute(1, 2, 0).numpy()
                 maps[row] = quantize(predict_batch(model.eval(), [square])[0])
                 row += 1
+
+
+class FoldMaps:
+    """out_of_fold.h5 of a run: what a model that has not seen a labeled case made of it."""
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise CheckpointError(f"{path.parent} has no out-of-fold maps", "train it with `samsemi warmstart --folds 5`")
+        self.path = path
+        with open_hdf5(path) as file:
+            self.row = {name.decode(): i for i, name in enumerate(file["ids"][:])}
+
+    def read(self, case_id: str, image_size: tuple[int, int]) -> np.ndarray:
+        """(K, H, W) float32 probabilities at the size of the image; CheckpointError for a case that is not there."""
+        if case_id not in self.row:
+            raise CheckpointError(f"the out-of-fold maps do not have case {case_id}", "train the model with --folds on this data set")
+        with open_hdf5(self.path) as file:
+            probs = torch.from_numpy(file["probs"][self.row[case_id]]).float()[None] / 255
+        return torch.nn.functional.interpolate(probs, image_size, mode="bilinear")[0].numpy()

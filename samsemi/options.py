@@ -5,29 +5,18 @@ The field is the option: its name is the flag and the key in a TOML file, its an
 Values are checked here whichever way they come in; a wrong one raises UsageError naming the flag.
 """
 
-import math
 import tomllib
-import types
-import typing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args
 
 from typer import Argument, Option
 
 from samsemi.errors import UsageError
+from samsemi.fields import Options, check_value, declared
 
 PROMPT_KINDS = ("box", "point", "mask")
 SPLITS = ("labeled", "unlabeled", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Checks the fields of a stage's options against their annotations."""
-
-    def __post_init__(self):
-        for name, (kind, info) in declared(type(self)).items():
-            check_value(flag(name, info), getattr(self, name), kind, info)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +42,7 @@ class DeviceOptions(Options):
     precision: Annotated[Literal["auto", "fp32", "bf16"], Option(help="auto: bf16 where the GPU has it, else fp32.")] = "auto"
 
 
-LearningRate = Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (AdamW, warm-up, cosine).")]
+LearningRate = Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (warm-up, cosine).")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +72,11 @@ class PolicyOptions(Options):
 
 Dataset = Annotated[Path, Argument(help="Data set folder, made by `samsemi prepare`.", show_default=False)]
 ModelRun = Annotated[Path, Option(help="Run folder of the model, made by `samsemi warmstart` or `finetune`.", show_default=False)]
+SamName = Annotated[
+    str,
+    Option(help="tiny, vit_b, vit_l, vit_h, medsam; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own."),
+]
+SamCheckpoint = Annotated[Path | None, Option(help="Weights of --sam (.pth or .safetensors).")]
 OutRun = Annotated[Path, Option(help="Run folder to write.", show_default=False)]
 
 
@@ -141,17 +135,51 @@ class WarmstartOptions(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdaptOptions(TrainingOptions):
+    """Fit SAM to the labeled cases, or only measure how well it answers prompts."""
+
+    dataset: Dataset
+    sam: SamName = "tiny"
+    sam_checkpoint: SamCheckpoint = None
+    out: Annotated[Path | None, Option(help="SAM weights to write (.safetensors); the run goes beside them.", show_default=False)] = None
+    model: Annotated[
+        Path | None, Option(help="Run folder of `samsemi warmstart --folds`: SAM also learns to mend its out-of-fold masks.")
+    ] = None
+    lora: Annotated[int | None, Option(min=1, help="Also train low-rank adapters of this rank in the image encoder.")] = None
+    all: Annotated[bool, Option("--all", help="Train everything, the image encoder too (small models).")] = False
+    from_scratch: Annotated[bool, Option("--from-scratch", help="Start from random weights.")] = False
+    stream: Annotated[
+        str | None,
+        Option(help="MODULE:FUNCTION that draws scene n, instead of labeled cases: n -> image (H, W, 3) uint8, masks (N, H, W) bool."),
+    ] = None
+    iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 1000
+    lr: LearningRate = 2e-4
+    optimizer: Annotated[Literal["adamw", "muon"], Option(help="muon: for the matrices of linear layers, quicker from scratch.")] = "adamw"
+    clicks: Annotated[int, Option(min=0, help="How often an answer is corrected by a point in its error.")] = 2
+    evaluate: Annotated[bool, Option("--evaluate", help="Only measure, on --split.")] = False
+    split: Annotated[Literal["labeled", "val", "test"], Option(help="Cases that --evaluate measures.")] = "val"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.evaluate == (self.out is not None):
+            raise UsageError("adapt either trains or measures", "give --out SAM.safetensors, or --evaluate")
+        if self.all and self.lora:
+            raise UsageError("--all and --lora exclude each other", "give one of them")
+        if self.from_scratch and self.sam_checkpoint:
+            raise UsageError("--from-scratch and --sam-checkpoint exclude each other", "give one of them")
+        if self.out is not None and self.out.suffix != ".safetensors":
+            raise UsageError(f"--out {self.out} does not end in .safetensors", "name it SAM.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     """Turn the model's masks on the unlabeled cases into prompts, ask SAM, keep the answers in a store."""
 
     dataset: Dataset
     model: ModelRun
     out: Annotated[Path, Option(help="Pseudo-label store to write (HDF5).", show_default=False)]
-    sam: Annotated[
-        str,
-        Option(help="tiny, vit_b, vit_l, vit_h, medsam; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own."),
-    ] = "tiny"
-    sam_checkpoint: Annotated[Path | None, Option(help="Weights of --sam (.pth or .safetensors).")] = None
+    sam: SamName = "tiny"
+    sam_checkpoint: SamCheckpoint = None
     prompts: Annotated[str, Option(help="Kinds of prompt for each object, joined by +: box, point, mask.")] = "box+point"
     box_margin: Annotated[int, Option(min=0, help="Pixels added on each side of an object's box.")] = 2
     positive_points: Annotated[int, Option(min=1, help="Points in each object.")] = 1
@@ -238,6 +266,7 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "prepare": ("prepare", PrepareOptions),
     "check": ("check", CheckOptions),
     "warmstart": ("warmstart", WarmstartOptions),
+    "adapt": ("adapt", AdaptOptions),
     "mine": ("mine", MineOptions),
     "finetune": ("finetune", FinetuneOptions),
     "eval": ("evaluate", EvalOptions),
@@ -268,14 +297,6 @@ def parse_channels(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def declared(options: type[Options]) -> dict[str, tuple[object, typing.Any]]:
-    """Field name -> (type, typer's Option or Argument) of a stage's options, in the order of the help page."""
-    hints = get_type_hints(options, include_extras=True)
-    own = [field.name for field in fields(options) if field.name in options.__annotations__]
-    inherited = [field.name for field in fields(options) if field.name not in own]
-    return {name: get_args(hints[name])[:2] for name in own + inherited}
-
-
 def input_paths(options: Options) -> list[Path]:
     """The files and folders that a command was told to read."""
     kinds = {name: get_args(kind) or (kind,) for name, (kind, _) in declared(type(options)).items()}
@@ -285,32 +306,6 @@ def input_paths(options: Options) -> list[Path]:
 def command_name(options: Options) -> str:
     """The command that these are the options of."""
     return next(name for name, (_, kind) in STAGES.items() if kind is type(options))
-
-
-def flag(name: str, info) -> str:
-    """How a person writes the option: '--box-margin', 'DATASET'."""
-    return name.upper() if type(info).__name__ == "ArgumentInfo" else "--" + name.replace("_", "-")
-
-
-def check_value(shown: str, value: object, kind: object, info) -> None:
-    """UsageError unless the value has the declared type and stands in the declared range or choice."""
-    allowed = get_args(kind) if get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
-    if value is None and type(None) in allowed:
-        return
-    base = next(part for part in allowed if part is not type(None))
-    if get_origin(base) is Literal:
-        if value not in get_args(base):
-            raise UsageError(f"{shown} {value}: no such choice", f"one of {', '.join(get_args(base))}")
-        return
-    accepted = {float: (float, int), Path: (Path, str)}.get(base, (base,))
-    if not isinstance(value, accepted) or (isinstance(value, bool) and base is not bool):
-        raise UsageError(f"{shown} {value!r}: expected {base.__name__}", f"give a value of type {base.__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{shown} {value} is no finite number", "give a finite number")
-    low, high = getattr(info, "min", None), getattr(info, "max", None)
-    if (low is not None and value < low) or (high is not None and value > high):
-        bounds = f"{'' if low is None else f'{low} <= '}x{'' if high is None else f' <= {high}'}"
-        raise UsageError(f"{shown} {value} is out of range", f"give a value with {bounds}")
 
 
 def read_defaults(file: Path, command: str) -> dict[str, object]:

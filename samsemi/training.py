@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samsemi import console
 from samsemi.batches import Stream, load_batches, mix
@@ -24,6 +24,7 @@ from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.images import read_image
 from samsemi.metrics import dice_score
 from samsemi.models import Segmenter, predict_batch, to_label
+from samsemi.optimizers import Both, make_optimizer
 from samsemi.options import TrainingOptions
 from samsemi.runs import History, Run
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
@@ -33,17 +34,29 @@ WARM_UP = 0.05
 LAST_LR = 0.01
 """Share of the highest learning rate at the end of the cosine."""
 
-Step = Callable[[tuple[Tensor, Tensor, Tensor], float], Mapping[str, Tensor]]
-"""A batch (images, targets, weights) and the progress in [0, 1] -> loss terms, which are summed."""
+Step = Callable[[tuple[Tensor, ...], float], Mapping[str, Tensor]]
+"""A batch, such as Sample, and the progress in [0, 1] -> loss terms, which are summed."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a training is for: how good a model is on val, and what becomes of the best so far."""
+
+    name: str
+    """Of the score to choose by, such as 'val_dice'."""
+    score: Callable[[nn.Module], Mapping[str, float]]
+    """The averaged model -> that score and others, which become columns of history.csv."""
+    keep: Callable[[nn.Module, Mapping[str, object]], None]
+    """Called with the averaged model and its scores, 'iteration' among them."""
 
 
 @dataclass
 class TrainingState:
     """All that changes while training: weights, their average, the optimizer, how far it is and the best so far."""
 
-    model: Segmenter
-    optimizer: torch.optim.Optimizer
-    averaged: Segmenter = field(init=False)
+    model: nn.Module
+    optimizer: torch.optim.Optimizer | Both
+    averaged: nn.Module = field(init=False)
     iteration: int = 0
     best: float = -math.inf
     seconds: float = 0.0
@@ -52,9 +65,10 @@ class TrainingState:
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     def save(self, path: Path) -> None:
-        """Write the exact state as one safetensors file, whole or not at all."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
+        """Write the exact state as one safetensors file, whole or not at all; frozen weights are left out."""
+        frozen = self.frozen()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items() if name not in frozen}
+        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items() if name not in frozen}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         numbers = {"iteration": self.iteration, "best": self.best, "seconds": self.seconds}
@@ -69,13 +83,17 @@ class TrainingState:
         tensors = load_tensors(path)
         hint = "start the run again with --overwrite"
         for name, module in (("model", self.model), ("averaged", self.averaged)):
-            load_strictly(module, with_prefix(tensors, f"{name}."), str(path), hint)
+            load_strictly(module, {**self.frozen(), **with_prefix(tensors, f"{name}.")}, str(path), hint)
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in with_prefix(tensors, "optimizer.").items():
             index, key = name.split(".", 1)
             state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.iteration, self.best, self.seconds = numbers["iteration"], numbers["best"], numbers["seconds"]
+
+    def frozen(self) -> dict[str, Tensor]:
+        """The weights that are not trained."""
+        return {name: value.data for name, value in self.model.named_parameters() if not value.requires_grad}
 
     def average(self, decay: float) -> None:
         """Move the averaged weights towards the present ones; in the first iterations faster than ``decay``."""
@@ -91,9 +109,9 @@ def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def start_training(model: Segmenter, options: TrainingOptions, run: Run) -> TrainingState:
-    """AdamW on all weights, from the beginning or from where the run was interrupted."""
-    state = TrainingState(model, torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=1e-4))
+def start_training(model: nn.Module, options: TrainingOptions, run: Run, optimizer: str = "adamw") -> TrainingState:
+    """Train all weights that are not frozen, from the beginning or from where the run was interrupted."""
+    state = TrainingState(model, make_optimizer(optimizer, model, options.lr))
     if run.resumed:
         state.load(run.state_file)
         console.note(f"resuming at iteration {state.iteration} of {options.iterations}")
@@ -106,14 +124,13 @@ def fit(
     streams: list[Stream],
     options: TrainingOptions,
     run: Run,
-    val: Sequence[Case],
-    made_from: Mapping[str, object],
+    goal: Goal,
     until: int | None = None,
 ) -> None:
     """Train to iteration ``until`` (all of them by default), validating and saving on the way.
 
-    The averaged model that is best on ``val`` is kept in the run folder, with ``made_from`` on its card. The exact
-    state is saved at every validation and when interrupted.
+    The averaged model that is best by ``goal`` is kept. The exact state is saved at every validation and when
+    interrupted.
     """
     until = until or options.iterations
     every = options.validate_every or max(1, options.iterations // 20)
@@ -123,12 +140,12 @@ def fit(
     batches = load_batches(streams, options.seed, state.iteration, until, choose_workers(options.workers, device))
     with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, held_interrupts() as interrupted:
         for batch in batches:
-            terms = train_step(state, step, [part.to(device, non_blocking=True) for part in batch], options, device)
+            terms = train_step(state, step, batch._make(part.to(device, non_blocking=True) for part in batch), options, device)
             meter.add(terms, len(batch[0]))
             if state.iteration % every == 0 or state.iteration == options.iterations:
-                record(state, meter, history, run, val, made_from, options)
+                record(state, meter, history, run, goal)
                 meter = Meter()
-            advance(1, meter.status(state.best))
+            advance(1, meter.status(goal.name, state.best))
             if interrupted or state.iteration == until < options.iterations:
                 state.seconds += meter.seconds()
                 state.save(run.state_file)
@@ -158,7 +175,9 @@ def held_interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def train_step(state: TrainingState, step: Step, batch: list[Tensor], options: TrainingOptions, device: torch.device) -> dict[str, Tensor]:
+def train_step(
+    state: TrainingState, step: Step, batch: tuple[Tensor, ...], options: TrainingOptions, device: torch.device
+) -> dict[str, Tensor]:
     """One optimizer step; its randomness is a function of seed and iteration alone."""
     progress = state.iteration / options.iterations
     torch.manual_seed(mix(options.seed, 97, state.iteration))
@@ -189,15 +208,7 @@ def ramp_up(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - t) ** 2)
 
 
-def record(
-    state: TrainingState,
-    meter: "Meter",
-    history: History,
-    run: Run,
-    val: Sequence[Case],
-    made_from: Mapping[str, object],
-    options: TrainingOptions,
-) -> None:
+def record(state: TrainingState, meter: "Meter", history: History, run: Run, goal: Goal) -> None:
     """Validate the averaged model, add a row to the history, keep the best, save the state."""
     means = meter.means()
     if not math.isfinite(means["loss"]):
@@ -205,12 +216,26 @@ def record(
             f"{run.folder}: the loss is {means['loss']} at iteration {state.iteration}", "lower --lr, or use --precision fp32"
         )
     state.seconds += meter.seconds()
-    dice = validate(state.averaged, val, options)
-    history.add(iteration=state.iteration, **means, val_dice=dice, images_per_second=meter.images_per_second(), seconds=state.seconds)
-    if dice > state.best:
-        state.best = dice
-        save_model(run.folder, state.averaged, {"scores": {"val_dice": dice, "iteration": state.iteration}, "made_from": made_from})
+    scores = goal.score(state.averaged)
+    history.add(iteration=state.iteration, **means, **scores, images_per_second=meter.images_per_second(), seconds=state.seconds)
+    keep_best(state, goal, scores)
     state.save(run.state_file)
+
+
+def keep_best(state: TrainingState, goal: Goal, scores: Mapping[str, float]) -> None:
+    """Keep the averaged model if none was better."""
+    if scores[goal.name] > state.best:
+        state.best = scores[goal.name]
+        goal.keep(state.averaged, {**scores, "iteration": state.iteration})
+
+
+def segmentation_goal(val: Sequence[Case], options: TrainingOptions, run: Run, made_from: Mapping[str, object]) -> Goal:
+    """Mean Dice on val; the best model is kept in the run folder, with ``made_from`` on its card."""
+
+    def keep(segmenter: Segmenter, scores: Mapping[str, object]) -> None:
+        save_model(run.folder, segmenter, {"scores": scores, "made_from": made_from})
+
+    return Goal("val_dice", lambda segmenter: {"val_dice": validate(segmenter, val, options)}, keep)
 
 
 def validate(segmenter: Segmenter, cases: Sequence[Case], options: TrainingOptions) -> float:
@@ -259,10 +284,10 @@ class Meter:
     def images_per_second(self) -> float:
         return self.images / max(self.seconds(), 1e-9)
 
-    def status(self, best: float) -> str:
-        """'loss 0.412, val Dice 0.731, 13.2 images/s'."""
+    def status(self, name: str, best: float) -> str:
+        """'loss 0.412, best val_dice 0.731, 13.2 images/s'."""
         parts = [f"loss {float(self.sums['loss']) / self.steps:.3f}"] if self.steps and self.steps % 10 == 0 else []
-        parts += [f"best val Dice {best:.3f}"] if best > -math.inf else []
+        parts += [f"best {name} {best:.3f}"] if best > -math.inf else []
         return ", ".join([*parts, f"{self.images_per_second():.1f} images/s"]) if self.steps and self.steps % 10 == 0 else ""
 
 

@@ -12,7 +12,8 @@ import pytest
 from conftest import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
 
 import samsemi
-from samsemi.options import STAGES, declared, flag
+from samsemi.fields import declared, flag
+from samsemi.options import STAGES
 
 METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd"]
 SUMMARY = {"mean", "std", "low", "high", "n"}

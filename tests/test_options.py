@@ -7,6 +7,7 @@ import pytest
 import samsemi
 from samsemi import console
 from samsemi.errors import UsageError
+from samsemi.fields import check_value, declared, flag
 from samsemi.options import (
     STAGES,
     CheckOptions,
@@ -16,9 +17,6 @@ from samsemi.options import (
     PredictOptions,
     PrepareOptions,
     WarmstartOptions,
-    check_value,
-    declared,
-    flag,
     parse_channels,
     parse_prompts,
     read_defaults,

@@ -14,7 +14,7 @@ from samsemi.errors import CheckpointError, UsageError
 from samsemi.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam import BACKENDS, Embedding, MaskBatch, load_sam
 from samsemi.sam import original as original_module
-from samsemi.sam.original import MEDSAM_PREPROCESSING, TINY_WEIGHTS, OriginalSam, fill, prepare_square
+from samsemi.sam.original import MEDSAM_PREPROCESSING, TINY_WEIGHTS, OriginalSam, fill, place_masks, prepare_square
 from samsemi.tensors import hash_file, load_tensors, save_tensors
 
 CPU = torch.device("cpu")
@@ -94,7 +94,7 @@ def ask_predictor(backend: OriginalSam, image: np.ndarray, prompts: Prompts, i: 
     mask = None
     if prompts.mask_logits is not None:
         input_size = backend.preprocessing.input_size(image.shape[:2], backend.side)
-        mask = backend.place_masks(prompts.mask_logits[i : i + 1], input_size)[0].numpy()
+        mask = place_masks(torch.from_numpy(prompts.mask_logits[i : i + 1]), input_size, backend.side, backend.mask_size)[0].numpy()
     return predictor.predict(
         point_coords=None if prompts.point_coords is None else prompts.point_coords[i],
         point_labels=None if prompts.point_labels is None else prompts.point_labels[i],
@@ -191,13 +191,12 @@ def test_prompts_made_from_objects_fit_the_backend(backend):
 
 def test_mask_prompt_covers_the_image_within_the_padded_square():
     """A mask over the right half of a wide image lands in the right half of the top part; the padding is all outside."""
-    backend = OriginalSam(build_sam(64, 16), "small", "0", CPU)
-    logits = np.full((1, 16, 16), -5, dtype=np.float32)
+    logits = torch.full((1, 16, 16), -5.0)
     logits[:, :, 8:] = 5
-    placed = backend.place_masks(logits, (32, 64))[0, 0].numpy()
+    placed = place_masks(logits, (32, 64), side=64, mask_size=16)[0, 0].numpy()
     assert placed.shape == (16, 16)
     assert (placed[:8, 9:] > 4).all() and (placed[:8, :7] < -4).all() and (placed[8:] == -5).all()
-    assert np.allclose(backend.place_masks(logits, (64, 64))[0, 0], logits[0])
+    assert np.allclose(place_masks(logits, (64, 64), side=64, mask_size=16)[0, 0], logits[0])
 
 
 def ramp(m: int) -> np.ndarray:

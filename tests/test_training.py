@@ -27,6 +27,7 @@ from samsemi.training import (
     fit,
     learning_rate,
     ramp_up,
+    segmentation_goal,
     start_training,
     summarize_run,
     validate,
@@ -89,8 +90,19 @@ def train(
     def load(case: Case):
         return labeled_sample(case, 2, SIZE)
 
-    fit(state, step, [Stream(cases[:-1], load, options.batch_size)], options, run, cases[-1:], {"dataset": "d"})
+    fit(
+        state,
+        step,
+        [Stream(cases[:-1], load, options.batch_size)],
+        options,
+        run,
+        goal_of(cases, options, run),
+    )
     return state
+
+
+def goal_of(cases: list[Case], options: WarmstartOptions, run: Run):
+    return segmentation_goal(cases[-1:], options, run, {"dataset": "d"})
 
 
 def everything(state: TrainingState) -> str:
@@ -205,7 +217,7 @@ def test_training_in_two_stretches_equals_one(tmp_path, cases, whole):
 
     streams = [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)]
     for until in (3, 5):
-        fit(state, step, streams, options, run, cases[-1:], {"dataset": "d"}, until=until)
+        fit(state, step, streams, options, run, goal_of(cases, options, run), until=until)
     assert_same_run(tmp_path, state, whole)
 
 
@@ -240,7 +252,14 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
         return {"supervised": state.model(batch[0]).sum() * math.nan}
 
     with pytest.raises(NothingUsable, match="nan at iteration 2"):
-        fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, cases[-1:], {})
+        fit(
+            state,
+            step,
+            [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)],
+            options,
+            run,
+            segmentation_goal(cases[-1:], options, run, {}),
+        )
     assert not run.state_file.exists() and not (tmp_path / "model.json").exists()
 
 
@@ -334,7 +353,14 @@ def test_optimizer_follows_the_learning_rate(tmp_path, cases):
         rates.append((progress, state.optimizer.param_groups[0]["lr"]))
         return {"supervised": segmentation_loss(state.model(batch[0]), *batch[1:])}
 
-    fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, cases[-1:], {})
+    fit(
+        state,
+        step,
+        [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)],
+        options,
+        run,
+        segmentation_goal(cases[-1:], options, run, {}),
+    )
     assert rates == [(i / 4, pytest.approx(0.01 * learning_rate(i / 4))) for i in range(4)]
 
 

@@ -103,13 +103,16 @@ def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision
     place = BACKENDS.get(name, name)
     if ":" not in place:
         raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(BACKENDS)}, or MODULE:FUNCTION")
-    module, function = place.split(":", 1)
-    try:
-        loader: Loader = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"--sam {name}: {error}", "give MODULE:FUNCTION of an importable loader; PYTHONPATH=. finds one in this folder"
-        ) from None
+    loader: Loader = find_function(place, f"--sam {name}")
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError(f"--sam-checkpoint {checkpoint}: no such file", "check the path")
     return loader(checkpoint, device, precision)
+
+
+def find_function(place: str, said: str) -> Callable:
+    """The function of 'module:function'; UsageError, beginning with what was said, where there is none."""
+    module, _, function = place.partition(":")
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UsageError(f"{said}: {error}", "give MODULE:FUNCTION, importable; PYTHONPATH=. finds one in this folder") from None

@@ -1,6 +1,7 @@
 """segment-anything's own models behind samsemi's two methods: vit_b, vit_l, vit_h, medsam, and the packaged tiny."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from skimage.transform import resize
 from torch import Tensor
 
 from samsemi.devices import autocast
-from samsemi.errors import CheckpointError
+from samsemi.errors import CheckpointError, UsageError
 from samsemi.prompts import Prompts
 from samsemi.sam import Embedding, MaskBatch
 from samsemi.sam.tiny import build_tiny
@@ -33,6 +34,11 @@ class Preprocessing:
     """(H, W, 3) uint8 and the side of the input -> (3, H', W') float32, normalized."""
     input_size: Callable[[tuple[int, int], int], tuple[int, int]]
     """(H, W) and the side -> (H', W')."""
+
+    def square(self, image: np.ndarray, side: int) -> Tensor:
+        """(H, W, 3) uint8 -> (3, side, side) float32, padded at the right and the bottom."""
+        x = self.prepare(image, side)
+        return F.pad(x, (0, side - x.shape[2], 0, side - x.shape[1]))
 
 
 def prepare_longest_side(image: np.ndarray, side: int) -> Tensor:
@@ -88,8 +94,7 @@ class OriginalSam:
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Resize, normalize, pad, and encode as one batch."""
-        inputs = [self.preprocessing.prepare(image, self.side) for image in images]
-        batch = torch.stack([F.pad(x, (0, self.side - x.shape[2], 0, self.side - x.shape[1])) for x in inputs])
+        batch = torch.stack([self.preprocessing.square(image, self.side) for image in images])
         with autocast(self.device, self.precision):
             features = self.sam.image_encoder(batch.to(self.device))
         return [Embedding(f, image.shape[:2]) for f, image in zip(features.float(), images, strict=True)]
@@ -127,19 +132,27 @@ class OriginalSam:
             coords = self.tensor([scale_coords(p.point_coords, *size) for p, size in pairs])
             labels = self.tensor([p.point_labels for p, _ in pairs])
         if prompts[0].mask_logits is not None:
-            masks = torch.cat([self.place_masks(p.mask_logits, size) for p, (_, size) in pairs])
+            logits = [torch.from_numpy(p.mask_logits).to(self.device) for p in prompts]
+            masks = torch.cat([place_masks(x, size, self.side, self.mask_size) for x, (_, (_, size)) in zip(logits, pairs, strict=True)])
         points = None if coords is None else (coords, labels)
         return self.sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
 
     def tensor(self, arrays: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(arrays)).float().to(self.device)
 
-    def place_masks(self, mask_logits: np.ndarray, input_size: tuple[int, int]) -> Tensor:
-        """(N, S, S) logits over an image -> (N, 1, m, m) over SAM's padded input, nothing in the padding."""
-        height, width = (max(1, round(extent * self.mask_size / self.side)) for extent in input_size)
-        masks = F.interpolate(torch.from_numpy(mask_logits)[:, None].to(self.device), (height, width), mode="bilinear", antialias=True)
-        lowest = float(mask_logits.min(initial=0.0))
-        return F.pad(masks, (0, self.mask_size - width, 0, self.mask_size - height), value=lowest)
+    def with_weights_of(self, sam: Sam) -> "OriginalSam":
+        """The same backend around another network of the same kind, such as one in training."""
+        other = copy(self)
+        other.sam = sam
+        return other
+
+
+def place_masks(mask_logits: Tensor, input_size: tuple[int, int], side: int, mask_size: int) -> Tensor:
+    """(N, S, S) logits over an image -> (N, 1, mask_size, mask_size) over SAM's padded input, nothing in the padding."""
+    height, width = (max(1, round(extent * mask_size / side)) for extent in input_size)
+    masks = F.interpolate(mask_logits[:, None], (height, width), mode="bilinear", antialias=True)
+    lowest = float(mask_logits.min()) if mask_logits.numel() else 0.0
+    return F.pad(masks, (0, mask_size - width, 0, mask_size - height), value=min(lowest, 0.0))
 
 
 def scale_coords(coords: np.ndarray, image_size: tuple[int, int], input_size: tuple[int, int]) -> np.ndarray:
@@ -151,54 +164,66 @@ def scale_coords(coords: np.ndarray, image_size: tuple[int, int], input_size: tu
 def decode_objects(sam: Sam, features: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
     """Decode N objects of different images in one call: (N, 4, m, m) mask logits and (N, 4) predicted IoU.
 
-    ``features`` (N, C, h, w) is each object's own image embedding. segment-anything's decoder takes one image at a
-    time; vmap runs it over all rows at once.
+    ``features`` (N, C, h, w) is each object's own image embedding. segment-anything's ``predict_masks`` takes one image
+    at a time; this runs the same parts of the decoder over all rows at once.
     """
-    image_pe = sam.prompt_encoder.get_dense_pe()
+    decoder = sam.mask_decoder
+    count, channels, height, width = features.shape
+    own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    position = sam.prompt_encoder.get_dense_pe().expand(count, -1, -1, -1)
+    tokens, source = decoder.transformer(features + dense, position, torch.cat([own.expand(count, -1, -1), sparse], dim=1))
+    upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(count, channels, height, width))
+    weights = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
+    masks = torch.einsum("nmc,nchw->nmhw", weights, upscaled)
+    return masks, decoder.iou_prediction_head(tokens[:, 0])
 
-    def decode_one(f: Tensor, s: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-        masks, iou = sam.mask_decoder.predict_masks(
-            image_embeddings=f[None], image_pe=image_pe, sparse_prompt_embeddings=s[None], dense_prompt_embeddings=d[None]
-        )
-        return masks[0], iou[0]
 
-    return torch.vmap(decode_one)(features, sparse, dense)
+ARCHITECTURES: dict[str, Callable[[], Sam]] = {
+    "tiny": build_tiny,
+    "medsam": sam_model_registry["vit_b"],
+    **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")},
+}
+"""Name -> the network with random weights."""
+MANNERS: dict[str, dict[str, object]] = {"medsam": {"preprocessing": MEDSAM_PREPROCESSING, "multimask": False, "prompt_kinds": "box"}}
+"""How a SAM is fed and asked, where not as the published one. MedSAM was trained for boxes alone and one mask per box."""
+
+
+def untrained(name: str, device: torch.device, precision: str) -> OriginalSam:
+    """A SAM with random weights, by torch's generator; UsageError for a name that is none of ARCHITECTURES."""
+    if name not in ARCHITECTURES:
+        raise UsageError(f"--sam {name} cannot be made from scratch", f"take one of {', '.join(ARCHITECTURES)}")
+    return OriginalSam(ARCHITECTURES[name](), name, "untrained", device, precision, **MANNERS.get(name, {}))
 
 
 def load_tiny(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
     """The small SAM in the package, or the same network with other weights."""
-    file = Path(checkpoint or TINY_WEIGHTS)
-    return OriginalSam(fill(build_tiny(), file, "tiny"), "tiny", hash_file(file), device, precision)
+    return load_original("tiny", checkpoint or TINY_WEIGHTS, device, precision)
 
 
 def load_vit_b(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
-    return load_original("vit_b", "vit_b", checkpoint, device, precision)
+    return load_original("vit_b", checkpoint, device, precision)
 
 
 def load_vit_l(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
-    return load_original("vit_l", "vit_l", checkpoint, device, precision)
+    return load_original("vit_l", checkpoint, device, precision)
 
 
 def load_vit_h(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
-    return load_original("vit_h", "vit_h", checkpoint, device, precision)
+    return load_original("vit_h", checkpoint, device, precision)
 
 
 def load_medsam(checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
-    """MedSAM: a vit_b with another preprocessing, trained for boxes alone and one mask per box."""
-    return load_original(
-        "medsam", "vit_b", checkpoint, device, precision, preprocessing=MEDSAM_PREPROCESSING, multimask=False, prompt_kinds="box"
-    )
+    return load_original("medsam", checkpoint, device, precision)
 
 
-def load_original(name: str, variant: str, checkpoint: Path | None, device: torch.device, precision: str, **how) -> OriginalSam:
-    """A published SAM from its weights file."""
+def load_original(name: str, checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
+    """A SAM with the weights of a file."""
     if checkpoint is None:
         raise CheckpointError(
             f"--sam {name} needs its weights", "give --sam-checkpoint FILE, or take --sam tiny, whose weights are in the package"
         )
-    return OriginalSam(
-        fill(sam_model_registry[variant](checkpoint=None), checkpoint, name), name, hash_file(checkpoint), device, precision, **how
-    )
+    sam = fill(ARCHITECTURES[name](), Path(checkpoint), name)
+    return OriginalSam(sam, name, hash_file(checkpoint), device, precision, **MANNERS.get(name, {}))
 
 
 def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:

@@ -1,8 +1,12 @@
-"""`tiny`: a Segment Anything Model of about 3.7 million parameters, small enough for a CPU.
+"""`tiny`: a Segment Anything Model of about 5 million parameters, small enough for a CPU.
 
 Built from segment_anything's own classes: an image of 128 px on its longer side, patches of 8 px, so 16 x 16 embeddings of 128 channels and
 low-res logits of 64 x 64; 6 transformer blocks of width 192 with 3 heads (windows of 8 x 8, every second block global); two-way decoder of
 depth 2 with 3 + 1 mask outputs and the head for the predicted IoU. The weights beside this file come from `examples/tiny_sam`.
+
+Three parts are added to the published SAM, so that it learns from far fewer images: a small convolutional network looks at the
+pixels of the patches as well, prompts are also drawn as maps into the dense prompt embedding, and convolutions stand between the
+steps of the decoder's upscaling.
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import Tensor, nn
 
 IMAGE_SIZE = 128  # px, longer side of the input
 PATCH_SIZE = 8  # px
@@ -26,10 +32,94 @@ DECODER_MLP = 512
 MASK_IN_CHANNELS = 16
 
 
+STEM_WIDTHS = (32, 64, 128)
+DRAWN_WIDTH = 96
+DOT_RADII = (3.0, 12.0)  # px, standard deviations of a drawn point
+BOX_MAPS = 7
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions beside the identity; the second is zero at first."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = group_norm(channels)
+        self.second = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        return x + self.second(F.gelu(self.norm(self.first(x))))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(8 if channels >= 32 else 4, channels)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class PatchStem(nn.Module):
+    """SAM's patch projection plus a small convolutional network of the same stride: (B, 3, S, S) -> (B, S/8, S/8, C)."""
+
+    def __init__(self, projection: nn.Conv2d):
+        super().__init__()
+        self.proj = projection
+        layers, channels = [], projection.in_channels
+        for width in STEM_WIDTHS:
+            layers += [nn.Conv2d(channels, width, 4, 2, 1), group_norm(width), nn.GELU(), Residual(width)]
+            channels = width
+        self.stem = nn.Sequential(*layers, zeroed(nn.Conv2d(channels, projection.out_channels, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(memory_format=torch.channels_last)
+        return (self.proj(x) + self.stem(x)).permute(0, 2, 3, 1)
+
+
+class DrawnPromptEncoder(PromptEncoder):
+    """SAM's prompt encoder that also draws boxes and points as maps, which a small network adds to the dense embedding."""
+
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        maps = BOX_MAPS + 2 * len(DOT_RADII)
+        self.draw = nn.Sequential(nn.Conv2d(maps, DRAWN_WIDTH, 4, 4), nn.GELU(), zeroed(nn.Conv2d(DRAWN_WIDTH, self.embed_dim, 1)))
+
+    def forward(self, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As SAM's: sparse (N, T, C) and dense (N, C, h, w) embeddings."""
+        sparse, dense = super().forward(points, boxes, masks)
+        side, cells = self.input_image_size[0], self.mask_input_size[0]
+        axis = (torch.arange(cells, device=sparse.device) + 0.5) * side / cells - 0.5
+        x, y = axis.expand(len(sparse), cells, cells), axis[:, None].expand(len(sparse), cells, cells)
+        no_box, no_points = x.new_zeros(len(x), BOX_MAPS, cells, cells), x.new_zeros(len(x), 2 * len(DOT_RADII), cells, cells)
+        drawn = [no_box if boxes is None else draw_boxes(x, y, boxes, side), no_points if points is None else draw_points(x, y, *points)]
+        return sparse, dense + self.draw(torch.cat(drawn, 1))
+
+
+def draw_boxes(x: Tensor, y: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Maps (N, 7, h, w) of boxes (N, 4) for cells at x, y (N, h, w): a mark, the place in the box from -1 to 1, how far outside
+    the ellipse and the box in it, whether inside, and the box's size."""
+    x0, y0, x1, y1 = boxes.reshape(-1, 4)[:, :, None, None].unbind(1)
+    width, height = (x1 - x0 + 1).clamp(1), (y1 - y0 + 1).clamp(1)
+    u, v = ((2 * x - x0 - x1) / width).clamp(-2, 2), ((2 * y - y0 - y1) / height).clamp(-2, 2)
+    outside = torch.maximum(u.abs(), v.abs()) - 1
+    size = (width * height).sqrt().expand_as(x) / side
+    return torch.stack([torch.ones_like(u), u, v, (u * u + v * v).clamp(max=4) - 1, (outside < 0).to(u), size, outside], 1)
+
+
+def draw_points(x: Tensor, y: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
+    """Maps (N, 4, h, w) of points (N, P, 2) with labels (N, P): narrow and wide dots, of the positive and of the negative ones."""
+    squares = (x[:, None] - coords[:, :, 0, None, None]) ** 2 + (y[:, None] - coords[:, :, 1, None, None]) ** 2
+    kinds = [(labels == positive)[:, :, None, None] for positive in (1, 0)]
+    return torch.stack([(torch.exp(-squares / (2 * r * r)) * kind).amax(1) for kind in kinds for r in DOT_RADII], 1)
+
+
 def build_tiny() -> Sam:
     """The architecture with fresh weights: embeddings (1, 128, 16, 16), low-res logits (N, 3, 64, 64), on the CPU, in training mode."""
     grid = IMAGE_SIZE // PATCH_SIZE
-    return Sam(
+    sam = Sam(
         image_encoder=ImageEncoderViT(
             img_size=IMAGE_SIZE,
             patch_size=PATCH_SIZE,
@@ -44,7 +134,7 @@ def build_tiny() -> Sam:
             global_attn_indexes=GLOBAL_BLOCKS,
             norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
         ),
-        prompt_encoder=PromptEncoder(
+        prompt_encoder=DrawnPromptEncoder(
             embed_dim=PROMPT_WIDTH,
             image_embedding_size=(grid, grid),
             input_image_size=(IMAGE_SIZE, IMAGE_SIZE),
@@ -60,3 +150,9 @@ def build_tiny() -> Sam:
         pixel_mean=[123.675, 116.28, 103.53],
         pixel_std=[58.395, 57.12, 57.375],
     )
+    sam.image_encoder.patch_embed = PatchStem(sam.image_encoder.patch_embed.proj)
+    first, norm, activation, second, last = sam.mask_decoder.output_upscaling
+    sam.mask_decoder.output_upscaling = nn.Sequential(
+        Residual(PROMPT_WIDTH), first, norm, activation, Residual(PROMPT_WIDTH // 4), second, last, Residual(PROMPT_WIDTH // 8)
+    )
+    return sam

@@ -19,7 +19,7 @@ from samsemi.runs import Run, open_run
 from samsemi.sam import BACKENDS, load_sam
 from samsemi.store import Store
 from samsemi.tensors import hash_tensors
-from samsemi.training import TrainingState, fit, ramp_up, start_training, summarize_run
+from samsemi.training import TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
 
 
 def finetune(options: FinetuneOptions) -> dict[str, object]:
@@ -34,6 +34,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
         made_from |= {"pseudo_labeled": len(choose_cases(store, dataset, options)), "store": dict(store.provenance.made_from)}
     run = open_run(options, made_from)
     state = start_training(segmenter.to(device), options, run)
+    goal = segmentation_goal(val, options, run, made_from)
     every = options.iterations if options.schedule == "once" else options.remine_every or max(1, options.iterations // 4)
     for start in range(0, options.iterations, every):
         stop = min(start + every, options.iterations)
@@ -42,7 +43,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
         if start:
             store = remine(state, start, store, dataset, options, run, device)
         streams = make_streams(labeled, store, dataset, segmenter, options)
-        fit(state, make_step(segmenter, streams, options), streams, options, run, val, made_from, until=stop)
+        fit(state, make_step(segmenter, streams, options), streams, options, run, goal, until=stop)
     return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
 
 

@@ -18,7 +18,7 @@ from samsemi.models import ModelSpec, Segmenter
 from samsemi.options import WarmstartOptions, parse_channels
 from samsemi.runs import Run, open_run
 from samsemi.tensors import load_strictly, load_tensors
-from samsemi.training import fit, start_training, summarize_run
+from samsemi.training import fit, segmentation_goal, start_training, summarize_run
 
 
 def warmstart(options: WarmstartOptions) -> dict[str, object]:
@@ -57,7 +57,7 @@ def train_supervised(
         images, targets, weights = batch
         return {"supervised": segmentation_loss(segmenter(images), targets, weights)}
 
-    fit(state, step, [Stream(labeled, load, options.batch_size)], options, run, val, made_from)
+    fit(state, step, [Stream(labeled, load, options.batch_size)], options, run, segmentation_goal(val, options, run, made_from))
     return run
 
 

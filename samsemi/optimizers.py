@@ -1,0 +1,60 @@
+"""Which optimizer learns what."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from samsemi.errors import UsageError
+
+WEIGHT_DECAY = 1e-4
+
+
+def make_optimizer(name: str, model: nn.Module, lr: float) -> "torch.optim.Optimizer | Both":
+    """AdamW on all weights that are not frozen; 'muon': Muon on the matrices of linear layers, AdamW on the rest."""
+    learned = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    if name == "adamw":
+        return torch.optim.AdamW(learned.values(), lr=lr, weight_decay=WEIGHT_DECAY)
+    if not hasattr(torch.optim, "Muon"):
+        raise UsageError("--optimizer muon needs torch 2.9 or later", "upgrade torch, or take --optimizer adamw")
+    linear = {f"{key}.weight" for key, module in model.named_modules() if isinstance(module, nn.Linear)}
+    matrices = [value for key, value in learned.items() if key in linear]
+    rest = [value for key, value in learned.items() if key not in linear]
+    return Both(
+        torch.optim.Muon(matrices, lr=lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr, weight_decay=WEIGHT_DECAY),
+    )
+
+
+class Both:
+    """Two optimizers as one: what the training loop asks of an optimizer."""
+
+    def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer):
+        self.parts = (first, second)
+        self.count = sum(len(group["params"]) for group in first.param_groups)
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Mapping]:
+        """'state' as of one optimizer: the parameters of the second are numbered after those of the first."""
+        first, second = (part.state_dict()["state"] for part in self.parts)
+        return {"state": {**first, **{index + self.count: values for index, values in second.items()}}}
+
+    def load_state_dict(self, saved: Mapping[str, Mapping]) -> None:
+        state = saved["state"]
+        halves = (
+            {index: values for index, values in state.items() if index < self.count},
+            {index - self.count: values for index, values in state.items() if index >= self.count},
+        )
+        for part, values in zip(self.parts, halves, strict=True):
+            part.load_state_dict({**part.state_dict(), "state": values})

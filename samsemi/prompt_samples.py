@@ -1,0 +1,212 @@
+"""What SAM learns from: images with the masks of objects -> prompts, good and faulty ones, and what they should be answered with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from samsemi.batches import AUGMENT
+from samsemi.dataset import IGNORE, Case, read_case_label
+from samsemi.embeddings import EmbeddingCache
+from samsemi.errors import UsageError
+from samsemi.folds import FoldMaps
+from samsemi.images import read_image
+from samsemi.prompts import NEIGHBORS, find_objects, make_prompts
+from samsemi.sam.original import Preprocessing, place_masks
+from samsemi.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
+
+FAULTY = 0.5
+"""Share of the prompts that come from the U-Net++'s out-of-fold objects, where there are any."""
+VIEWS = ((False, False), (True, False), (False, True), (True, True))
+"""Rows mirrored, columns mirrored: the views in which a frozen encoder sees an image."""
+MIN_SHARE = 0.0015
+"""Objects below this share of the model's square input are not asked for."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and what can be asked for in it."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8."""
+    layers: np.ndarray
+    """(L, H, W) int32: i + 1 on object i; objects that overlap stand in different layers."""
+    class_id: np.ndarray
+    """(N,) uint8, from 1."""
+    probs: np.ndarray | None = None
+    """(K, H, W) float32: what a U-Net++ that has not seen the image makes of it."""
+
+    def mask(self, i: int) -> np.ndarray:
+        """(H, W) bool of object i."""
+        return (self.layers == i + 1).any(axis=0)
+
+
+class PromptedObject(NamedTuple):
+    """An object and its prompts, in pixels of the model's padded square input of side S, with masks of side m. All kinds of prompt
+    are there; the training takes those that it asks with. In a sample each part has an axis for the objects in front."""
+
+    target: np.ndarray
+    """(m, m) float32 in [0, 1]; empty where the prompts ask for nothing."""
+    known: np.ndarray
+    """() float32: 0 where the image has nothing to ask for."""
+    box: np.ndarray
+    """(4,) x0 y0 x1 y1."""
+    coords: np.ndarray
+    """(POINTS, 2) x y."""
+    labels: np.ndarray
+    """(POINTS,) 1 on the object, 0 beside it."""
+    rough: np.ndarray
+    """(m, m) mask logits."""
+
+
+class PromptedSample(NamedTuple):
+    """An image and Q objects in it, as float32; in a batch each part has one axis more in front."""
+
+    image: Tensor
+    """(3, S, S) normalized, or (C, h, w) the image's embedding where the encoder is frozen."""
+    target: Tensor
+    """(Q, m, m)."""
+    known: Tensor
+    """(Q,)."""
+    boxes: Tensor
+    """(Q, 4)."""
+    coords: Tensor
+    """(Q, POINTS, 2)."""
+    labels: Tensor
+    """(Q, POINTS)."""
+    rough: Tensor
+    """(Q, m, m)."""
+
+
+def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = None) -> Scene:
+    """A labeled case: each connected component of a class is an object."""
+    image, label = read_image(case.image), read_case_label(case, case.mask, num_classes)
+    layer, class_id = np.zeros(label.shape, dtype=np.int32), []
+    for k in range(1, num_classes):
+        found, count = ndimage.label(label == k, structure=NEIGHBORS)
+        layer += np.where(found > 0, found + len(class_id), 0)
+        class_id += [k] * count
+    probs = fold_maps.read(case.id, image.shape[:2]) if fold_maps else None
+    if probs is not None:
+        probs[1:, label == IGNORE] = 0
+    return Scene(image, layer[None], np.array(class_id, dtype=np.uint8), probs)
+
+
+def scene_of_drawing(draw: Callable[[int], tuple[np.ndarray, np.ndarray]], number: int) -> Scene:
+    """What a function of the user's draws; UsageError where it is not an image and masks."""
+    image, masks = draw(number)
+    if image.dtype != np.uint8 or image.shape[2:] != (3,) or masks.dtype != bool or masks.shape[1:] != image.shape[:2]:
+        raise UsageError(
+            f"--stream: scene {number} is {image.dtype} {image.shape} and {masks.dtype} {masks.shape}",
+            "draw an image (H, W, 3) uint8 and masks (N, H, W) bool",
+        )
+    numbers = np.arange(1, len(masks) + 1, dtype=np.int32)
+    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), dtype=np.uint8))
+
+
+@dataclass(frozen=True)
+class PromptSampler:
+    """Scene -> PromptedSample: resize, augment, choose objects and draw prompts, by torch's generator. For ``Stream.augment``."""
+
+    preprocessing: Preprocessing
+    side: int
+    """Of the model's input."""
+    mask_size: int
+    count: int
+    """Objects asked for in each image."""
+    cache: EmbeddingCache | None = None
+    """Where the encoder is frozen, the embeddings of the images in all VIEWS; images are then only mirrored."""
+
+    def __call__(self, scene: Scene) -> PromptedSample:
+        rng = np.random.default_rng(torch.randint(2**62, ()).item())
+        if self.cache:
+            scene = mirror_scene(scene, VIEWS[rng.integers(len(VIEWS))])
+            seen = self.cache.encode([scene.image])[0].features
+        size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
+        scene = transform(scene, v2.Resize(size, antialias=True))
+        if not self.cache:
+            scene = transform(scene, AUGMENT)
+            seen = self.preprocessing.square(scene.image, self.side)
+        return PromptedSample(seen, *ask(rng, scene, self.count, self.side, self.mask_size))
+
+
+def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:
+    """Mirrored top to bottom, left to right, both or neither; rows are axis ``first``, columns the next."""
+    return np.ascontiguousarray(np.flip(array, [first + i for i, wanted in enumerate(view) if wanted]))
+
+
+def mirror_scene(scene: Scene, view: tuple[bool, bool]) -> Scene:
+    probs = None if scene.probs is None else mirror(scene.probs, view, 1)
+    return Scene(mirror(scene.image, view), mirror(scene.layers, view, 1), scene.class_id, probs)
+
+
+def transform(scene: Scene, change: Callable) -> Scene:
+    """Image, layers and probabilities changed together by a transform of torchvision."""
+    image = tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1))
+    maps = [tv_tensors.Mask(torch.from_numpy(x.copy())) for x in (scene.layers, scene.probs) if x is not None]
+    image, layers, *probs = change(image, *maps)
+    return Scene(image.permute(1, 2, 0).contiguous().numpy(), layers.numpy(), scene.class_id, probs[0].numpy() if probs else None)
+
+
+def ask(rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int) -> list[Tensor]:
+    """``count`` objects of a scene at the size of the model's input, with prompts: the parts of PromptedObject, stacked."""
+    min_area = max(4, round(MIN_SHARE * side * side))
+    areas = np.bincount(scene.layers.ravel(), minlength=len(scene.class_id) + 1)[1:]
+    large = np.flatnonzero(areas >= min_area)
+    faulty = find_faulty(scene, min_area, side, mask_size)
+    rows = []
+    for _ in range(count):
+        if faulty and (not len(large) or rng.random() < FAULTY):
+            rows.append(faulty[rng.integers(len(faulty))])
+        elif len(large):
+            weight = areas[large] ** 0.5
+            rows.append(simulate(rng, scene.mask(rng.choice(large, p=weight / weight.sum())), side, mask_size))
+        else:
+            empty = np.zeros((mask_size, mask_size))
+            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
+    return [torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True)]
+
+
+def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
+    """A mask (H', W') bool, which must not be empty, with simulated prompts."""
+    target, box = place(mask, side, mask_size), box_of(mask)
+    centers = (np.arange(mask_size) + 0.5) * side / mask_size - 0.5
+    columns, rows = (centers >= box[0]) & (centers <= box[2]), (centers >= box[1]) & (centers <= box[3])
+    coords, labels = simulate_points(rng, target >= min(0.5, target.max()), columns & rows[:, None])
+    return PromptedObject(target, np.ones(()), simulate_box(rng, box, mask.shape), centers[coords], labels, simulate_logits(rng, target))
+
+
+def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int) -> list[PromptedObject]:
+    """The objects of the U-Net++'s map, with the prompts that ``mine`` would give.
+
+    The target is the true object of the same class that shares most pixels with it; nothing, where none shares any.
+    """
+    objects = find_objects(scene.probs, min_area) if scene.probs is not None else ()
+    if not len(objects):
+        return []
+    prompts = make_prompts(objects, "box+point+mask", positive=POINTS - 1, mask_size=mask_size)
+    order = [0, POINTS - 1, *range(1, POINTS - 1)]  # on the object, beside it, on it again
+    size = scene.image.shape[:2]
+    rough = place_masks(torch.from_numpy(prompts.mask_logits), size, side, mask_size)[:, 0].numpy()
+    found = []
+    for i, class_id in enumerate(objects.class_id):
+        below = scene.layers[:, objects.components == i + 1].ravel()
+        shared = np.bincount(below, minlength=len(scene.class_id) + 1)[1:] * (scene.class_id == class_id)
+        mask = scene.mask(shared.argmax()) if shared.any() else np.zeros(size, dtype=bool)
+        coords, labels = prompts.point_coords[i, order], prompts.point_labels[i, order]
+        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), prompts.boxes[i], coords, labels, rough[i]))
+    return found
+
+
+def place(mask: np.ndarray, side: int, mask_size: int) -> np.ndarray:
+    """A mask (H', W') in the corner of the padded input, averaged to (mask_size, mask_size) float32."""
+    padded = np.zeros((side, side), dtype=np.float32)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    cell = side // mask_size
+    return padded.reshape(mask_size, cell, mask_size, cell).mean(axis=(1, 3))

@@ -1,0 +1,142 @@
+"""How well a SAM answers prompts: IoU of its masks with true objects, for boxes and points, beside plain shapes in the same boxes."""
+
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from scipy import ndimage
+from skimage import draw
+
+from samsemi.dataset import Case, read_case_label
+from samsemi.images import read_image
+from samsemi.metrics import overlap
+from samsemi.models import Segmenter, predict
+from samsemi.prompts import NEIGHBORS, Prompts, deepest_points, find_objects, make_prompts
+from samsemi.sam import Embedding, SamBackend
+from samsemi.simulation import box_of, move_box
+
+JITTER = 0.1
+"""How far a side of a jittered box is moved at most, as a share of the box."""
+JUDGED_BY = ("box", "jittered_box", "point", "box_point", "model_box", "model_box_point")
+"""The scores of a SAM itself, of which ``mean_score`` is the mean."""
+
+Row = tuple[str, dict[str, float]]
+"""The class of an object and its scores."""
+
+
+def measure_prompted(
+    sam: SamBackend,
+    cases: Sequence[Case],
+    classes: Sequence[str],
+    seed: int = 0,
+    segmenter: Segmenter | None = None,
+    encode: Callable[[Sequence[np.ndarray]], list[Embedding]] | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, object]:
+    """Mean IoU over the largest object of each class in each image, at the size of the image; the same boxes for every SAM.
+
+    ``box``: the tight box; ``jittered_box``: each side moved by up to JITTER of its size; ``point``: the deepest one;
+    ``box_point``: that point and the jittered box. ``ellipse``, ``full_box`` and ``jittered_ellipse`` are plain shapes in
+    the same boxes. With a segmenter also, over the objects that it finds, ``model_mask``: its own IoU with the true object
+    that it shares most pixels with (0 without one); ``model_box`` and ``model_box_point``: that of SAM, asked as ``mine``
+    does. A prompt that the SAM is not made for is left out. ``encode`` stands in for the SAM's own; ``advance`` is called
+    after each image.
+    """
+    rows: list[Row] = []
+    seconds = 0.0
+    for case in cases:
+        image, label = read_image(case.image), read_case_label(case, case.mask, len(classes))
+        start = time.monotonic()
+        embedding = (encode or sam.encode)([image])[0]
+        seconds += time.monotonic() - start
+        rng = np.random.default_rng((seed, zlib.crc32(case.id.encode())))
+        rows += [(classes[k], score_object(sam, embedding, mask, rng)) for k, mask in largest_objects(label, len(classes))]
+        if segmenter:
+            rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict(segmenter, image), label)]
+        advance()
+    result: dict[str, object] = mean_of([scores for _, scores in rows])
+    if len(classes) > 2:
+        result["by_class"] = {name: mean_of([scores for k, scores in rows if k == name]) for name in classes[1:]}
+    objects = sum("ellipse" in scores for _, scores in rows)
+    return {**result, "images": len(cases), "objects": objects, "encode_seconds_per_image": seconds / max(len(cases), 1)}
+
+
+def mean_score(measured: dict[str, object]) -> float:
+    """One number to choose by: the mean of the SAM's own scores."""
+    known = [measured[name] for name in JUDGED_BY if name in measured]
+    return sum(known) / len(known) if known else 0.0
+
+
+def mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each score over the objects that have it."""
+    values = defaultdict(list)
+    for scores in rows:
+        for name, value in scores.items():
+            values[name].append(value)
+    return {name: float(np.mean(found)) for name, found in values.items()}
+
+
+def largest_objects(label: np.ndarray, num_classes: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Each class that a label map (H, W) holds, and its largest connected component (H, W) bool."""
+    for k in range(1, num_classes):
+        parts, count = ndimage.label(label == k, structure=NEIGHBORS)
+        if count:
+            yield k, parts == np.bincount(parts.ravel())[1:].argmax() + 1
+
+
+def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+    """IoU with a true object (H, W) bool for each way of asking for it."""
+    box = box_of(truth)
+    moved = move_box(rng, box, JITTER, truth.shape)
+    row, column = deepest_points(ndimage.distance_transform_edt(np.pad(truth, 1)), 1)[0] - 1
+    point = {"point_coords": np.array([[[column, row]]], np.float32), "point_labels": np.ones((1, 1), np.int32)}
+    asked = {
+        "box": ("box", Prompts(boxes=box[None])),
+        "jittered_box": ("box", Prompts(boxes=moved[None])),
+        "point": ("point", Prompts(**point)),
+        "box_point": ("box+point", Prompts(boxes=moved[None], **point)),
+    }
+    masks = {name: answers(sam, embedding, prompts)[0] for name, (kinds, prompts) in asked.items() if takes(sam, kinds)}
+    masks |= {"ellipse": ellipse(box, truth.shape), "full_box": full_box(box, truth.shape), "jittered_ellipse": ellipse(moved, truth.shape)}
+    return {name: overlap(mask, truth)["iou"] for name, mask in masks.items()}
+
+
+def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label: np.ndarray) -> Iterator[tuple[int, dict[str, float]]]:
+    """For each object in a map (K, H, W): its class, and the IoU of itself and of SAM's answers with the true one it shares most with."""
+    objects = find_objects(probs)
+    kinds = {name: kind for name, kind in (("model_box", "box"), ("model_box_point", "box+point")) if takes(sam, kind)}
+    masks = {name: answers(sam, embedding, make_prompts(objects, kind)) for name, kind in kinds.items()} if len(objects) else {}
+    for i, k in enumerate(objects.class_id):
+        own = objects.components == i + 1
+        parts, count = ndimage.label(label == k, structure=NEIGHBORS)
+        shared = np.bincount(parts[own], minlength=count + 1)[1:]
+        truth = parts == shared.argmax() + 1 if shared.any() else np.zeros_like(own)
+        yield int(k), {name: overlap(mask, truth)["iou"] for name, mask in (("model_mask", own), *((n, m[i]) for n, m in masks.items()))}
+
+
+def takes(sam: SamBackend, kinds: str) -> bool:
+    """True where a SAM can be asked by these kinds of prompt."""
+    return sam.prompt_kinds in (None, kinds)
+
+
+def answers(sam: SamBackend, embedding: Embedding, prompts: Prompts) -> np.ndarray:
+    """(N, H, W) bool masks of the prompts on one image."""
+    return (sam.decode([embedding], [prompts])[0].at_image_size() > 0).cpu().numpy()
+
+
+def ellipse(box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mask (H, W) bool of the ellipse that touches the sides of a box x0 y0 x1 y1."""
+    mask = np.zeros(shape, dtype=bool)
+    radii = (box[3] - box[1] + 1) / 2, (box[2] - box[0] + 1) / 2
+    mask[draw.ellipse((box[1] + box[3]) / 2, (box[0] + box[2]) / 2, *radii, shape)] = True
+    return mask
+
+
+def full_box(box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mask (H, W) bool of a box x0 y0 x1 y1."""
+    mask = np.zeros(shape, dtype=bool)
+    x0, y0, x1, y1 = np.round(box).astype(int)
+    mask[y0 : y1 + 1, x0 : x1 + 1] = True
+    return mask

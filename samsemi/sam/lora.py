@@ -1,0 +1,35 @@
+"""Low-rank adapters of SAM's image encoder: W + B A on the query-key-value projections, folded into W at the end."""
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class LowRank(nn.Module):
+    """W -> W + B A with A (rank, in) random and B (out, rank) zero at first, so that nothing changes before training.
+
+    Source: LoRA, arXiv 2106.09685.
+    """
+
+    def __init__(self, out_features: int, in_features: int, rank: int):
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(rank, in_features) / in_features**0.5)
+        self.up = nn.Parameter(torch.zeros(out_features, rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.up @ self.down
+
+
+def add_lora(sam: Sam, rank: int) -> None:
+    """Put trainable adapters on the qkv projection of every block of the image encoder."""
+    for block in sam.image_encoder.blocks:
+        qkv = block.attn.qkv
+        parametrize.register_parametrization(qkv, "weight", LowRank(*qkv.weight.shape, rank).to(qkv.weight.device))
+
+
+def fold_lora(sam: Sam) -> None:
+    """Make adapters part of the weights they adapt: the model is an ordinary SAM again. Without adapters nothing changes."""
+    for block in sam.image_encoder.blocks:
+        if parametrize.is_parametrized(block.attn.qkv):
+            parametrize.remove_parametrizations(block.attn.qkv, "weight")

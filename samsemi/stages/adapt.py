@@ -1,0 +1,168 @@
+"""``samsemi adapt``: a SAM fitted to the labeled cases, or only measured."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from samsemi import console
+from samsemi.adaptation import KINDS, choose_learned, prompted_losses
+from samsemi.batches import Stream
+from samsemi.checkpoints import load_model_for
+from samsemi.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.devices import choose_device, choose_precision
+from samsemi.embeddings import EmbeddingCache
+from samsemi.errors import CheckpointError, RefusedError, UsageError
+from samsemi.folds import FoldMaps
+from samsemi.images import read_image
+from samsemi.models import Segmenter
+from samsemi.options import AdaptOptions
+from samsemi.prompt_samples import VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
+from samsemi.prompted import JUDGED_BY, mean_score, measure_prompted
+from samsemi.runs import History, Run, open_run
+from samsemi.sam import SamBackend, find_function, load_sam
+from samsemi.sam.lora import fold_lora
+from samsemi.sam.original import ARCHITECTURES, OriginalSam, untrained
+from samsemi.tensors import hash_file, save_tensors
+from samsemi.training import Goal, fit, keep_best, start_training
+
+STREAM_LENGTH = 1_000_000
+"""Scenes of a stream before they come again, in another order."""
+
+
+def adapt(options: AdaptOptions) -> dict[str, object]:
+    """Train a SAM and keep it where it is best on val; with ``--evaluate`` measure it on a split."""
+    device = choose_device(options.device)
+    dataset = read_dataset(options.dataset)
+    torch.manual_seed(options.seed)
+    segmenter = load_model_for(dataset, options.model).to(device) if options.model else None
+    sam = (
+        untrained(options.sam, device, options.precision)
+        if options.from_scratch
+        else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+    )
+    return measure(options, dataset, sam, segmenter) if options.evaluate else train_sam(options, dataset, sam, segmenter)
+
+
+def measure(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
+    """How well a SAM answers prompts on a split."""
+    cases = need_cases(dataset, options.split)
+    with console.progress("measure", len(cases)) as advance:
+        scores = measure_prompted(sam, cases, dataset.classes, segmenter=segmenter, advance=advance)
+    return {"sam": sam.name, "split": options.split, **scores}
+
+
+def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
+    """Train ``sam`` into ``options.out``; its run folder stands beside it, with the suffix .run."""
+    if not isinstance(sam, OriginalSam):
+        raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(ARCHITECTURES)}, or only --evaluate")
+    if options.out.exists() and not (options.resume or options.overwrite):
+        raise RefusedError(f"{options.out} exists", "give another --out, or --overwrite")
+    val = need_cases(dataset, "val")
+    fold_maps = FoldMaps(options.model / "out_of_fold.h5") if options.model else None
+    made_from = {"dataset": dataset.fingerprint(), "sam": sam.name, "sam_weights": sam.identity, "stream": options.stream}
+    made_from["out_of_fold"] = hash_file(fold_maps.path) if fold_maps else None
+    cases, load = choose_scenes(options, dataset, fold_maps)
+    run = open_run(options, made_from, options.out.with_suffix(".run"))
+    encoder_learns = bool(options.all or options.lora)
+    cache = None if encoder_learns else fill_cache(run, sam, cases, val, options)
+    choose_learned(sam.sam, options.all, options.lora)
+    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), cache)
+    state = start_training(sam.sam, options, run, options.optimizer)
+    goal = prompted_goal(sam, val, dataset, segmenter, cache, made_from, options)
+    if not run.resumed:
+        scores = goal.score(state.averaged)
+        History(run.folder / "history.csv", -1).add(iteration=0, **scores)
+        keep_best(state, goal, scores)
+    fit(state, make_step(sam, options, encoder_learns), [Stream(cases, load, options.batch_size, sampler)], options, run, goal)
+    return summarize(options, run)
+
+
+def kinds_of(sam: OriginalSam) -> Sequence[str]:
+    """The kinds of prompt that it is trained with."""
+    return (sam.prompt_kinds,) if sam.prompt_kinds else KINDS
+
+
+def choose_scenes(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps | None) -> tuple[Sequence, Callable]:
+    """What the samples are made of, and how one is loaded: labeled cases, or the numbers of drawn scenes."""
+    if options.stream:
+        draw = find_function(options.stream, f"--stream {options.stream}")
+        return range(STREAM_LENGTH), partial(scene_of_drawing, draw)
+    labeled = need_cases(dataset, "labeled")
+    missing = [case.id for case in labeled if fold_maps and case.id not in fold_maps.row]
+    if missing:
+        raise CheckpointError(
+            f"{fold_maps.path} lacks {len(missing)} of {len(labeled)} labeled cases, such as {missing[0]}",
+            "train --model with --folds on this data set",
+        )
+    return labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps)
+
+
+def fill_cache(run: Run, sam: OriginalSam, labeled: Sequence[Case], val: Sequence[Case], options: AdaptOptions) -> EmbeddingCache:
+    """With a frozen encoder each image is encoded once: the labeled ones in all mirrored views, those of val as they are."""
+    cache = EmbeddingCache(run.folder / "embeddings.h5", sam, choose_precision(sam.device, options.precision))
+    with console.progress("encode", len(labeled) + len(val)) as advance:
+        for case in labeled:
+            cache.encode([mirror(read_image(case.image), view) for view in VIEWS])
+            advance()
+        for case in val:
+            cache.encode([read_image(case.image)])
+            advance()
+    return cache
+
+
+def make_step(sam: OriginalSam, options: AdaptOptions, encoder_learns: bool) -> Callable:
+    """The loss terms of a batch."""
+
+    def step(batch: PromptedSample, progress: float) -> dict[str, Tensor]:
+        features = sam.sam.image_encoder(batch.image).float() if encoder_learns else batch.image
+        return prompted_losses(sam.sam, features, batch, kinds_of(sam), sam.multimask, options.clicks)
+
+    return step
+
+
+def prompted_goal(
+    sam: OriginalSam,
+    val: Sequence[Case],
+    dataset: Dataset,
+    segmenter: Segmenter | None,
+    cache: EmbeddingCache | None,
+    made_from: Mapping[str, object],
+    options: AdaptOptions,
+) -> Goal:
+    """Mean prompted IoU on val; the best weights are written to ``options.out``, in half precision, with a card in the header."""
+
+    def score(network: Sam) -> dict[str, float]:
+        measured = measure_prompted(
+            sam.with_weights_of(network), val, dataset.classes, segmenter=segmenter, encode=cache.encode if cache else None
+        )
+        return {"val_iou": mean_score(measured), **{f"val_{name}": measured[name] for name in JUDGED_BY if name in measured}}
+
+    def keep(network: Sam, scores: Mapping[str, object]) -> None:
+        network = copy.deepcopy(network)
+        fold_lora(network)
+        card = {"sam": sam.name, "made_from": made_from, "scores": scores}
+        weights = {name: value.half() for name, value in network.state_dict().items()}
+        save_tensors(options.out, weights, {"format": "pt", "samsemi": json.dumps(card)})
+
+    return Goal("val_iou", score, keep)
+
+
+def summarize(options: AdaptOptions, run: Run) -> dict[str, object]:
+    """Prompted IoU on val before and after."""
+    rows = History(run.folder / "history.csv").rows
+    best = max(rows, key=lambda row: float(row["val_iou"]))
+    before, after = ({name.removeprefix("val_"): float(v) for name, v in row.items() if name.startswith("val_")} for row in (rows[0], best))
+    return {
+        "sam": str(options.out),
+        "run": str(run.folder),
+        "before": before,
+        "after": after,
+        "iteration": int(best["iteration"]),
+        "iterations": int(rows[-1]["iteration"]),
+        "seconds": float(rows[-1]["seconds"] or 0),
+    }
