@@ -9,11 +9,12 @@
 # Every arm sees the same number of images from the same warm start:
 #     labeled-only   fine-tuning on the labeled cases alone
 #     self-training  ... and on the U-Net++'s own masks of the unlabeled cases
-#     mined          ... and on SAM's masks of them, mined once
+#     mined          ... and on SAM's masks of them, mined once; by a SAM adapted to the labeled cases where ADAPT is set
 #     continuous     ... mined again every quarter of the fine-tuning
 #
 # Stopped at any moment, the same command goes on. Settings are environment variables, here with their defaults:
 : "${SAM:=tiny}"                      # any backend of `samsemi mine --sam`, with SAM_CHECKPOINT where it needs one
+: "${ADAPT:=}" "${FOLDS:=}"           # options of `samsemi adapt`, such as --all; folds of the warm start, whose masks SAM then learns to mend
 : "${ARMS:=labeled-only self-training mined}"
 : "${SIZE:=256}" "${ENCODER:=resnet34}" "${DECODER:=256,128,64,32,16}" "${WEIGHTS:=none}"
 : "${ITERATIONS:=2000}" "${FINETUNE_ITERATIONS:=2000}" "${BATCH:=8}" "${LR:=1e-3}" "${FINETUNE_LR:=5e-4}" "${SEED:=0}"
@@ -51,6 +52,13 @@ mine() {  # NAME SAM [OPTIONS...]
     stage "measure $name" samsemi eval "$data" --store "$out/$name.h5" --out "$out/eval-store-$name" --overwrite --quiet
 }
 
+adapt_sam() {  # afterwards SAM_CHECKPOINT is the adapted one
+    # shellcheck disable=SC2086
+    stage adapt samsemi adapt "$data" --sam "$SAM" ${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHECKPOINT"} ${FOLDS:+--model "$out/warm"} \
+        --out "$out/sam.safetensors" --seed "$SEED" $ADAPT --resume
+    SAM_CHECKPOINT=$out/sam.safetensors
+}
+
 mine_sam() { mine sam "$SAM" ${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHECKPOINT"} --embeddings "$out/embeddings.h5"; }
 
 data=$folder
@@ -61,8 +69,10 @@ if [ ! -e "$folder/manifest.csv" ]; then
 fi
 
 stage warmstart samsemi warmstart "$data" --out "$out/warm" --size "$SIZE" --encoder "$ENCODER" --decoder-channels "$DECODER" \
-    --encoder-weights "$WEIGHTS" --iterations "$ITERATIONS" --batch-size "$BATCH" --lr "$LR" --seed "$SEED" --resume
+    --encoder-weights "$WEIGHTS" --iterations "$ITERATIONS" --batch-size "$BATCH" --lr "$LR" --seed "$SEED" ${FOLDS:+--folds "$FOLDS"} --resume
 stage "eval warm" samsemi eval "$data" --model "$out/warm" --out "$out/eval-warm" --overwrite
+
+if [ -n "$ADAPT" ]; then adapt_sam; fi
 
 for arm in $ARMS; do
     case $arm in

@@ -27,13 +27,15 @@ def choose_learned(sam: Sam, everything: bool, lora: int | None) -> None:
 
 
 def prompted_losses(
-    sam: Sam, features: Tensor, sample: PromptedSample, kinds: Sequence[str], multimask: bool, clicks: int
+    sam: Sam, features: Tensor, sample: PromptedSample, kinds: Sequence[str], multimask: bool, clicks: int, nested: bool
 ) -> dict[str, Tensor]:
     """Loss terms 'mask' and 'predicted_iou' of a batch, averaged over all answers.
 
     ``features`` (B, C, h, w) are the embeddings of the batch's images; object q of an image is asked for by prompts of
     ``kinds[q]``, with one to POINTS points. One kind, drawn by torch's generator, is corrected ``clicks`` times by a
-    point in the error, with the answer before as mask prompt. Source: section 3 and appendix A of SAM, arXiv 2304.02643.
+    point in the error, with the answer before as mask prompt. Masks weigh by the trust in their target; how good the answer
+    is, is learnt from all. In ``nested`` scenes one point may mean several objects.
+    Source: section 3 and appendix A of SAM, arXiv 2304.02643.
     """
     num_points, corrected = int(torch.randint(1, POINTS + 1, ())), int(torch.randint(len(kinds), ()))
     losses = []
@@ -42,10 +44,11 @@ def prompted_losses(
         boxes = sample.boxes[:, q] if "box" in kind else None
         masks = sample.rough[:, q, None] if "mask" in kind else None
         target, known = sample.target[:, q], sample.known[:, q]
-        ambiguous = multimask and kind == "point" and num_points == 1
+        weights = torch.stack([known * sample.trust[:, q], known])
+        ambiguous = nested and multimask and kind == "point" and num_points == 1
         for clicks_left in range(clicks if q == corrected else 0, -1, -1):
             logits, predicted_iou = answer(sam, features, points, boxes, masks)
-            losses.append(answer_losses(logits, predicted_iou, target, multimask, ambiguous) * known)
+            losses.append(answer_losses(logits, predicted_iou, target, multimask, ambiguous) * weights)
             if clicks_left:
                 masks = best_answer(logits, predicted_iou, multimask)[:, None].detach()
                 points, ambiguous = add_click(points, masks[:, 0], target, sam.image_encoder.img_size), False

@@ -23,6 +23,8 @@ from samsemi.simulation import POINTS, box_of, simulate_box, simulate_logits, si
 
 FAULTY = 0.5
 """Share of the prompts that come from the U-Net++'s out-of-fold objects, where there are any."""
+MIN_IOU = 0.5
+"""An object of the U-Net++ that fits the true one less is not trusted to ask for it."""
 VIEWS = ((False, False), (True, False), (False, True), (True, True))
 """Rows mirrored, columns mirrored: the views in which a frozen encoder sees an image."""
 MIN_SHARE = 0.0015
@@ -55,6 +57,8 @@ class PromptedObject(NamedTuple):
     """(m, m) float32 in [0, 1]; empty where the prompts ask for nothing."""
     known: np.ndarray
     """() float32: 0 where the image has nothing to ask for."""
+    trust: np.ndarray
+    """() float32: how much the target is what the prompts ask for: 1, or the IoU of the U-Net++'s object with it, 0 below MIN_IOU."""
     box: np.ndarray
     """(4,) x0 y0 x1 y1."""
     coords: np.ndarray
@@ -73,6 +77,8 @@ class PromptedSample(NamedTuple):
     target: Tensor
     """(Q, m, m)."""
     known: Tensor
+    """(Q,)."""
+    trust: Tensor
     """(Q,)."""
     boxes: Tensor
     """(Q, 4)."""
@@ -169,7 +175,7 @@ def ask(rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size
             rows.append(simulate(rng, scene.mask(rng.choice(large, p=weight / weight.sum())), side, mask_size))
         else:
             empty = np.zeros((mask_size, mask_size))
-            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
+            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
     return [torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True)]
 
 
@@ -179,7 +185,8 @@ def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: i
     centers = (np.arange(mask_size) + 0.5) * side / mask_size - 0.5
     columns, rows = (centers >= box[0]) & (centers <= box[2]), (centers >= box[1]) & (centers <= box[3])
     coords, labels = simulate_points(rng, target >= min(0.5, target.max()), columns & rows[:, None])
-    return PromptedObject(target, np.ones(()), simulate_box(rng, box, mask.shape), centers[coords], labels, simulate_logits(rng, target))
+    moved = simulate_box(rng, box, mask.shape)
+    return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target))
 
 
 def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int) -> list[PromptedObject]:
@@ -196,11 +203,13 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int) -> list[
     rough = place_masks(torch.from_numpy(prompts.mask_logits), size, side, mask_size)[:, 0].numpy()
     found = []
     for i, class_id in enumerate(objects.class_id):
-        below = scene.layers[:, objects.components == i + 1].ravel()
-        shared = np.bincount(below, minlength=len(scene.class_id) + 1)[1:] * (scene.class_id == class_id)
+        own = objects.components == i + 1
+        shared = np.bincount(scene.layers[:, own].ravel(), minlength=len(scene.class_id) + 1)[1:] * (scene.class_id == class_id)
         mask = scene.mask(shared.argmax()) if shared.any() else np.zeros(size, dtype=bool)
+        shares = (mask & own).sum() / (mask | own).sum()
+        trust = np.array(shares if shares >= MIN_IOU else 0.0)
         coords, labels = prompts.point_coords[i, order], prompts.point_labels[i, order]
-        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), prompts.boxes[i], coords, labels, rough[i]))
+        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), trust, prompts.boxes[i], coords, labels, rough[i]))
     return found
 
 

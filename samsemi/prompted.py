@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import draw
 
-from samsemi.dataset import Case, read_case_label
+from samsemi.dataset import IGNORE, Case, read_case_label
 from samsemi.images import read_image
 from samsemi.metrics import overlap
 from samsemi.models import Segmenter, predict
@@ -52,7 +52,7 @@ def measure_prompted(
         embedding = (encode or sam.encode)([image])[0]
         seconds += time.monotonic() - start
         rng = np.random.default_rng((seed, zlib.crc32(case.id.encode())))
-        rows += [(classes[k], score_object(sam, embedding, mask, rng)) for k, mask in largest_objects(label, len(classes))]
+        rows += [(classes[k], score_object(sam, embedding, mask, label != IGNORE, rng)) for k, mask in largest_objects(label, len(classes))]
         if segmenter:
             rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict(segmenter, image), label)]
         advance()
@@ -86,8 +86,8 @@ def largest_objects(label: np.ndarray, num_classes: int) -> Iterator[tuple[int, 
             yield k, parts == np.bincount(parts.ravel())[1:].argmax() + 1
 
 
-def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """IoU with a true object (H, W) bool for each way of asking for it."""
+def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each way of asking for it."""
     box = box_of(truth)
     moved = move_box(rng, box, JITTER, truth.shape)
     row, column = deepest_points(ndimage.distance_transform_edt(np.pad(truth, 1)), 1)[0] - 1
@@ -100,7 +100,7 @@ def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, rng: 
     }
     masks = {name: answers(sam, embedding, prompts)[0] for name, (kinds, prompts) in asked.items() if takes(sam, kinds)}
     masks |= {"ellipse": ellipse(box, truth.shape), "full_box": full_box(box, truth.shape), "jittered_ellipse": ellipse(moved, truth.shape)}
-    return {name: overlap(mask, truth)["iou"] for name, mask in masks.items()}
+    return {name: overlap(mask & valid, truth)["iou"] for name, mask in masks.items()}
 
 
 def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label: np.ndarray) -> Iterator[tuple[int, dict[str, float]]]:
@@ -113,7 +113,8 @@ def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label:
         parts, count = ndimage.label(label == k, structure=NEIGHBORS)
         shared = np.bincount(parts[own], minlength=count + 1)[1:]
         truth = parts == shared.argmax() + 1 if shared.any() else np.zeros_like(own)
-        yield int(k), {name: overlap(mask, truth)["iou"] for name, mask in (("model_mask", own), *((n, m[i]) for n, m in masks.items()))}
+        found = {"model_mask": own, **{name: answered[i] for name, answered in masks.items()}}
+        yield int(k), {name: overlap(mask & (label != IGNORE), truth)["iou"] if truth.any() else 0.0 for name, mask in found.items()}
 
 
 def takes(sam: SamBackend, kinds: str) -> bool:

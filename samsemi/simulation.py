@@ -21,8 +21,8 @@ def box_of(mask: np.ndarray) -> np.ndarray:
 def move_box(rng: np.random.Generator, box: np.ndarray, share: float, size: tuple[int, int], slack: float = 0.0) -> np.ndarray:
     """(4,) float32: each side moved by up to ``share`` of the box and ``slack`` pixels, within an image of (H, W)."""
     extent = np.array([box[2] - box[0] + 1, box[3] - box[1] + 1] * 2)
-    moved = box + rng.uniform(-1, 1, 4) * (share * extent + slack)
-    return np.clip(moved, 0, np.array([size[1] - 1, size[0] - 1] * 2)).astype(np.float32)
+    corners = np.sort((box + rng.uniform(-1, 1, 4) * (share * extent + slack)).reshape(2, 2), axis=0).ravel()
+    return np.clip(corners, 0, np.array([size[1] - 1, size[0] - 1] * 2)).astype(np.float32)
 
 
 def simulate_box(rng: np.random.Generator, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -47,17 +47,17 @@ def simulate_points(rng: np.random.Generator, mask: np.ndarray, near: np.ndarray
 
 
 def random_place(rng: np.random.Generator, region: np.ndarray) -> tuple[int, int]:
-    """x, y in a region (H, W) bool that is not empty: at times the deepest place, at times any, mostly between the two."""
+    """x, y in a region (H, W) bool that is not empty: at times the deepest place, at times any, or any of the deeper half."""
     depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-    noise = rng.uniform(1 - rng.choice([0.02, 0.4, 1.0]), 1, region.shape)
-    row, column = np.unravel_index((depth * noise).argmax(), region.shape)
+    places = np.argwhere(region & (depth >= depth.max() * rng.choice([1.0, 0.5, 0.0], p=[0.4, 0.3, 0.3])))
+    row, column = places[rng.integers(len(places))]
     return int(column), int(row)
 
 
 def simulate_logits(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     """(H, W) float32 logits of a mask (H, W) in [0, 1] as a weak network sees it: shifted, blurred, with holes and additions."""
-    side = max(mask.shape)
-    moved = np.roll(mask, rng.integers(-side // 20, side // 20 + 1, 2), (0, 1)).astype(np.float32)
-    blurred = ndimage.uniform_filter(moved, side // 64 * int(rng.choice([3, 5, 9])))
+    reach, cell = max(mask.shape) // 20, max(1, max(mask.shape) // 64)
+    moved = np.roll(mask, rng.integers(-reach, reach + 1, 2), (0, 1)).astype(np.float32)
+    blurred = ndimage.uniform_filter(moved, cell * int(rng.choice([3, 5, 9])))
     noise = ndimage.zoom(rng.standard_normal((8, 8)).astype(np.float32), (mask.shape[0] / 8, mask.shape[1] / 8), order=1)
     return ((blurred + rng.uniform(0, 0.4) * noise - 0.5) * rng.uniform(4, 24)).astype(np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-MAX_OBJECTS = 8  # masks of a scene; they fit one uint8 as bits (pack_masks)
+MAX_OBJECTS = 8  # masks of a scene
 MIN_AREA_PX = 30
 LEAST_VISIBILITY = 0.6  # standard deviations; things below it get no mask
 POOL_SEED = 20261121
@@ -719,18 +719,6 @@ def overlay(rng, image: np.ndarray, style: Style) -> np.ndarray:
     if style.name == "endoscopy" and rng.random() < 0.4:
         visible &= inset(rng, image)
     return visible
-
-
-def pack_masks(masks: np.ndarray) -> np.ndarray:
-    """Masks (N, H, W) bool as the bits of one image (H, W) uint8, N <= 8."""
-    bits = (1 << np.arange(len(masks), dtype=np.uint8))[:, None, None]
-    return (masks * bits).sum(0).astype(np.uint8)
-
-
-def unpack_masks(packed: np.ndarray) -> np.ndarray:
-    """The masks (N, H, W) bool of `pack_masks`, empty ones left out."""
-    masks = (packed[None] >> np.arange(MAX_OBJECTS, dtype=np.uint8)[:, None, None] & 1).astype(bool)
-    return masks[masks.any((1, 2))]
 
 
 def contact_sheet(seed: int, rows: int = 6, cols: int = 8, size: int = 128) -> np.ndarray:

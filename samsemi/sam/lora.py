@@ -29,7 +29,13 @@ def add_lora(sam: Sam, rank: int) -> None:
 
 
 def fold_lora(sam: Sam) -> None:
-    """Make adapters part of the weights they adapt: the model is an ordinary SAM again. Without adapters nothing changes."""
+    """Make adapters part of the weights they adapt: the model is an ordinary SAM again. Without adapters nothing changes.
+
+    Not by ``remove_parametrizations``, which also breaks every copy of the model: they share the class that it changes.
+    """
     for block in sam.image_encoder.blocks:
-        if parametrize.is_parametrized(block.attn.qkv):
-            parametrize.remove_parametrizations(block.attn.qkv, "weight")
+        adapted = block.attn.qkv
+        if parametrize.is_parametrized(adapted):
+            bias = adapted.bias is not None
+            block.attn.qkv = nn.utils.skip_init(nn.Linear, *adapted.weight.shape[::-1], bias=bias, device=adapted.weight.device)
+            block.attn.qkv.load_state_dict({"weight": adapted.weight, **({"bias": adapted.bias} if bias else {})})

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,15 +22,18 @@ from samsemi.folds import FoldMaps
 from samsemi.images import read_image
 from samsemi.models import Segmenter
 from samsemi.options import AdaptOptions
+from samsemi.outputs import refuse_file
 from samsemi.prompt_samples import VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.prompted import JUDGED_BY, mean_score, measure_prompted
 from samsemi.runs import History, Run, open_run
 from samsemi.sam import SamBackend, find_function, load_sam
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import ARCHITECTURES, OriginalSam, untrained
-from samsemi.tensors import hash_file, save_tensors
+from samsemi.tensors import hash_file, load_metadata, save_tensors
 from samsemi.training import Goal, fit, keep_best, start_training
 
+CARD = "samsemi"
+"""Key in the header of the weights: what they were made from, and their scores. Also the mark by which they are known."""
 STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""
 
@@ -60,16 +64,14 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     """Train ``sam`` into ``options.out``; its run folder stands beside it, with the suffix .run."""
     if not isinstance(sam, OriginalSam):
         raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(ARCHITECTURES)}, or only --evaluate")
-    if options.out.exists() and not (options.resume or options.overwrite):
-        raise RefusedError(f"{options.out} exists", "give another --out, or --overwrite")
+    refuse_out(options)
     val = need_cases(dataset, "val")
     fold_maps = FoldMaps(options.model / "out_of_fold.h5") if options.model else None
     made_from = {"dataset": dataset.fingerprint(), "sam": sam.name, "sam_weights": sam.identity, "stream": options.stream}
     made_from["out_of_fold"] = hash_file(fold_maps.path) if fold_maps else None
     cases, load = choose_scenes(options, dataset, fold_maps)
     run = open_run(options, made_from, options.out.with_suffix(".run"))
-    encoder_learns = bool(options.all or options.lora)
-    cache = None if encoder_learns else fill_cache(run, sam, cases, val, options)
+    cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, cases, val, options)
     choose_learned(sam.sam, options.all, options.lora)
     sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), cache)
     state = start_training(sam.sam, options, run, options.optimizer)
@@ -78,8 +80,24 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
         scores = goal.score(state.averaged)
         History(run.folder / "history.csv", -1).add(iteration=0, **scores)
         keep_best(state, goal, scores)
-    fit(state, make_step(sam, options, encoder_learns), [Stream(cases, load, options.batch_size, sampler)], options, run, goal)
+    if cache:
+        options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
+    fit(state, make_step(sam, options, cache is None), [Stream(cases, load, options.batch_size, sampler)], options, run, goal)
     return summarize(options, run)
+
+
+def refuse_out(options: AdaptOptions) -> None:
+    """RefusedError where ``--out`` exists and may not, or should not, be written to."""
+    out = options.out
+    refuse_file(out.parent)
+    if not out.exists():
+        return
+    if not (options.resume or options.overwrite):
+        raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
+    if out.is_dir() or CARD not in load_metadata(out):
+        raise RefusedError(f"{out} was not made by this command", "give another --out, or remove it yourself")
+    if options.sam_checkpoint and options.sam_checkpoint.resolve() == out.resolve():
+        raise RefusedError(f"{out} is the --sam-checkpoint, which this command reads", "give another --out")
 
 
 def kinds_of(sam: OriginalSam) -> Sequence[str]:
@@ -115,12 +133,13 @@ def fill_cache(run: Run, sam: OriginalSam, labeled: Sequence[Case], val: Sequenc
     return cache
 
 
-def make_step(sam: OriginalSam, options: AdaptOptions, encoder_learns: bool) -> Callable:
-    """The loss terms of a batch."""
+def make_step(sam: OriginalSam, options: AdaptOptions, encode: bool) -> Callable:
+    """The loss terms of a batch, of images to encode or of embeddings. A SAM that takes one kind of prompt alone gets no clicks."""
+    clicks = 0 if sam.prompt_kinds else options.clicks
 
     def step(batch: PromptedSample, progress: float) -> dict[str, Tensor]:
-        features = sam.sam.image_encoder(batch.image).float() if encoder_learns else batch.image
-        return prompted_losses(sam.sam, features, batch, kinds_of(sam), sam.multimask, options.clicks)
+        features = sam.sam.image_encoder(batch.image).float() if encode else batch.image
+        return prompted_losses(sam.sam, features, batch, kinds_of(sam), sam.multimask, clicks, bool(options.stream))
 
     return step
 
@@ -147,7 +166,7 @@ def prompted_goal(
         fold_lora(network)
         card = {"sam": sam.name, "made_from": made_from, "scores": scores}
         weights = {name: value.half() for name, value in network.state_dict().items()}
-        save_tensors(options.out, weights, {"format": "pt", "samsemi": json.dumps(card)})
+        save_tensors(options.out, weights, {CARD: json.dumps(card)})
 
     return Goal("val_iou", score, keep)
 
