@@ -69,9 +69,9 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     fold_maps = FoldMaps(options.model / "out_of_fold.h5") if options.model else None
     made_from = {"dataset": dataset.fingerprint(), "sam": sam.name, "sam_weights": sam.identity, "stream": options.stream}
     made_from["out_of_fold"] = hash_file(fold_maps.path) if fold_maps else None
-    cases, load = choose_scenes(options, dataset, fold_maps)
+    stream = choose_stream(options, dataset, fold_maps)
     run = open_run(options, made_from, options.out.with_suffix(".run"))
-    cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, cases, val, options)
+    cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
     choose_learned(sam.sam, options.all, options.lora)
     sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), cache)
     state = start_training(sam.sam, options, run, options.optimizer)
@@ -82,7 +82,7 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
         keep_best(state, goal, scores)
     if cache:
         options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
-    fit(state, make_step(sam, options, cache is None), [Stream(cases, load, options.batch_size, sampler)], options, run, goal)
+    fit(state, make_step(sam, options, cache is None), [replace(stream, augment=sampler)], options, run, goal)
     return summarize(options, run)
 
 
@@ -105,11 +105,11 @@ def kinds_of(sam: OriginalSam) -> Sequence[str]:
     return (sam.prompt_kinds,) if sam.prompt_kinds else KINDS
 
 
-def choose_scenes(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps | None) -> tuple[Sequence, Callable]:
-    """What the samples are made of, and how one is loaded: labeled cases, or the numbers of drawn scenes."""
+def choose_stream(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps | None) -> Stream:
+    """What the samples are made of: labeled cases, or the numbers of drawn scenes."""
     if options.stream:
         draw = find_function(options.stream, f"--stream {options.stream}")
-        return range(STREAM_LENGTH), partial(scene_of_drawing, draw)
+        return Stream(range(STREAM_LENGTH), partial(scene_of_drawing, draw), options.batch_size)
     labeled = need_cases(dataset, "labeled")
     missing = [case.id for case in labeled if fold_maps and case.id not in fold_maps.row]
     if missing:
@@ -117,7 +117,7 @@ def choose_scenes(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps |
             f"{fold_maps.path} lacks {len(missing)} of {len(labeled)} labeled cases, such as {missing[0]}",
             "train --model with --folds on this data set",
         )
-    return labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps)
+    return Stream(labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps), options.batch_size)
 
 
 def fill_cache(run: Run, sam: OriginalSam, labeled: Sequence[Case], val: Sequence[Case], options: AdaptOptions) -> EmbeddingCache:
