@@ -153,9 +153,12 @@ class AdaptOptions(TrainingOptions):
         Option(help="MODULE:FUNCTION that draws scene n, instead of labeled cases: n -> image (H, W, 3) uint8, masks (N, H, W) bool."),
     ] = None
     iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 1000
-    lr: LearningRate = 2e-4
+    lr: LearningRate = 1e-4
     optimizer: Annotated[Literal["adamw", "muon"], Option(help="muon: for the matrices of linear layers, quicker from scratch.")] = "adamw"
     clicks: Annotated[int, Option(min=0, help="How often an answer is corrected by a point in its error.")] = 2
+    overlays: Annotated[
+        int, Option(min=0, help="Pictures of so many val cases: truth, and SAM's answer to a jittered box before and after.")
+    ] = 8
     evaluate: Annotated[bool, Option("--evaluate", help="Only measure, on --split.")] = False
     split: Annotated[Literal["labeled", "val", "test"], Option(help="Cases that --evaluate measures.")] = "val"
 

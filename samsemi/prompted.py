@@ -51,8 +51,9 @@ def measure_prompted(
         start = time.monotonic()
         embedding = (encode or sam.encode)([image])[0]
         seconds += time.monotonic() - start
-        rng = np.random.default_rng((seed, zlib.crc32(case.id.encode())))
-        rows += [(classes[k], score_object(sam, embedding, mask, label != IGNORE, rng)) for k, mask in largest_objects(label, len(classes))]
+        for k, truth in largest_objects(label, len(classes)):
+            moved = jittered_box(case, k, truth, seed)
+            rows.append((classes[k], score_object(sam, embedding, truth, label != IGNORE, moved)))
         if segmenter:
             rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict(segmenter, image), label)]
         advance()
@@ -86,10 +87,24 @@ def largest_objects(label: np.ndarray, num_classes: int) -> Iterator[tuple[int, 
             yield k, parts == np.bincount(parts.ravel())[1:].argmax() + 1
 
 
-def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each way of asking for it."""
+def jittered_box(case: Case, class_id: int, truth: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(4,) float32: the box of a true object with each side moved, always alike for a case, class and seed."""
+    rng = np.random.default_rng((seed, zlib.crc32(case.id.encode()), class_id))
+    return move_box(rng, box_of(truth), JITTER, truth.shape)
+
+
+def label_by_boxes(sam: SamBackend, case: Case, label: np.ndarray, num_classes: int) -> np.ndarray:
+    """(H, W) uint8: what a SAM answers to the jittered boxes of the largest object of each class of a label map."""
+    [embedding] = sam.encode([read_image(case.image)])
+    answered = np.zeros_like(label)
+    for k, truth in largest_objects(label, num_classes):
+        answered[answers(sam, embedding, Prompts(boxes=jittered_box(case, k, truth)[None]))[0]] = k
+    return answered
+
+
+def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, valid: np.ndarray, moved: np.ndarray) -> dict[str, float]:
+    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each way of asking for it; ``moved`` is its jittered box."""
     box = box_of(truth)
-    moved = move_box(rng, box, JITTER, truth.shape)
     row, column = deepest_points(ndimage.distance_transform_edt(np.pad(truth, 1)), 1)[0] - 1
     point = {"point_coords": np.array([[[column, row]]], np.float32), "point_labels": np.ones((1, 1), np.int32)}
     asked = {

@@ -6,7 +6,7 @@ Knows nothing of torch. Coordinates are x before y, in pixels of the grid that t
 import numpy as np
 from scipy import ndimage
 
-BOX_ERRORS = {0.0: 0.35, 0.1: 0.4, 0.2: 0.15, 0.4: 0.1}
+BOX_ERRORS = {0.0: 0.5, 0.1: 0.35, 0.2: 0.1, 0.4: 0.05}
 """How far a side is moved at most, as a share of the box, and how often."""
 POINTS = 3
 """Points of an object: on it, beside it, and either."""

@@ -29,7 +29,7 @@ BATCHES = ("--device", "cpu", "--batch-size", 2)
 ONE = (*BATCHES, "--iterations", 1)
 TWO = (*BATCHES, "--iterations", 2, "--validate-every", 1, "--clicks", 1)
 ADAPTERS = ("--lora", 1, "--optimizer", "muon" if hasattr(torch.optim, "Muon") else "adamw")
-RUN_FILES = {"config.toml", "environment.json", "history.csv", "last/state.safetensors", "last/made_from.json"}
+RUN_FILES = {"config.toml", "environment.json", "history.csv", "last/state.safetensors", "last/made_from.json", "overlays/p001_1.png"}
 OWN = ("box", "jittered_box", "point", "box_point")
 WITH_MODEL = ("model_box", "model_box_point")
 
@@ -111,7 +111,7 @@ def test_adapt_writes_weights_and_a_run_beside_them(adapted):
     out, result = adapted
     run = out.with_suffix(".run")
     assert files_in(out.parent) == {out.name} | {f"{run.name}/{name}" for name in RUN_FILES | {"embeddings.h5"}}
-    assert list(result) == ["sam", "run", "before", "after", "iteration", "iterations", "seconds"]
+    assert list(result) == ["sam", "run", "before", "after", "overlays", "iteration", "iterations", "seconds"]
     assert (result["sam"], result["run"], result["iterations"]) == (str(out), str(run), 1)
     assert list(result["before"]) == list(result["after"]) == ["iou", *OWN]
     for scores in (result["before"], result["after"]):
@@ -344,12 +344,13 @@ def test_resuming_what_is_finished_changes_nothing(few, adapted, tmp_path):
     before = file_bytes(tmp_path)
     result = adapt(few, out, *ONE, "--resume")
     assert file_bytes(tmp_path) == before
-    assert {**result, "sam": "", "run": ""} == {**adapted[1], "sam": "", "run": ""}
+    assert result["overlays"] == str(out.with_suffix(".run") / "overlays")
+    assert {**result, "sam": "", "run": "", "overlays": ""} == {**adapted[1], "sam": "", "run": "", "overlays": ""}
 
 
 @pytest.mark.parametrize(
     "changed, said",
-    [(("--lr", 0.001), "lr was 0.0002"), (("--all",), "all was False"), (("--clicks", 0), "clicks was 2")],
+    [(("--lr", 0.001), "lr was 0.0001"), (("--all",), "all was False"), (("--clicks", 0), "clicks was 2")],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_resuming_with_other_options_names_them(few, adapted, changed, said):

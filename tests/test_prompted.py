@@ -12,6 +12,7 @@ from samsemi.prompted import (
     JUDGED_BY,
     ellipse,
     full_box,
+    label_by_boxes,
     largest_objects,
     mean_score,
     measure_prompted,
@@ -286,3 +287,9 @@ def test_scores_with_a_model_stand_beside_the_others(two_cases, monkeypatch):
     assert set(measured) == OWN | SHAPES | COUNTS | {"model_mask", "model_box", "model_box_point"}
     assert measured["objects"] == 2 and measured["box"] == 1
     assert measured["model_box"] == 1 and 0.3 < measured["model_mask"] < 0.9
+
+
+def test_label_by_boxes_shows_the_answers_to_the_largest_objects(case_of):
+    large, small, other = disk(30, 30, 20, 25), block(80, 5, 92, 12), block(60, 60, 85, 90)
+    case, label = case_of("c", label_of((large, 1), (small, 1), (other, 2))), label_of((large, 1), (small, 1), (other, 2))
+    assert np.array_equal(label_by_boxes(Oracle(), case, label, 3), label_of((large, 1), (other, 2)))

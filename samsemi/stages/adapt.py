@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from segment_anything.modeling import Sam
@@ -14,7 +15,7 @@ from samsemi import console
 from samsemi.adaptation import KINDS, choose_learned, prompted_losses
 from samsemi.batches import Stream
 from samsemi.checkpoints import load_model_for
-from samsemi.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
 from samsemi.devices import choose_device, choose_precision
 from samsemi.embeddings import EmbeddingCache
 from samsemi.errors import CheckpointError, RefusedError, UsageError
@@ -23,8 +24,9 @@ from samsemi.images import read_image
 from samsemi.models import Segmenter
 from samsemi.options import AdaptOptions
 from samsemi.outputs import refuse_file
+from samsemi.pictures import draw_comparison
 from samsemi.prompt_samples import VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
-from samsemi.prompted import JUDGED_BY, mean_score, measure_prompted
+from samsemi.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.runs import History, Run, open_run
 from samsemi.sam import SamBackend, find_function, load_sam
 from samsemi.sam.lora import fold_lora
@@ -44,12 +46,15 @@ def adapt(options: AdaptOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     torch.manual_seed(options.seed)
     segmenter = load_model_for(dataset, options.model).to(device) if options.model else None
-    sam = (
-        untrained(options.sam, device, options.precision)
-        if options.from_scratch
-        else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    )
+    sam = load_start(options, device)
     return measure(options, dataset, sam, segmenter) if options.evaluate else train_sam(options, dataset, sam, segmenter)
+
+
+def load_start(options: AdaptOptions, device: torch.device) -> SamBackend:
+    """The SAM to train or to measure; with random weights where asked for."""
+    if options.from_scratch:
+        return untrained(options.sam, device, options.precision)
+    return load_sam(options.sam, options.sam_checkpoint, device, options.precision)
 
 
 def measure(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
@@ -83,7 +88,19 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     if cache:
         options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
     fit(state, make_step(sam, options, cache is None), [replace(stream, augment=sampler)], options, run, goal)
+    if options.overlays:
+        after = load_sam(options.sam, options.out, sam.device, options.precision)
+        draw_overlays(run.folder / "overlays", val[: options.overlays], dataset, load_start(options, sam.device), after)
     return summarize(options, run)
+
+
+def draw_overlays(folder: Path, cases: Sequence[Case], dataset: Dataset, before: SamBackend, after: SamBackend) -> None:
+    """ID.png: the image, the truth, and what the SAM made of jittered boxes before and after."""
+    count = len(dataset.classes)
+    for case in cases:
+        label = read_case_label(case, case.mask, count)
+        answered = {said: label_by_boxes(sam, case, label, count) for said, sam in (("before", before), ("after", after))}
+        draw_comparison(folder, case.id, read_image(case.image), {"truth": label, **answered})
 
 
 def refuse_out(options: AdaptOptions) -> None:
@@ -181,6 +198,7 @@ def summarize(options: AdaptOptions, run: Run) -> dict[str, object]:
         "run": str(run.folder),
         "before": before,
         "after": after,
+        **({"overlays": str(run.folder / "overlays")} if options.overlays else {}),
         "iteration": int(best["iteration"]),
         "iterations": int(rows[-1]["iteration"]),
         "seconds": float(rows[-1]["seconds"] or 0),
