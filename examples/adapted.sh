@@ -22,9 +22,9 @@ mkdir -p "$out"
 samsemi warmstart "$data" --out "$out/warm" --size "$SIZE" --encoder "$ENCODER" --decoder-channels "$DECODER" \
     --iterations "$ITERATIONS" --folds "$FOLDS" --resume
 # shellcheck disable=SC2086
-samsemi adapt "$data" --sam "$SAM" --out "$out/adapted.safetensors" --precision "$PRECISION" $ADAPT --resume
+samsemi adapt "$data" --sam "$SAM" ${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHECKPOINT"} --out "$out/adapted.safetensors" --precision "$PRECISION" $ADAPT --resume
 # shellcheck disable=SC2086
-samsemi adapt "$data" --sam "$SAM" --model "$out/warm" --out "$out/mending.safetensors" --precision "$PRECISION" $ADAPT --resume
+samsemi adapt "$data" --sam "$SAM" ${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHECKPOINT"} --model "$out/warm" --out "$out/mending.safetensors" --precision "$PRECISION" $ADAPT --resume
 
 accept_all="--min-confidence 0 --min-predicted-iou 0 --min-stability 0 --min-agreement 0"
 for name in plain adapted mending; do

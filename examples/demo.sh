@@ -11,7 +11,7 @@ if [ -z "${2:-}" ]; then
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} SIZE=${SIZE:-96} ENCODER=${ENCODER:-mobilenet_v2} DECODER=${DECODER:-48,32,16,12,8}
 export ITERATIONS=${ITERATIONS:-400} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-300} ARMS=${ARMS:-labeled-only mined}
-export ADAPT=${ADAPT:---all --iterations 200}
+export ADAPT=${ADAPT---all --iterations 200}
 bash "$here/pipeline.sh" "$folder" "$out"
 data=$out/dataset
 [ -e "$folder/manifest.csv" ] && data=$folder

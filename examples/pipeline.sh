@@ -28,10 +28,12 @@ out=${2:-${folder%/}.samsemi}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
 
-stage() {  # NAME COMMAND...: run a command and note its seconds; what was done by the same command is not run again
+before=
+stage() {  # NAME COMMAND...: run a command and note its seconds; what was done by the same commands up to here is not run again
     local name=$1 start=$SECONDS key
     shift
-    key=$(printf '%s ' "$@" | cksum | cut -d' ' -f1)
+    key=$(printf '%s ' "$before" "$@" | cksum | cut -d' ' -f1)
+    before=$key
     if grep -q "^$name,[0-9]*,$key$" "$out/seconds.csv" 2>/dev/null; then return; fi
     echo "== $name: $*" >&2
     "$@" || exit $?

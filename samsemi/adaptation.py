@@ -43,15 +43,15 @@ def prompted_losses(
         points = (sample.coords[:, q, :num_points], sample.labels[:, q, :num_points]) if "point" in kind else None
         boxes = sample.boxes[:, q] if "box" in kind else None
         masks = sample.rough[:, q, None] if "mask" in kind else None
-        target, known = sample.target[:, q], sample.known[:, q]
+        target, known, valid = sample.target[:, q], sample.known[:, q], sample.valid
         weights = torch.stack([known * sample.trust[:, q], known])
         ambiguous = nested and multimask and kind == "point" and num_points == 1
         for clicks_left in range(clicks if q == corrected else 0, -1, -1):
             logits, predicted_iou = answer(sam, features, points, boxes, masks)
-            losses.append(answer_losses(logits, predicted_iou, target, multimask, ambiguous) * weights)
+            losses.append(answer_losses(logits, predicted_iou, target, valid, multimask, ambiguous) * weights)
             if clicks_left:
                 masks = best_answer(logits, predicted_iou, multimask)[:, None].detach()
-                points, ambiguous = add_click(points, masks[:, 0], target, sam.image_encoder.img_size), False
+                points, ambiguous = add_click(points, masks[:, 0], target, valid, sam.image_encoder.img_size), False
     mask, iou = torch.stack(losses).sum(dim=(0, 2)) / sample.known.sum().clamp(min=1) * len(kinds) / len(losses)
     return {"mask": mask, "predicted_iou": iou}
 
@@ -69,13 +69,13 @@ def best_answer(logits: Tensor, predicted_iou: Tensor, multimask: bool) -> Tenso
     return logits[torch.arange(len(logits), device=logits.device), best]
 
 
-def answer_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
-    """(2, B): mask loss, and squared error of the predicted IoU.
+def answer_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
+    """(2, B): mask loss, and squared error of the predicted IoU, in the ``valid`` (B, m, m) pixels.
 
     All three masks learn the object, besides the single one; of an ambiguous prompt (one point) mostly the best of three.
     """
-    masks = mask_losses(logits, target)
-    iou = torch.square(predicted_iou - true_iou(logits, target))
+    masks = mask_losses(logits, target, valid)
+    iou = torch.square(predicted_iou - true_iou(logits, target, valid))
     if not multimask:
         return torch.stack([masks[:, 0], iou[:, 0]])
     single, three = masks[:, 0], masks[:, 1:]
@@ -83,32 +83,33 @@ def answer_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, multima
     return torch.stack([mask, iou.mean(dim=1)])
 
 
-def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
+def mask_losses(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Focal-weighted cross-entropy, scaled up for small objects, plus Dice with squared denominators: (B, M), of logits
-    (B, M, m, m) against a soft target (B, m, m)."""
-    goal = target[:, None].expand_as(logits)
-    probs = logits.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(logits, goal, reduction="none") * (0.25 + (probs.detach() - goal).abs())
+    (B, M, m, m) against a soft target (B, m, m), in the ``valid`` (B, m, m) pixels."""
+    goal = (target * valid)[:, None].expand_as(logits)
+    probs = logits.sigmoid() * valid[:, None]
+    entropy = F.binary_cross_entropy_with_logits(logits, goal, reduction="none") * (0.25 + (probs.detach() - goal).abs()) * valid[:, None]
     dice = 1 - (2 * (probs * goal).sum(dim=(2, 3)) + 1) / (probs.square().sum(dim=(2, 3)) + goal.square().sum(dim=(2, 3)) + 1)
     return 2 * entropy.mean(dim=(2, 3)) / goal.mean(dim=(2, 3)).clamp(min=0.02).sqrt() + dice
 
 
 @torch.no_grad()
-def true_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """(B, M) IoU of logits (B, M, m, m) above 0 with a target (B, m, m) above 0.5; 1 where both are empty."""
-    found, truth = logits > 0, target[:, None] > 0.5
+def true_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """(B, M) IoU of logits (B, M, m, m) above 0 with a target (B, m, m) above 0.5 in the ``valid`` pixels; 1 where both are empty."""
+    known = valid[:, None] > 0.5
+    found, truth = (logits > 0) & known, (target[:, None] > 0.5) & known
     union = (found | truth).sum(dim=(2, 3))
     return torch.where(union > 0, (found & truth).sum(dim=(2, 3)) / union.clamp(min=1), 1.0)
 
 
 @torch.no_grad()
-def add_click(points: Points, logits: Tensor, target: Tensor, side: int) -> Points:
+def add_click(points: Points, logits: Tensor, target: Tensor, valid: Tensor, side: int) -> Points:
     """The points with one more, deep in the error of logits (B, m, m): positive where the object was missed, else negative.
 
     Without an error the click has label -1, which SAM reads as no point.
     """
     truth = target > 0.5
-    error = (logits > 0) != truth
+    error = ((logits > 0) != truth) & (valid > 0.5)
     count, size = len(logits), logits.shape[-1]
     place = (depth(error) * (0.8 + 0.2 * torch.rand_like(logits))).flatten(1).argmax(dim=1)
     coords = (torch.stack([place % size, place // size], dim=1) + 0.5) * side / size - 0.5
@@ -123,4 +124,6 @@ def depth(region: Tensor) -> Tensor:
     """How deep each pixel lies in regions (B, m, m) bool, in rising order of its distance to the outside: mean of box blurs."""
     inside = region[:, None].float()
     sides = [2 * (region.shape[-1] // k) + 1 for k in (64, 16, 6, 4)]
-    return (sum(F.avg_pool2d(inside, side, 1, side // 2) for side in sides) * inside)[:, 0]
+    rows = [F.avg_pool2d(inside, (side, 1), 1, (side // 2, 0)) for side in sides]
+    blurs = [F.avg_pool2d(blur, (1, side), 1, (0, side // 2)) for blur, side in zip(rows, sides, strict=True)]
+    return (sum(blurs) * inside)[:, 0]

@@ -16,7 +16,10 @@ class Options:
 
     def __post_init__(self):
         for name, (kind, info) in declared(type(self)).items():
-            check_value(flag(name, info), getattr(self, name), kind, info)
+            value = getattr(self, name)
+            check_value(flag(name, info), value, kind, info)
+            if isinstance(value, str) and Path in (kind, *get_args(kind)):
+                object.__setattr__(self, name, Path(value))
 
 
 def declared(options: type[Options]) -> dict[str, tuple[object, typing.Any]]:

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from samsemi.errors import UsageError
-
 WEIGHT_DECAY = 1e-4
 
 
@@ -15,8 +13,6 @@ def make_optimizer(name: str, model: nn.Module, lr: float) -> "torch.optim.Optim
     learned = {key: value for key, value in model.named_parameters() if value.requires_grad}
     if name == "adamw":
         return torch.optim.AdamW(learned.values(), lr=lr, weight_decay=WEIGHT_DECAY)
-    if not hasattr(torch.optim, "Muon"):
-        raise UsageError("--optimizer muon needs torch 2.9 or later", "upgrade torch, or take --optimizer adamw")
     linear = {f"{key}.weight" for key, module in model.named_modules() if isinstance(module, nn.Linear)}
     matrices = [value for key, value in learned.items() if key in linear]
     rest = [value for key, value in learned.items() if key not in linear]

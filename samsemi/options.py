@@ -168,6 +168,10 @@ class AdaptOptions(TrainingOptions):
             raise UsageError("adapt either trains or measures", "give --out SAM.safetensors, or --evaluate")
         if self.all and self.lora:
             raise UsageError("--all and --lora exclude each other", "give one of them")
+        if self.from_scratch and not (self.all or self.evaluate):
+            raise UsageError("--from-scratch needs --all", "give it too: a random image encoder cannot stay as it is")
+        if self.stream and self.model:
+            raise UsageError("--stream and --model exclude each other", "give one of them")
         if self.from_scratch and self.sam_checkpoint:
             raise UsageError("--from-scratch and --sam-checkpoint exclude each other", "give one of them")
         if self.out is not None and self.out.suffix != ".safetensors":

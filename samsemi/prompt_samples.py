@@ -17,6 +17,7 @@ from samsemi.embeddings import EmbeddingCache
 from samsemi.errors import UsageError
 from samsemi.folds import FoldMaps
 from samsemi.images import read_image
+from samsemi.options import MineOptions
 from samsemi.prompts import NEIGHBORS, find_objects, make_prompts
 from samsemi.sam.original import Preprocessing, place_masks
 from samsemi.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
@@ -27,8 +28,9 @@ MIN_IOU = 0.5
 """An object of the U-Net++ that fits the true one less is not trusted to ask for it."""
 VIEWS = ((False, False), (True, False), (False, True), (True, True))
 """Rows mirrored, columns mirrored: the views in which a frozen encoder sees an image."""
+BOX_MARGIN = MineOptions.box_margin
 MIN_SHARE = 0.0015
-"""Objects below this share of the model's square input are not asked for."""
+"""Objects below this share of the model's square input are asked for only in images that have no larger one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Scene:
     """(L, H, W) int32: i + 1 on object i; objects that overlap stand in different layers."""
     class_id: np.ndarray
     """(N,) uint8, from 1."""
+    valid: np.ndarray
+    """(H, W) float32: 0 on pixels that nobody vouches for."""
     probs: np.ndarray | None = None
     """(K, H, W) float32: what a U-Net++ that has not seen the image makes of it."""
 
@@ -50,15 +54,16 @@ class Scene:
 
 
 class PromptedObject(NamedTuple):
-    """An object and its prompts, in pixels of the model's padded square input of side S, with masks of side m. All kinds of prompt
-    are there; the training takes those that it asks with. In a sample each part has an axis for the objects in front."""
+    """An object and its prompts, as arrays of numbers, in pixels of the model's padded square input of side S, with masks of
+    side m. All kinds of prompt are there; the training takes those that it asks with. In a sample each part has an axis for
+    the objects in front."""
 
     target: np.ndarray
-    """(m, m) float32 in [0, 1]; empty where the prompts ask for nothing."""
+    """(m, m) in [0, 1]; empty where the prompts ask for nothing."""
     known: np.ndarray
-    """() float32: 0 where the image has nothing to ask for."""
+    """(): 0 where the image has nothing to ask for."""
     trust: np.ndarray
-    """() float32: how much the target is what the prompts ask for: 1, or the IoU of the U-Net++'s object with it, 0 below MIN_IOU."""
+    """(): how much the target is what the prompts ask for: 1, or the IoU of the U-Net++'s object with it, 0 below MIN_IOU."""
     box: np.ndarray
     """(4,) x0 y0 x1 y1."""
     coords: np.ndarray
@@ -74,6 +79,8 @@ class PromptedSample(NamedTuple):
 
     image: Tensor
     """(3, S, S) normalized, or (C, h, w) the image's embedding where the encoder is frozen."""
+    valid: Tensor
+    """(m, m): 0 on pixels that nobody vouches for."""
     target: Tensor
     """(Q, m, m)."""
     known: Tensor
@@ -101,7 +108,7 @@ def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = Non
     probs = fold_maps.read(case.id, image.shape[:2]) if fold_maps else None
     if probs is not None:
         probs[1:, label == IGNORE] = 0
-    return Scene(image, layer[None], np.array(class_id, dtype=np.uint8), probs)
+    return Scene(image, layer[None], np.array(class_id, dtype=np.uint8), (label != IGNORE).astype(np.float32), probs)
 
 
 def scene_of_drawing(draw: Callable[[int], tuple[np.ndarray, np.ndarray]], number: int) -> Scene:
@@ -113,7 +120,7 @@ def scene_of_drawing(draw: Callable[[int], tuple[np.ndarray, np.ndarray]], numbe
             "draw an image (H, W, 3) uint8 and masks (N, H, W) bool",
         )
     numbers = np.arange(1, len(masks) + 1, dtype=np.int32)
-    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), dtype=np.uint8))
+    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), np.ones(image.shape[:2], np.float32))
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ class PromptSampler:
     count: int
     """Objects asked for in each image."""
     cache: EmbeddingCache | None = None
-    """Where the encoder is frozen, the embeddings of the images in all VIEWS; images are then only mirrored."""
+    """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
 
     def __call__(self, scene: Scene) -> PromptedSample:
         rng = np.random.default_rng(torch.randint(2**62, ()).item())
@@ -135,11 +142,13 @@ class PromptSampler:
             scene = mirror_scene(scene, VIEWS[rng.integers(len(VIEWS))])
             seen = self.cache.encode([scene.image])[0].features
         size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
+        margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
         scene = transform(scene, v2.Resize(size, antialias=True))
         if not self.cache:
             scene = transform(scene, AUGMENT)
             seen = self.preprocessing.square(scene.image, self.side)
-        return PromptedSample(seen, *ask(rng, scene, self.count, self.side, self.mask_size))
+        valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
+        return PromptedSample(seen, valid, *ask(rng, scene, self.count, self.side, self.mask_size, margin))
 
 
 def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:
@@ -149,23 +158,34 @@ def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.nda
 
 def mirror_scene(scene: Scene, view: tuple[bool, bool]) -> Scene:
     probs = None if scene.probs is None else mirror(scene.probs, view, 1)
-    return Scene(mirror(scene.image, view), mirror(scene.layers, view, 1), scene.class_id, probs)
+    return Scene(mirror(scene.image, view), mirror(scene.layers, view, 1), scene.class_id, mirror(scene.valid, view), probs)
 
 
 def transform(scene: Scene, change: Callable) -> Scene:
-    """Image, layers and probabilities changed together by a transform of torchvision."""
+    """Image and maps changed together by a transform of torchvision; what comes in from outside is valid background."""
     image = tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1))
-    maps = [tv_tensors.Mask(torch.from_numpy(x.copy())) for x in (scene.layers, scene.probs) if x is not None]
-    image, layers, *probs = change(image, *maps)
-    return Scene(image.permute(1, 2, 0).contiguous().numpy(), layers.numpy(), scene.class_id, probs[0].numpy() if probs else None)
+    maps = (scene.layers, 1 - scene.valid[None], *(() if scene.probs is None else (scene.probs,)))
+    image, layers, unknown, *probs = change(image, *(tv_tensors.Mask(torch.from_numpy(x.copy())) for x in maps))
+    if probs:
+        probs[0][0][probs[0].sum(dim=0) == 0] = 1
+    return Scene(
+        image.permute(1, 2, 0).contiguous().numpy(),
+        layers.numpy(),
+        scene.class_id,
+        1 - unknown[0].numpy(),
+        probs[0].numpy() if probs else None,
+    )
 
 
-def ask(rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int) -> list[Tensor]:
-    """``count`` objects of a scene at the size of the model's input, with prompts: the parts of PromptedObject, stacked."""
+def ask(rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int, margin: float = BOX_MARGIN) -> list[Tensor]:
+    """``count`` objects of a scene at the size of the model's input, with prompts: the parts of PromptedObject, stacked.
+
+    ``margin`` is that of ``mine``'s boxes, in pixels of the input.
+    """
     min_area = max(4, round(MIN_SHARE * side * side))
     areas = np.bincount(scene.layers.ravel(), minlength=len(scene.class_id) + 1)[1:]
-    large = np.flatnonzero(areas >= min_area)
-    faulty = find_faulty(scene, min_area, side, mask_size)
+    large = np.flatnonzero(areas >= (min_area if areas.max(initial=0) >= min_area else 4))
+    faulty = find_faulty(scene, min_area, side, mask_size, margin)
     rows = []
     for _ in range(count):
         if faulty and (not len(large) or rng.random() < FAULTY):
@@ -189,7 +209,7 @@ def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: i
     return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target))
 
 
-def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int) -> list[PromptedObject]:
+def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: float = BOX_MARGIN) -> list[PromptedObject]:
     """The objects of the U-Net++'s map, with the prompts that ``mine`` would give.
 
     The target is the true object of the same class that shares most pixels with it; nothing, where none shares any.
@@ -197,7 +217,7 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int) -> list[
     objects = find_objects(scene.probs, min_area) if scene.probs is not None else ()
     if not len(objects):
         return []
-    prompts = make_prompts(objects, "box+point+mask", positive=POINTS - 1, mask_size=mask_size)
+    prompts = make_prompts(objects, "box+point+mask", margin, positive=POINTS - 1, mask_size=mask_size)
     order = [0, POINTS - 1, *range(1, POINTS - 1)]  # on the object, beside it, on it again
     size = scene.image.shape[:2]
     rough = place_masks(torch.from_numpy(prompts.mask_logits), size, side, mask_size)[:, 0].numpy()
@@ -213,9 +233,9 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int) -> list[
     return found
 
 
-def place(mask: np.ndarray, side: int, mask_size: int) -> np.ndarray:
+def place(mask: np.ndarray, side: int, mask_size: int, outside: float = 0.0) -> np.ndarray:
     """A mask (H', W') in the corner of the padded input, averaged to (mask_size, mask_size) float32."""
-    padded = np.zeros((side, side), dtype=np.float32)
+    padded = np.full((side, side), outside, dtype=np.float32)
     padded[: mask.shape[0], : mask.shape[1]] = mask
     cell = side // mask_size
     return padded.reshape(mask_size, cell, mask_size, cell).mean(axis=(1, 3))

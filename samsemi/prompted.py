@@ -9,7 +9,8 @@ import numpy as np
 from scipy import ndimage
 from skimage import draw
 
-from samsemi.dataset import IGNORE, Case, read_case_label
+from samsemi.dataset import IGNORE, Case, Dataset, read_case_label
+from samsemi.errors import NothingUsable
 from samsemi.images import read_image
 from samsemi.metrics import overlap
 from samsemi.models import Segmenter, predict
@@ -19,6 +20,8 @@ from samsemi.simulation import box_of, move_box
 
 JITTER = 0.1
 """How far a side of a jittered box is moved at most, as a share of the box."""
+ROWS = 16
+"""Masks upscaled at once: bounds memory."""
 JUDGED_BY = ("box", "jittered_box", "point", "box_point", "model_box", "model_box_point")
 """The scores of a SAM itself, of which ``mean_score`` is the mean."""
 
@@ -57,10 +60,12 @@ def measure_prompted(
         if segmenter:
             rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict(segmenter, image), label)]
         advance()
+    objects = sum("ellipse" in scores for _, scores in rows)
+    if not objects:
+        raise NothingUsable(f"none of {len(cases)} cases has an object to ask for", "take a split whose masks are not all empty")
     result: dict[str, object] = mean_of([scores for _, scores in rows])
     if len(classes) > 2:
         result["by_class"] = {name: mean_of([scores for k, scores in rows if k == name]) for name in classes[1:]}
-    objects = sum("ellipse" in scores for _, scores in rows)
     return {**result, "images": len(cases), "objects": objects, "encode_seconds_per_image": seconds / max(len(cases), 1)}
 
 
@@ -93,11 +98,12 @@ def jittered_box(case: Case, class_id: int, truth: np.ndarray, seed: int = 0) ->
     return move_box(rng, box_of(truth), JITTER, truth.shape)
 
 
-def label_by_boxes(sam: SamBackend, case: Case, label: np.ndarray, num_classes: int) -> np.ndarray:
-    """(H, W) uint8: what a SAM answers to the jittered boxes of the largest object of each class of a label map."""
+def label_by_boxes(sam: SamBackend, case: Case, dataset: Dataset) -> np.ndarray:
+    """(H, W) uint8: what a SAM answers to the jittered boxes of the largest true object of each class."""
+    label = read_case_label(case, case.mask, len(dataset.classes))
     [embedding] = sam.encode([read_image(case.image)])
     answered = np.zeros_like(label)
-    for k, truth in largest_objects(label, num_classes):
+    for k, truth in largest_objects(label, len(dataset.classes)):
         answered[answers(sam, embedding, Prompts(boxes=jittered_box(case, k, truth)[None]))[0]] = k
     return answered
 
@@ -123,9 +129,10 @@ def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label:
     objects = find_objects(probs)
     kinds = {name: kind for name, kind in (("model_box", "box"), ("model_box_point", "box+point")) if takes(sam, kind)}
     masks = {name: answers(sam, embedding, make_prompts(objects, kind)) for name, kind in kinds.items()} if len(objects) else {}
+    parts_of = {k: ndimage.label(label == k, structure=NEIGHBORS) for k in np.unique(objects.class_id)}
     for i, k in enumerate(objects.class_id):
         own = objects.components == i + 1
-        parts, count = ndimage.label(label == k, structure=NEIGHBORS)
+        parts, count = parts_of[k]
         shared = np.bincount(parts[own], minlength=count + 1)[1:]
         truth = parts == shared.argmax() + 1 if shared.any() else np.zeros_like(own)
         found = {"model_mask": own, **{name: answered[i] for name, answered in masks.items()}}
@@ -139,7 +146,8 @@ def takes(sam: SamBackend, kinds: str) -> bool:
 
 def answers(sam: SamBackend, embedding: Embedding, prompts: Prompts) -> np.ndarray:
     """(N, H, W) bool masks of the prompts on one image."""
-    return (sam.decode([embedding], [prompts])[0].at_image_size() > 0).cpu().numpy()
+    [found] = sam.decode([embedding], [prompts])
+    return np.concatenate([(found.at_image_size(slice(i, i + ROWS)) > 0).cpu().numpy() for i in range(0, len(found), ROWS)])
 
 
 def ellipse(box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

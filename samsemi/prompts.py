@@ -117,7 +117,12 @@ def class_margins(probs: np.ndarray) -> np.ndarray:
 
 
 def make_prompts(
-    objects: Objects, kinds: str | Sequence[str] = "box+point", margin: int = 2, positive: int = 1, negative: int = 1, mask_size: int = 256
+    objects: Objects,
+    kinds: str | Sequence[str] = "box+point",
+    margin: float = 2,
+    positive: int = 1,
+    negative: int = 1,
+    mask_size: int = 256,
 ) -> Prompts:
     """Prompts of the given kinds for every object.
 

@@ -22,7 +22,7 @@ STATE = Path("last") / "state.safetensors"
 MADE_FROM = Path("last") / "made_from.json"
 """Also the mark by which a run folder is known."""
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
-MAY_CHANGE = {"resume", "overwrite", "workers", "device", "out"}
+MAY_CHANGE = {"resume", "overwrite", "workers", "device", "out", "overlays"}
 """Options that may differ between a run and its resumption."""
 
 

@@ -12,6 +12,9 @@ from safetensors.torch import load_file, save_file
 from samsemi.errors import CheckpointError
 from samsemi.outputs import whole_file
 
+CARD = "samsemi"
+"""Key in the header of weights that were made here: what from, and how good. Also the mark by which they are known."""
+
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors (and text in the header) to a safetensors file, whole or not at all."""

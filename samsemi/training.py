@@ -62,7 +62,8 @@ class TrainingState:
     seconds: float = 0.0
 
     def __post_init__(self):
-        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        shared = {id(value): value for value in self.model.parameters() if not value.requires_grad}
+        self.averaged = copy.deepcopy(self.model, shared).eval().requires_grad_(False)
 
     def save(self, path: Path) -> None:
         """Write the exact state as one safetensors file, whole or not at all; frozen weights are left out."""
@@ -100,7 +101,8 @@ class TrainingState:
         decay = min(decay, (1 + self.iteration) / (10 + self.iteration))
         with torch.no_grad():
             for mean, value in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
+                if value.requires_grad:
+                    mean.lerp_(value, 1 - decay)
             for mean, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
                 mean.copy_(value)
 

@@ -151,7 +151,7 @@ def test_weights_say_where_they_come_from(few, adapted):
     assert card["sam"] == "tiny" and card["scores"]["iteration"] == result["iteration"]
     assert card["scores"]["val_iou"] == pytest.approx(result["after"]["iou"], abs=1e-5)
     made_from = {"dataset": read_dataset(few).fingerprint(), "sam": "tiny", "sam_weights": hash_file(TINY_WEIGHTS)}
-    assert card["made_from"] == {**made_from, "stream": None, "out_of_fold": None}
+    assert card["made_from"] == {**made_from, "stream": None, "out_of_fold": None, "precision": "fp32"}
     assert {value.dtype for value in load_tensors(out).values()} == {torch.float16}
 
 
@@ -400,7 +400,9 @@ def test_weights_that_are_read_are_never_replaced(few, adapted, tmp_path, monkey
         (["--out", "{}", "--from-scratch", "--sam-checkpoint", TINY_WEIGHTS], USAGE, "--from-scratch"),
         (["--out", "{}.pth"], USAGE, ".pth"),
         (["--out", "{}", "--sam", "ellipse"], USAGE, "ellipse"),
-        (["--out", "{}", "--sam", "ellipse", "--from-scratch"], USAGE, "ellipse"),
+        (["--out", "{}", "--from-scratch"], USAGE, "--all"),
+        (["--out", "{}", "--stream", "a:b", "--model", "run"], USAGE, "--stream"),
+        (["--out", "{}", "--sam", "ellipse", "--from-scratch", "--all"], USAGE, "ellipse"),
         (["--out", "{}", "--sam", "vit_z"], USAGE, "vit_z"),
         (["--out", "{}", "--sam", "vit_b"], CHECKPOINT, "vit_b"),
         (["--out", "{}", "--stream", "no_such_module:draw"], USAGE, "--stream no_such_module:draw"),

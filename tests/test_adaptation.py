@@ -50,6 +50,7 @@ def sample_of(known: tuple[int, ...] = (1, 1), features: torch.Tensor | None = N
     boxes = torch.tensor([16.0, 12, 47, 39]).expand(count, kinds, 4)
     return PromptedSample(
         image=torch.randn(count, 16, 4, 4, generator=generator) if features is None else features,
+        valid=torch.ones(count, *target.shape[2:]),
         target=target * known[..., None, None],
         known=known,
         trust=known if trust is None else known * trust,
@@ -81,22 +82,27 @@ def losses_of(sam, sample: PromptedSample, seed: int = 0, **given) -> dict[str, 
 )
 def test_mask_loss_of_four_pixels_is_that_of_the_formula(logits, target, loss):
     logits, target = (torch.tensor(values, dtype=torch.float32).view(1, 2, 2) for values in (logits, target))
-    assert mask_losses(logits[None], target).item() == pytest.approx(loss, abs=1e-5)
+    assert mask_losses(logits[None], target, torch.ones_like(target)).item() == pytest.approx(loss, abs=1e-5)
 
 
 def test_each_mask_of_each_image_has_its_own_loss():
     logits, target = torch.randn(3, 4, 8, 8), (torch.rand(3, 8, 8) > 0.6).float()
-    together = mask_losses(logits, target)
+    together = mask_losses(logits, target, torch.ones_like(target))
     assert together.shape == (3, 4)
     for i, k in np.ndindex(3, 4):
-        assert together[i, k].item() == pytest.approx(mask_losses(logits[i : i + 1, k : k + 1], target[i : i + 1]).item(), rel=1e-5)
+        assert together[i, k].item() == pytest.approx(
+            mask_losses(logits[i : i + 1, k : k + 1], target[i : i + 1], torch.ones(1, *target.shape[1:])).item(), rel=1e-5
+        )
 
 
 def test_better_logits_have_a_smaller_loss():
     target = rectangles((2, 2, 9, 9))
-    losses = [mask_losses(((2 * target - 1) * sharpness)[:, None], target).item() for sharpness in (-4, -1, 0, 0.5, 1, 2, 4, 9)]
+    losses = [
+        mask_losses(((2 * target - 1) * sharpness)[:, None], target, torch.ones_like(target)).item()
+        for sharpness in (-4, -1, 0, 0.5, 1, 2, 4, 9)
+    ]
     assert all(worse > better for worse, better in pairwise(losses))
-    shifted = [mask_losses((8 * rectangles((2, 2 + k, 9, 9 + k)) - 4)[:, None], target).item() for k in range(6)]
+    shifted = [mask_losses((8 * rectangles((2, 2 + k, 9, 9 + k)) - 4)[:, None], target, torch.ones_like(target)).item() for k in range(6)]
     assert all(better < worse for better, worse in pairwise(shifted))
 
 
@@ -113,7 +119,7 @@ def test_better_logits_have_a_smaller_loss():
 )
 def test_true_iou_of_four_pixels(logits, target, iou):
     logits, target = (torch.tensor(values, dtype=torch.float32).view(1, 2, 2) for values in (logits, target))
-    assert true_iou(logits[None], target).item() == pytest.approx(iou)
+    assert true_iou(logits[None], target, torch.ones_like(target)).item() == pytest.approx(iou)
 
 
 # losses of an answer
@@ -127,13 +133,15 @@ def right_and_wrong(*right: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 def loss_of(*right: bool, multimask: bool = True, ambiguous: bool = False) -> float:
     logits, target = right_and_wrong(*right)
-    return answer_losses(logits, true_iou(logits, target), target, multimask, ambiguous)[0].item()
+    return answer_losses(logits, true_iou(logits, target, torch.ones_like(target)), target, torch.ones_like(target), multimask, ambiguous)[
+        0
+    ].item()
 
 
 def test_single_mask_model_learns_from_its_first_mask_alone():
     target = rectangles((2, 2, 9, 9), (0, 3, 8, 8))
     logits, ious = torch.randn(2, 4, CELLS, CELLS, requires_grad=True), torch.rand(2, 4, requires_grad=True)
-    losses = answer_losses(logits, ious, target, multimask=False, ambiguous=False)
+    losses = answer_losses(logits, ious, target, torch.ones_like(target), multimask=False, ambiguous=False)
     assert losses.shape == (2, 2)
     losses.sum().backward()
     for gradient in (logits.grad.flatten(2).abs().sum(dim=2), ious.grad.abs()):
@@ -144,7 +152,7 @@ def test_single_mask_model_learns_from_its_first_mask_alone():
 def test_every_mask_of_a_multimask_model_learns(ambiguous):
     target = rectangles((2, 2, 9, 9))
     logits, ious = torch.randn(1, 4, CELLS, CELLS, requires_grad=True), torch.rand(1, 4, requires_grad=True)
-    answer_losses(logits, ious, target, True, ambiguous).sum().backward()
+    answer_losses(logits, ious, target, torch.ones_like(target), True, ambiguous).sum().backward()
     assert (logits.grad.flatten(2).abs().sum(dim=2) > 0).all() and (ious.grad != 0).all()
 
 
@@ -159,23 +167,23 @@ def test_best_of_three_learns_most_from_an_ambiguous_prompt():
     logits, target = right_and_wrong(True, True, True, True)
     logits = logits * torch.tensor([0.1, 0.1, 0.11, 0.1]).view(1, 4, 1, 1)
     logits.requires_grad_()
-    answer_losses(logits, torch.ones(1, 4), target, True, True)[0].sum().backward()
+    answer_losses(logits, torch.ones(1, 4), target, torch.ones_like(target), True, True)[0].sum().backward()
     single, *three = logits.grad.flatten(2).abs().sum(dim=2)[0].tolist()
     assert three[1] > 5 * max(three[0], three[2]) > 0 and single > 0
 
 
 def test_predicted_iou_learns_the_true_one():
     logits, target = right_and_wrong(True, False, True, False)
-    truth = true_iou(logits, target)
+    truth = true_iou(logits, target, torch.ones_like(target))
     assert truth.tolist() == [[1, 0, 1, 0]]
-    assert answer_losses(logits, truth, target, True, False)[1].item() == 0
-    assert answer_losses(logits, truth + 0.1, target, True, False)[1].item() == pytest.approx(0.01, rel=1e-4)
+    assert answer_losses(logits, truth, target, torch.ones_like(target), True, False)[1].item() == 0
+    assert answer_losses(logits, truth + 0.1, target, torch.ones_like(target), True, False)[1].item() == pytest.approx(0.01, rel=1e-4)
 
 
 def test_answer_that_finds_nothing_is_right_where_nothing_is_asked_for():
     logits = torch.stack([-torch.ones(1, CELLS, CELLS), *[torch.ones(1, CELLS, CELLS)] * 3], dim=1)
     ious = torch.full((1, 4), 0.5, requires_grad=True)
-    answer_losses(logits, ious, torch.zeros(1, CELLS, CELLS), True, False)[1].sum().backward()
+    answer_losses(logits, ious, torch.zeros(1, CELLS, CELLS), torch.ones(1, CELLS, CELLS), True, False)[1].sum().backward()
     assert ious.grad.sign().tolist() == [[-1, 1, 1, 1]]
 
 
@@ -185,7 +193,7 @@ def test_answer_that_finds_nothing_is_right_where_nothing_is_asked_for():
 def test_click_lands_where_the_object_was_missed():
     target, found = rectangles((2, 2, 14, 14)), rectangles((2, 2, 14, 6))
     for _ in range(20):
-        coords, labels = add_click(None, 8 * found - 4, target, SIDE)
+        coords, labels = add_click(None, 8 * found - 4, target, torch.ones_like(target), SIDE)
         assert coords.shape == (1, 1, 2) and labels.tolist() == [[1]]
         x, y = ((coords[0, 0] + 0.5) * CELLS / SIDE - 0.5).tolist()
         assert 6 <= x <= 13 and 2 <= y <= 13
@@ -195,21 +203,21 @@ def test_click_lands_where_the_object_was_missed():
 def test_click_lands_beside_the_object_where_it_was_too_much():
     target, found = rectangles((2, 2, 8, 8)), rectangles((2, 2, 8, 14))
     for _ in range(20):
-        coords, labels = add_click(None, 8 * found - 4, target, SIDE)
+        coords, labels = add_click(None, 8 * found - 4, target, torch.ones_like(target), SIDE)
         x, y = ((coords[0, 0] + 0.5) * CELLS / SIDE - 0.5).tolist()
         assert labels.tolist() == [[0]] and 8 <= x <= 13 and 2 <= y <= 7
 
 
 def test_click_without_an_error_is_no_point():
     target = rectangles((2, 2, 8, 8), (0, 0, 0, 0))
-    assert add_click(None, 8 * target - 4, target, SIDE)[1].tolist() == [[-1], [-1]]
+    assert add_click(None, 8 * target - 4, target, torch.ones_like(target), SIDE)[1].tolist() == [[-1], [-1]]
 
 
 def test_click_comes_after_the_points_before():
     target = rectangles((2, 2, 14, 14), (2, 2, 8, 8), (2, 2, 8, 8))
     found = rectangles((2, 2, 14, 6), (2, 2, 8, 14), (2, 2, 8, 8))
     before = torch.rand(3, 2, 2) * SIDE, torch.tensor([[1.0, 0]]).repeat(3, 1)
-    coords, labels = add_click(before, 8 * found - 4, target, SIDE)
+    coords, labels = add_click(before, 8 * found - 4, target, torch.ones_like(target), SIDE)
     assert coords.shape == (3, 3, 2) and torch.equal(coords[:, :2], before[0])
     assert labels.tolist() == [[1, 0, 1], [1, 0, 0], [1, 0, -1]]
 
@@ -217,7 +225,7 @@ def test_click_comes_after_the_points_before():
 def test_click_is_in_the_middle_of_its_cell():
     target = torch.zeros(1, CELLS, CELLS)
     target[0, 5, 9] = 1
-    coords, _ = add_click(None, torch.full((1, CELLS, CELLS), -4.0), target, SIDE)
+    coords, _ = add_click(None, torch.full((1, CELLS, CELLS), -4.0), target, torch.ones_like(target), SIDE)
     assert coords[0, 0].tolist() == [9 * 4 + 1.5, 5 * 4 + 1.5]
 
 
@@ -424,3 +432,15 @@ def test_folding_a_sam_without_adapters_changes_nothing():
     sam, plain = small_sam(), small_sam()
     fold_lora(sam)
     assert all(torch.equal(a, b) for a, b in zip(sam.state_dict().values(), plain.state_dict().values(), strict=True))
+
+
+def test_pixels_that_nobody_vouches_for_teach_nothing():
+    target = rectangles((3, 3, 9, 9))
+    valid = 1 - rectangles((0, 0, 2, CELLS))
+    logits = (8 * target - 4)[:, None].expand(-1, 4, -1, -1).clone()
+    wild = torch.where(valid[:, None] > 0, logits, 50.0).requires_grad_()
+    losses = mask_losses(wild, target, valid)
+    losses.sum().backward()
+    assert not wild.grad[(valid == 0)[:, None].expand_as(wild)].any() and wild.grad.any()
+    assert torch.equal(true_iou(wild, target, valid), true_iou(logits, target, valid))
+    assert add_click(None, wild[:, 0].detach(), target, valid, SIDE)[1].tolist() == [[-1]]

@@ -6,7 +6,6 @@ import torch
 from test_sam import build_sam
 from torch import nn
 
-from samsemi.errors import UsageError
 from samsemi.optimizers import WEIGHT_DECAY, Both, make_optimizer
 from samsemi.training import TrainingState
 
@@ -168,9 +167,3 @@ def test_training_state_with_both_is_loaded_exactly_as_it_was_saved(tmp_path: Pa
     for each in (state, resumed):
         steps(each.model, each.optimizer, 2, first=2)
     assert_same_weights(other, model)
-
-
-def test_muon_in_an_old_torch_is_a_usage_error(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(UsageError, match="--optimizer muon"):
-        make_optimizer("muon", mixed(), 0.1)

@@ -134,7 +134,9 @@ def test_value_of_another_type_is_a_usage_error_naming_the_flag(options, given, 
 )
 def test_fitting_values_are_taken(options, given):
     chosen = options(**given)
-    assert all(getattr(chosen, name) == value for name, value in given.items())
+    assert all(getattr(chosen, name) in (value, Path(str(value))) for name, value in given.items())
+    paths = {name for name, (kind, _) in declared(options).items() if "Path" in str(kind)} & set(given)
+    assert paths and all(isinstance(getattr(chosen, name), Path) for name in paths)
 
 
 def test_options_cannot_be_changed():

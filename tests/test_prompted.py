@@ -6,7 +6,8 @@ from scipy import ndimage
 from test_prompts import probs_of, rectangle
 
 from samsemi import prompted
-from samsemi.dataset import IGNORE, Case
+from samsemi.dataset import IGNORE, Case, Dataset
+from samsemi.errors import NothingUsable
 from samsemi.prompted import (
     JITTER,
     JUDGED_BY,
@@ -207,10 +208,14 @@ def test_two_classes_are_not_told_apart(two_cases):
     assert "by_class" not in two_classes(Oracle(), two_cases)
 
 
-def test_images_without_objects_are_counted_and_measure_nothing(case_of):
-    measured = two_classes(Oracle(), [case_of("a", label_of())])
-    assert set(measured) == COUNTS and (measured["images"], measured["objects"]) == (1, 0)
-    assert mean_score(measured) == 0
+def test_images_without_objects_are_counted(two_cases, case_of):
+    measured = two_classes(Oracle(), [*two_cases, case_of("c", label_of())])
+    assert (measured["images"], measured["objects"]) == (3, 2)
+
+
+def test_cases_without_any_object_cannot_be_measured(case_of):
+    with pytest.raises(NothingUsable, match="1 cases"):
+        two_classes(Oracle(), [case_of("a", label_of())])
 
 
 def test_mean_score_is_that_of_the_sams_own_answers():
@@ -291,5 +296,6 @@ def test_scores_with_a_model_stand_beside_the_others(two_cases, monkeypatch):
 
 def test_label_by_boxes_shows_the_answers_to_the_largest_objects(case_of):
     large, small, other = disk(30, 30, 20, 25), block(80, 5, 92, 12), block(60, 60, 85, 90)
-    case, label = case_of("c", label_of((large, 1), (small, 1), (other, 2))), label_of((large, 1), (small, 1), (other, 2))
-    assert np.array_equal(label_by_boxes(Oracle(), case, label, 3), label_of((large, 1), (other, 2)))
+    case = case_of("c", label_of((large, 1), (small, 1), (other, 2)))
+    dataset = Dataset(case.image.parent, "drawn", ("background", "cell", "nucleus"), None, {"c": case})
+    assert np.array_equal(label_by_boxes(Oracle(), case, dataset), label_of((large, 1), (other, 2)))

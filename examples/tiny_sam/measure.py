@@ -30,7 +30,7 @@ def main() -> None:
         means.append(found)
         for name, row in {folder.name: found, **{f"{folder.name}: {k}": v for k, v in found.get("by_class", {}).items()}}.items():
             print_row(name, row)
-    print_row("mean over sets", {name: np.mean([row[name] for row in means]) for name in COLUMNS})
+    print_row("mean over sets", {name: np.mean([row[name] for row in means]) for name in COLUMNS if all(name in row for row in means)})
 
 
 def measure(folder: Path, sam: str, checkpoint: Path | None, images: int) -> dict:

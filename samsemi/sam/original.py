@@ -1,5 +1,6 @@
 """segment-anything's own models behind samsemi's two methods: vit_b, vit_l, vit_h, medsam, and the packaged tiny."""
 
+import json
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from samsemi.errors import CheckpointError, UsageError
 from samsemi.prompts import Prompts
 from samsemi.sam import Embedding, MaskBatch
 from samsemi.sam.tiny import build_tiny
-from samsemi.tensors import hash_file, load_strictly, load_tensors
+from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny.safetensors")
 OBJECTS_PER_CALL = 64
@@ -237,4 +238,7 @@ def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
     if any("hf_token" in key or "compress_vit_feat" in key for key in tensors):
         hint = "these are SAM-HQ weights, which need SAM-HQ's own decoder"
     load_strictly(sam, tensors, f"{checkpoint} as {name}", hint)
+    adapted = json.loads(load_metadata(checkpoint).get(CARD, "{}")) if checkpoint.suffix == ".safetensors" else {}
+    if adapted.get("sam", name) != name:
+        raise CheckpointError(f"{checkpoint} is an adapted {adapted['sam']}, not {name}", f"give --sam {adapted['sam']}")
     return sam

@@ -1,4 +1,4 @@
-"""`tiny`: a Segment Anything Model of about 5 million parameters, small enough for a CPU.
+"""`tiny`: a Segment Anything Model of 4.6 million parameters, small enough for a CPU.
 
 Built from segment_anything's own classes: an image of 128 px on its longer side, patches of 8 px, so 16 x 16 embeddings of 128 channels and
 low-res logits of 64 x 64; 6 transformer blocks of width 192 with 3 heads (windows of 8 x 8, every second block global); two-way decoder of

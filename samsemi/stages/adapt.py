@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from segment_anything.modeling import Sam
@@ -27,15 +26,13 @@ from samsemi.outputs import refuse_file
 from samsemi.pictures import draw_comparison
 from samsemi.prompt_samples import VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
-from samsemi.runs import History, Run, open_run
+from samsemi.runs import MADE_FROM, STATE, History, Run, open_run
 from samsemi.sam import SamBackend, find_function, load_sam
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import ARCHITECTURES, OriginalSam, untrained
-from samsemi.tensors import hash_file, load_metadata, save_tensors
+from samsemi.tensors import CARD, hash_file, load_metadata, load_tensors, save_tensors
 from samsemi.training import Goal, fit, keep_best, start_training
 
-CARD = "samsemi"
-"""Key in the header of the weights: what they were made from, and their scores. Also the mark by which they are known."""
 STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""
 
@@ -74,9 +71,11 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     fold_maps = FoldMaps(options.model / "out_of_fold.h5") if options.model else None
     made_from = {"dataset": dataset.fingerprint(), "sam": sam.name, "sam_weights": sam.identity, "stream": options.stream}
     made_from["out_of_fold"] = hash_file(fold_maps.path) if fold_maps else None
+    made_from["precision"] = choose_precision(sam.device, options.precision)
     stream = choose_stream(options, dataset, fold_maps)
     run = open_run(options, made_from, options.out.with_suffix(".run"))
     cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
+    before = [label_by_boxes(sam, case, dataset) for case in val[: options.overlays]]
     choose_learned(sam.sam, options.all, options.lora)
     sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), cache)
     state = start_training(sam.sam, options, run, options.optimizer)
@@ -88,31 +87,31 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     if cache:
         options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
     fit(state, make_step(sam, options, cache is None), [replace(stream, augment=sampler)], options, run, goal)
-    if options.overlays:
-        after = load_sam(options.sam, options.out, sam.device, options.precision)
-        draw_overlays(run.folder / "overlays", val[: options.overlays], dataset, load_start(options, sam.device), after)
+    if cache:
+        cache.close()
+    fold_lora(state.averaged)
+    state.averaged.load_state_dict(load_tensors(options.out))
+    after = [label_by_boxes(sam.with_weights_of(state.averaged), case, dataset) for case in val[: options.overlays]]
+    for case, *answered in zip(val, before, after, strict=False):
+        labels = {"truth": read_case_label(case, case.mask, len(dataset.classes)), "before": answered[0], "after": answered[1]}
+        draw_comparison(run.folder / "overlays", case.id, read_image(case.image), labels)
     return summarize(options, run)
-
-
-def draw_overlays(folder: Path, cases: Sequence[Case], dataset: Dataset, before: SamBackend, after: SamBackend) -> None:
-    """ID.png: the image, the truth, and what the SAM made of jittered boxes before and after."""
-    count = len(dataset.classes)
-    for case in cases:
-        label = read_case_label(case, case.mask, count)
-        answered = {said: label_by_boxes(sam, case, label, count) for said, sam in (("before", before), ("after", after))}
-        draw_comparison(folder, case.id, read_image(case.image), {"truth": label, **answered})
 
 
 def refuse_out(options: AdaptOptions) -> None:
     """RefusedError where ``--out`` exists and may not, or should not, be written to."""
-    out = options.out
+    out, run = options.out, options.out.with_suffix(".run")
     refuse_file(out.parent)
     if not out.exists():
+        if options.resume and (run / STATE).exists():
+            raise RefusedError(f"{run} is there, but not its {out}", "start anew with --overwrite")
         return
     if not (options.resume or options.overwrite):
         raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
     if out.is_dir() or CARD not in load_metadata(out):
         raise RefusedError(f"{out} was not made by this command", "give another --out, or remove it yourself")
+    if options.resume and not (run / MADE_FROM).exists():
+        raise RefusedError(f"{out} is there, but not its {run} to go on from", "start anew with --overwrite, or give another --out")
     if options.sam_checkpoint and options.sam_checkpoint.resolve() == out.resolve():
         raise RefusedError(f"{out} is the --sam-checkpoint, which this command reads", "give another --out")
 
@@ -142,7 +141,9 @@ def fill_cache(run: Run, sam: OriginalSam, labeled: Sequence[Case], val: Sequenc
     cache = EmbeddingCache(run.folder / "embeddings.h5", sam, choose_precision(sam.device, options.precision))
     with console.progress("encode", len(labeled) + len(val)) as advance:
         for case in labeled:
-            cache.encode([mirror(read_image(case.image), view) for view in VIEWS])
+            image = read_image(case.image)
+            for view in VIEWS:
+                cache.encode([mirror(image, view)])
             advance()
         for case in val:
             cache.encode([read_image(case.image)])
