@@ -7,10 +7,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=${2:-$out/drawn}
 if [ -z "${2:-}" ]; then
     python3 "$here/draw_images.py" "$folder"
-    export PREPARE=${PREPARE:-'--labeled 0.1 --val 0.1 --test 0.2 --groups ^(p\d+) --classes growth'}
+    export PREPARE=${PREPARE:-'--labeled 0.05 --val 0.1 --test 0.2 --groups ^(p\d+) --classes growth'}
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} SIZE=${SIZE:-96} ENCODER=${ENCODER:-mobilenet_v2} DECODER=${DECODER:-48,32,16,12,8}
-export ITERATIONS=${ITERATIONS:-400} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-300} ARMS=${ARMS:-labeled-only mined}
+export ITERATIONS=${ITERATIONS:-400} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-400} ARMS=${ARMS:-labeled-only mined}
 export ADAPT=${ADAPT---all --iterations 200}
 bash "$here/pipeline.sh" "$folder" "$out"
 data=$out/dataset
