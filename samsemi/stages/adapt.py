@@ -5,7 +5,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
@@ -89,13 +91,19 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     fit(state, make_step(sam, options, cache is None), [replace(stream, augment=sampler)], options, run, goal)
     if cache:
         cache.close()
-    fold_lora(state.averaged)
-    state.averaged.load_state_dict(load_tensors(options.out))
-    after = [label_by_boxes(sam.with_weights_of(state.averaged), case, dataset) for case in val[: options.overlays]]
-    for case, *answered in zip(val, before, after, strict=False):
-        labels = {"truth": read_case_label(case, case.mask, len(dataset.classes)), "before": answered[0], "after": answered[1]}
-        draw_comparison(run.folder / "overlays", case.id, read_image(case.image), labels)
+    if before:
+        fold_lora(state.averaged)
+        state.averaged.load_state_dict(load_tensors(options.out))
+        draw_answers(run.folder / "overlays", val, dataset, before, sam.with_weights_of(state.averaged))
     return summarize(options, run)
+
+
+def draw_answers(folder: Path, cases: Sequence[Case], dataset: Dataset, before: Sequence[np.ndarray], sam: SamBackend) -> None:
+    """ID.png: the image, the truth, and the answers to jittered boxes before and now, of as many cases as there are answers before."""
+    for case, answered in zip(cases, before, strict=False):
+        truth = read_case_label(case, case.mask, len(dataset.classes))
+        labels = {"truth": truth, "before": answered, "after": label_by_boxes(sam, case, dataset)}
+        draw_comparison(folder, case.id, read_image(case.image), labels)
 
 
 def refuse_out(options: AdaptOptions) -> None:
