@@ -1,3 +1,4 @@
+import json
 import math
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from samsemi.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam import BACKENDS, Embedding, MaskBatch, load_sam
 from samsemi.sam import original as original_module
 from samsemi.sam.original import MEDSAM_PREPROCESSING, TINY_WEIGHTS, OriginalSam, fill, place_masks, prepare_square
-from samsemi.tensors import hash_file, load_tensors, save_tensors
+from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
 
 CPU = torch.device("cpu")
 SIZES = {"landscape": (48, 70), "portrait": (90, 41), "square": (64, 64), "large": (150, 203), "small": (20, 31)}
@@ -380,6 +381,7 @@ def test_packaged_tiny_sam_segments_a_plain_disk():
     [answer] = sam.decode(sam.encode([image]), [prompts])
     mask = answer.at_image_size()[0].numpy() > 0
     assert (mask & disk).sum() / (mask | disk).sum() > 0.8
+    assert TINY_WEIGHTS.stat().st_size < 10e6
 
 
 def test_tiny_takes_other_weights_of_its_own_network(tmp_path):
@@ -387,6 +389,13 @@ def test_tiny_takes_other_weights_of_its_own_network(tmp_path):
     save_tensors(tmp_path / "w.safetensors", {name: tensor + 1 for name, tensor in tensors.items()})
     sam = load_sam("tiny", tmp_path / "w.safetensors", CPU)
     assert sam.identity == hash_file(tmp_path / "w.safetensors") != hash_file(TINY_WEIGHTS)
+
+
+def test_weights_adapted_from_another_sam_are_refused(tmp_path):
+    save_tensors(tmp_path / "w.safetensors", load_tensors(TINY_WEIGHTS), {CARD: json.dumps({"sam": "medsam"})})
+    with pytest.raises(CheckpointError, match="adapted medsam") as caught:
+        load_sam("tiny", tmp_path / "w.safetensors", CPU)
+    assert "--sam medsam" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["none", "ellipse"])
