@@ -27,18 +27,24 @@ samsemi adapt "$data" --sam "$SAM" ${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHEC
 samsemi adapt "$data" --sam "$SAM" ${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHECKPOINT"} --model "$out/warm" --out "$out/mending.safetensors" --precision "$PRECISION" $ADAPT --resume
 
 accept_all="--min-confidence 0 --min-predicted-iou 0 --min-stability 0 --min-agreement 0"
-for name in plain adapted mending; do
-    weights=$([ "$name" = plain ] && echo "${SAM_CHECKPOINT:-}" || echo "$out/$name.safetensors")
+for name in own plain adapted mending; do
+    sam=("$SAM")
+    case $name in
+        own) sam=(none) ;;
+        plain) [ -z "${SAM_CHECKPOINT:-}" ] || sam+=(--sam-checkpoint "$SAM_CHECKPOINT") ;;
+        *) sam+=(--sam-checkpoint "$out/$name.safetensors") ;;
+    esac
     for split in val test; do
-        samsemi adapt "$data" --sam "$SAM" ${weights:+--sam-checkpoint "$weights"} --model "$out/warm" --evaluate --split "$split" --quiet --json \
-            >"$out/$name-$split.json"
+        [ "$name" = own ] || [ -s "$out/$name-$split.json" ] ||
+            samsemi adapt "$data" --sam "${sam[@]}" --model "$out/warm" --evaluate --split "$split" --quiet --json >"$out/$name-$split.json"
     done
     for policy in default all; do
         # shellcheck disable=SC2046
-        samsemi mine "$data" --model "$out/warm" --out "$out/$name-$policy.h5" --sam "$SAM" ${weights:+--sam-checkpoint "$weights"} \
-            $([ "$policy" = all ] && echo "$accept_all") --embeddings "$out/$name-embeddings.h5" --resume --quiet --json >"$out/$name-$policy-mined.json"
-        samsemi eval "$data" --store "$out/$name-$policy.h5" --out "$out/$name-$policy" --overlays 0 --overwrite --quiet --json \
-            >"$out/$name-$policy.json"
+        samsemi mine "$data" --model "$out/warm" --out "$out/$name-$policy.h5" --sam "${sam[@]}" --embeddings "$out/$name-embeddings.h5" \
+            $([ "$policy" = all ] && echo "$accept_all") --resume --quiet
+        # shellcheck disable=SC2046
+        [ -s "$out/$name-$policy/metrics.json" ] || samsemi eval "$data" --store "$out/$name-$policy.h5" --out "$out/$name-$policy" --overlays 0 \
+            $([ "$policy" = all ] && [ "$name" != own ] && echo --against "$out/own-all") --quiet
     done
 done
 python3 "$here/adapted_table.py" "$out"
