@@ -19,7 +19,10 @@ CARD = "samsemi"
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors (and text in the header) to a safetensors file, whole or not at all."""
     with whole_file(path) as part:
+        part.touch()
+        mode = part.stat().st_mode  # as for any new file; safetensors would make it private
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata=dict(metadata or {}))
+        part.chmod(mode)
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

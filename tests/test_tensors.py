@@ -183,3 +183,9 @@ def test_hash_depends_on_names_types_shapes_and_values_and_on_nothing_else():
 def test_hash_of_a_file_is_its_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert hash_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_saved_weights_are_as_readable_as_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    save_tensors(tmp_path / "w.safetensors", WEIGHTS)
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
