@@ -5,7 +5,7 @@
 #
 # FOLDER has images/ and masks/. Compares the SAM as it is, adapted to the labeled cases, and adapted to mend the U-Net++'s out-of-fold masks
 # too (--model). Mines with each, once as `samsemi mine` accepts by default and once accepting everything (the same images for all).
-# 40 labeled and 40 validation images of Kvasir-SEG take about 40 minutes on a CPU with
+# 40 labeled and 40 validation images of Kvasir-SEG take about 40 minutes on a CPU that does other work beside it, with
 #     SIZE=128 ENCODER=mobilenet_v2 DECODER=48,32,16,12,8 ITERATIONS=500 OMP_NUM_THREADS=1 PRECISION=bf16
 : "${SAM:=tiny}" "${SIZE:=256}" "${ENCODER:=resnet34}" "${DECODER:=256,128,64,32,16}" "${ITERATIONS:=2000}" "${FOLDS:=4}"
 : "${ADAPT:=--all --iterations 200}" "${PRECISION:=auto}" "${PREPARE:=--labeled 40 --val 40 --test 0.1}"

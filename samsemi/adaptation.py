@@ -9,7 +9,7 @@ from torch import Tensor
 
 from samsemi.prompt_samples import PromptedSample
 from samsemi.sam.lora import add_lora
-from samsemi.sam.original import decode_objects
+from samsemi.sam.original import best_answer, decode_objects
 from samsemi.simulation import POINTS
 
 KINDS = ("box", "point", "box+point", "box+point+mask")
@@ -50,8 +50,9 @@ def prompted_losses(
             logits, predicted_iou = answer(sam, features, points, boxes, masks)
             losses.append(answer_losses(logits, predicted_iou, target, valid, multimask, ambiguous) * weights)
             if clicks_left:
-                masks = best_answer(logits, predicted_iou, multimask)[:, None].detach()
-                points, ambiguous = add_click(points, masks[:, 0], target, valid, sam.image_encoder.img_size), False
+                best = best_answer(logits, predicted_iou, multimask)[0].detach()
+                masks = best[:, None]
+                points, ambiguous = add_click(points, best, target, valid, sam.image_encoder.img_size), False
     mask, iou = torch.stack(losses).sum(dim=(0, 2)) / sample.known.sum().clamp(min=1) * len(kinds) / len(losses)
     return {"mask": mask, "predicted_iou": iou}
 
@@ -61,12 +62,6 @@ def answer(sam: Sam, features: Tensor, points: Points, boxes: Tensor | None, mas
     sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
     logits, predicted_iou = decode_objects(sam, features, sparse, dense)
     return logits.float(), predicted_iou.float()
-
-
-def best_answer(logits: Tensor, predicted_iou: Tensor, multimask: bool) -> Tensor:
-    """(B, m, m) logits that the backend would give: the single mask, or of the three the one of the highest predicted IoU."""
-    best = predicted_iou[:, 1:].argmax(dim=1) + 1 if multimask else torch.zeros_like(predicted_iou[:, 0], dtype=torch.long)
-    return logits[torch.arange(len(logits), device=logits.device), best]
 
 
 def answer_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
@@ -110,14 +105,14 @@ def add_click(points: Points, logits: Tensor, target: Tensor, valid: Tensor, sid
     """
     truth = target > 0.5
     error = ((logits > 0) != truth) & (valid > 0.5)
-    count, size = len(logits), logits.shape[-1]
+    size = logits.shape[-1]
     place = (depth(error) * (0.8 + 0.2 * torch.rand_like(logits))).flatten(1).argmax(dim=1)
     coords = (torch.stack([place % size, place // size], dim=1) + 0.5) * side / size - 0.5
     missed = truth.flatten(1).gather(1, place[:, None])[:, 0].float()
     labels = torch.where(error.flatten(1).any(dim=1), missed, -1.0)
     if points is None:
         return coords[:, None], labels[:, None]
-    return torch.cat([points[0], coords[:, None]], dim=1), torch.cat([points[1], labels.view(count, 1)], dim=1)
+    return torch.cat([points[0], coords[:, None]], dim=1), torch.cat([points[1], labels[:, None]], dim=1)
 
 
 def depth(region: Tensor) -> Tensor:

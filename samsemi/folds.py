@@ -54,10 +54,18 @@ class FoldMaps:
         with open_hdf5(path) as file:
             self.row = {name.decode(): i for i, name in enumerate(file["ids"][:])}
 
+    def need(self, ids: Sequence[str]) -> None:
+        """CheckpointError where a case has no map."""
+        missing = [name for name in ids if name not in self.row]
+        if missing:
+            raise CheckpointError(
+                f"{self.path} lacks {len(missing)} of {len(ids)} labeled cases, such as case {missing[0]}",
+                "train the model with --folds on this data set",
+            )
+
     def read(self, case_id: str, image_size: tuple[int, int]) -> np.ndarray:
         """(K, H, W) float32 probabilities at the size of the image; CheckpointError for a case that is not there."""
-        if case_id not in self.row:
-            raise CheckpointError(f"the out-of-fold maps do not have case {case_id}", "train the model with --folds on this data set")
+        self.need([case_id])
         with open_hdf5(self.path) as file:
             probs = torch.from_numpy(file["probs"][self.row[case_id]]).float()[None] / 255
         return torch.nn.functional.interpolate(probs, image_size, mode="bilinear")[0].numpy()

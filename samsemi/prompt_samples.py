@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -18,7 +17,7 @@ from samsemi.errors import UsageError
 from samsemi.folds import FoldMaps
 from samsemi.images import read_image
 from samsemi.options import MineOptions
-from samsemi.prompts import NEIGHBORS, find_objects, make_prompts
+from samsemi.prompts import find_objects, make_prompts, number_objects, shared_most
 from samsemi.sam.original import Preprocessing, place_masks
 from samsemi.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
 
@@ -100,15 +99,11 @@ class PromptedSample(NamedTuple):
 def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = None) -> Scene:
     """A labeled case: each connected component of a class is an object."""
     image, label = read_image(case.image), read_case_label(case, case.mask, num_classes)
-    layer, class_id = np.zeros(label.shape, dtype=np.int32), []
-    for k in range(1, num_classes):
-        found, count = ndimage.label(label == k, structure=NEIGHBORS)
-        layer += np.where(found > 0, found + len(class_id), 0)
-        class_id += [k] * count
+    numbers, class_id = number_objects(label, num_classes)
     probs = fold_maps.read(case.id, image.shape[:2]) if fold_maps else None
     if probs is not None:
         probs[1:, label == IGNORE] = 0
-    return Scene(image, layer[None], np.array(class_id, dtype=np.uint8), (label != IGNORE).astype(np.float32), probs)
+    return Scene(image, numbers[None], class_id, (label != IGNORE).astype(np.float32), probs)
 
 
 def scene_of_drawing(draw: Callable[[int], tuple[np.ndarray, np.ndarray]], number: int) -> Scene:
@@ -224,8 +219,7 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: 
     found = []
     for i, class_id in enumerate(objects.class_id):
         own = objects.components == i + 1
-        shared = np.bincount(scene.layers[:, own].ravel(), minlength=len(scene.class_id) + 1)[1:] * (scene.class_id == class_id)
-        mask = scene.mask(shared.argmax()) if shared.any() else np.zeros(size, dtype=bool)
+        mask = shared_most(scene.layers, scene.class_id, own, class_id)
         shares = (mask & own).sum() / (mask | own).sum()
         trust = np.array(shares if shares >= MIN_IOU else 0.0)
         coords, labels = prompts.point_coords[i, order], prompts.point_labels[i, order]

@@ -14,7 +14,7 @@ from samsemi.errors import NothingUsable
 from samsemi.images import read_image
 from samsemi.metrics import overlap
 from samsemi.models import Segmenter, predict
-from samsemi.prompts import NEIGHBORS, Prompts, deepest_points, find_objects, make_prompts
+from samsemi.prompts import Prompts, deepest_points, find_objects, make_prompts, number_objects, shared_most
 from samsemi.sam import Embedding, SamBackend
 from samsemi.simulation import box_of, move_box
 
@@ -86,10 +86,10 @@ def mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def largest_objects(label: np.ndarray, num_classes: int) -> Iterator[tuple[int, np.ndarray]]:
     """Each class that a label map (H, W) holds, and its largest connected component (H, W) bool."""
-    for k in range(1, num_classes):
-        parts, count = ndimage.label(label == k, structure=NEIGHBORS)
-        if count:
-            yield k, parts == np.bincount(parts.ravel())[1:].argmax() + 1
+    numbers, class_id = number_objects(label, num_classes)
+    areas = np.bincount(numbers.ravel(), minlength=len(class_id) + 1)[1:]
+    for k in np.unique(class_id):
+        yield int(k), numbers == (areas * (class_id == k)).argmax() + 1
 
 
 def jittered_box(case: Case, class_id: int, truth: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -129,12 +129,10 @@ def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label:
     objects = find_objects(probs)
     kinds = {name: kind for name, kind in (("model_box", "box"), ("model_box_point", "box+point")) if takes(sam, kind)}
     masks = {name: answers(sam, embedding, make_prompts(objects, kind)) for name, kind in kinds.items()} if len(objects) else {}
-    parts_of = {k: ndimage.label(label == k, structure=NEIGHBORS) for k in np.unique(objects.class_id)}
+    numbers, class_id = number_objects(label, len(probs))
     for i, k in enumerate(objects.class_id):
         own = objects.components == i + 1
-        parts, count = parts_of[k]
-        shared = np.bincount(parts[own], minlength=count + 1)[1:]
-        truth = parts == shared.argmax() + 1 if shared.any() else np.zeros_like(own)
+        truth = shared_most(numbers[None], class_id, own, k)
         found = {"model_mask": own, **{name: answered[i] for name, answered in masks.items()}}
         yield int(k), {name: overlap(mask & (label != IGNORE), truth)["iou"] if truth.any() else 0.0 for name, mask in found.items()}
 

@@ -102,6 +102,25 @@ def find_objects(probs: np.ndarray, min_area: int = 64) -> Objects:
     )
 
 
+def number_objects(label: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The true objects of a label map (H, W): (H, W) int32, i + 1 on component i, and (N,) uint8 their classes, in rising order."""
+    numbers, class_id = np.zeros(label.shape, dtype=np.int32), []
+    for k in range(1, num_classes):
+        found, count = ndimage.label(label == k, structure=NEIGHBORS)
+        numbers += np.where(found > 0, found + len(class_id), 0)
+        class_id += [k] * count
+    return numbers, np.array(class_id, dtype=np.uint8)
+
+
+def shared_most(layers: np.ndarray, class_id: np.ndarray, own: np.ndarray, wanted: int) -> np.ndarray:
+    """(H, W) bool: the object of class ``wanted`` that shares most pixels with ``own`` (H, W) bool; empty where none shares any.
+
+    ``layers`` (L, H, W) has i + 1 on object i, of class ``class_id[i]``.
+    """
+    shared = np.bincount(layers[:, own].ravel(), minlength=len(class_id) + 1)[1:] * (class_id == wanted)
+    return (layers == shared.argmax() + 1).any(axis=0) if shared.any() else np.zeros(own.shape, dtype=bool)
+
+
 def tight_boxes(components: np.ndarray, count: int) -> np.ndarray:
     """(count, 4) float32 x0 y0 x1 y1 of the outermost pixels of components 1..count."""
     slices = ndimage.find_objects(components, max_label=count) if count else []

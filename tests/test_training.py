@@ -252,14 +252,7 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
         return {"supervised": state.model(batch[0]).sum() * math.nan}
 
     with pytest.raises(NothingUsable, match="nan at iteration 2"):
-        fit(
-            state,
-            step,
-            [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)],
-            options,
-            run,
-            segmentation_goal(cases[-1:], options, run, {}),
-        )
+        fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
     assert not run.state_file.exists() and not (tmp_path / "model.json").exists()
 
 
@@ -353,14 +346,7 @@ def test_optimizer_follows_the_learning_rate(tmp_path, cases):
         rates.append((progress, state.optimizer.param_groups[0]["lr"]))
         return {"supervised": segmentation_loss(state.model(batch[0]), *batch[1:])}
 
-    fit(
-        state,
-        step,
-        [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)],
-        options,
-        run,
-        segmentation_goal(cases[-1:], options, run, {}),
-    )
+    fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
     assert rates == [(i / 4, pytest.approx(0.01 * learning_rate(i / 4))) for i in range(4)]
 
 

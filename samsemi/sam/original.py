@@ -112,11 +112,9 @@ class OriginalSam:
         logits, ious = [features.new_zeros(0, self.mask_size, self.mask_size)], [features.new_zeros(0)]
         for rows in torch.arange(len(owner)).split(OBJECTS_PER_CALL) if len(owner) else ():
             masks, iou = decode_objects(self.sam, features[owner[rows]], sparse[rows], dense[rows])
-            masks, iou = (masks[:, 1:], iou[:, 1:]) if self.multimask else (masks[:, :1], iou[:, :1])
-            best = iou.argmax(dim=1)
-            row = torch.arange(len(best), device=best.device)
-            logits.append(masks[row, best])
-            ious.append(iou[row, best])
+            best, best_iou = best_answer(masks, iou, self.multimask)
+            logits.append(best)
+            ious.append(best_iou)
         return [
             MaskBatch(m, i, e.image_size, self.preprocessing.input_size(e.image_size, self.side), self.side)
             for m, i, e in zip(torch.cat(logits).split(counts), torch.cat(ious).split(counts), embeddings, strict=True)
@@ -177,6 +175,15 @@ def decode_objects(sam: Sam, features: Tensor, sparse: Tensor, dense: Tensor) ->
     weights = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
     masks = torch.einsum("nmc,nchw->nmhw", weights, upscaled)
     return masks, decoder.iou_prediction_head(tokens[:, 0])
+
+
+def best_answer(masks: Tensor, predicted_iou: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+    """(N, m, m) logits and (N,) predicted IoU: of (N, 4, m, m) and (N, 4) the single mask, the first, or the best predicted of the
+    other three."""
+    masks, predicted_iou = (masks[:, 1:], predicted_iou[:, 1:]) if multimask else (masks[:, :1], predicted_iou[:, :1])
+    best = predicted_iou.argmax(dim=1)
+    row = torch.arange(len(best), device=best.device)
+    return masks[row, best], predicted_iou[row, best]
 
 
 ARCHITECTURES: dict[str, Callable[[], Sam]] = {

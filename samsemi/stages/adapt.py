@@ -19,7 +19,7 @@ from samsemi.checkpoints import load_model_for
 from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
 from samsemi.devices import choose_device, choose_precision
 from samsemi.embeddings import EmbeddingCache
-from samsemi.errors import CheckpointError, RefusedError, UsageError
+from samsemi.errors import RefusedError, UsageError
 from samsemi.folds import FoldMaps
 from samsemi.images import read_image
 from samsemi.models import Segmenter
@@ -135,12 +135,8 @@ def choose_stream(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps |
         draw = find_function(options.stream, f"--stream {options.stream}")
         return Stream(range(STREAM_LENGTH), partial(scene_of_drawing, draw), options.batch_size)
     labeled = need_cases(dataset, "labeled")
-    missing = [case.id for case in labeled if fold_maps and case.id not in fold_maps.row]
-    if missing:
-        raise CheckpointError(
-            f"{fold_maps.path} lacks {len(missing)} of {len(labeled)} labeled cases, such as {missing[0]}",
-            "train --model with --folds on this data set",
-        )
+    if fold_maps:
+        fold_maps.need([case.id for case in labeled])
     return Stream(labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps), options.batch_size)
 
 
