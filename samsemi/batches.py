@@ -7,7 +7,7 @@ resumes exactly, whatever the number of workers, and no state of a random genera
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,15 +23,24 @@ from samsemi.errors import SamsemiError
 from samsemi.images import read_image
 from samsemi.models import to_input
 
-AUGMENT = v2.Compose(
+MOVE = (
+    v2.RandomHorizontalFlip(),
+    v2.RandomVerticalFlip(),
+    v2.RandomAffine(degrees=20, translate=(0.08, 0.08), scale=(0.8, 1.25), interpolation=v2.InterpolationMode.BILINEAR),
+)
+AUGMENT = v2.Compose([*MOVE, v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.03)])
+"""Of image, target and weight together; what comes in from outside the image has weight 0."""
+STRONG = v2.Compose(
     [
-        v2.RandomHorizontalFlip(),
-        v2.RandomVerticalFlip(),
-        v2.RandomAffine(degrees=20, translate=(0.08, 0.08), scale=(0.8, 1.25), interpolation=v2.InterpolationMode.BILINEAR),
-        v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.03),
+        *MOVE,
+        v2.RandomApply([v2.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1)], p=0.8),
+        v2.RandomGrayscale(p=0.2),
+        v2.RandomApply([v2.GaussianBlur(kernel_size=9, sigma=(0.2, 2.0))], p=0.5),
     ]
 )
-"""Of image, target and weight together; what comes in from outside the image has weight 0."""
+"""For images whose pseudo-label was made from the clean image. Source: FixMatch, arXiv 2001.07685; UniMatch, arXiv 2208.09910."""
+CUT_MIX = 0.5
+"""Share of the samples of a strongly augmented batch that get a rectangle of another one."""
 
 
 class Sample(NamedTuple):
@@ -54,11 +63,29 @@ def labeled_sample(case: Case, num_classes: int, size: int) -> Sample:
     return Sample(to_input(read_image(case.image), size), target, valid.float())
 
 
-def augment(sample: Sample) -> Sample:
+def augment(sample: Sample, transform: v2.Transform = AUGMENT) -> Sample:
     """Flip, turn, shift, scale and recolor a sample by torch's generator."""
     maps = tv_tensors.Mask(torch.cat([sample.target, sample.weight[None]]))
-    image, maps = AUGMENT(tv_tensors.Image(sample.image), maps)
+    image, maps = transform(tv_tensors.Image(sample.image), maps)
     return Sample(image.as_subclass(Tensor).float() / 255, maps[:-1].as_subclass(Tensor), maps[-1].as_subclass(Tensor))
+
+
+augment_strongly = partial(augment, transform=STRONG)
+
+
+def cut_mix(batch: Sample) -> Sample:
+    """A rectangle of a fifth to half of the image is replaced, in CUT_MIX of a batch's samples, by that of the next one: image, target
+    and weight. By torch's generator. Source: CutMix, arXiv 1905.04899."""
+    count, (height, width) = len(batch.image), batch.weight.shape[1:]
+    inside = torch.zeros(count, height, width, dtype=torch.bool)
+    for i in torch.nonzero(torch.rand(count) < CUT_MIX).flatten() if count > 1 else ():
+        area, aspect = torch.empty(2).uniform_(0, 1).tolist()
+        area, aspect = 0.2 + 0.3 * area, 0.5 + 1.5 * aspect
+        h, w = min(height, round(height * (area * aspect) ** 0.5)), min(width, round(width * (area / aspect) ** 0.5))
+        y, x = int(torch.randint(height - h + 1, ())), int(torch.randint(width - w + 1, ()))
+        inside[i, y : y + h, x : x + w] = True
+    inside = inside.to(batch.weight.device)
+    return Sample(*(torch.where(inside.view(count, *[1] * (part.ndim - 3), height, width), part.roll(-1, 0), part) for part in batch))
 
 
 @dataclass(frozen=True)

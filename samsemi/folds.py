@@ -15,6 +15,8 @@ from samsemi.pseudolabels import quantize
 from samsemi.store import new_hdf5, open_hdf5
 
 SCHEMA = "samsemi.out-of-fold/1"
+OUT_OF_FOLD = "out_of_fold.h5"
+"""File of a run folder."""
 
 
 def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]:

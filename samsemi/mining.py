@@ -1,8 +1,9 @@
 """Mining: images -> the U-Net++'s maps -> objects -> prompts -> SAM -> the store. Used by ``mine`` and by ``finetune``,
 which mines again while it trains. Reads images only: never a mask, never a truth."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,17 @@ from samsemi.embeddings import EmbeddingCache
 from samsemi.errors import CheckpointError
 from samsemi.images import read_readable
 from samsemi.models import Segmenter, predict_batch
-from samsemi.options import MineOptions, PolicyOptions
-from samsemi.prompts import find_objects, make_prompts
-from samsemi.pseudolabels import REASONS, Policy, decide, score, usable_ids
-from samsemi.sam import SamBackend
-from samsemi.store import Provenance, Store, StoreWriter
+from samsemi.options import MineOptions, parse_prompts
+from samsemi.policy import REASONS, Policy, decide, numbers
+from samsemi.prompts import Objects, Prompts, find_objects, make_prompts
+from samsemi.pseudolabels import score, usable_ids
+from samsemi.sam import Embedding, MaskBatch, SamBackend, join_answers
+from samsemi.shared_options import PolicyOptions
+from samsemi.simulation import move_box
+from samsemi.store import Mined, Provenance, Store, StoreWriter
 
+JITTER = 0.05
+"""How far a side of a box is moved at most, as a share of the box."""
 NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", "resume", "overwrite"}
 """Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""
 
@@ -32,82 +38,123 @@ def open_store(path: Path, dataset: Dataset) -> Store:
     return store
 
 
-def choose_policy(options: PolicyOptions, base: Policy | None = None) -> Policy:
-    """The thresholds given as options, the others as in ``base`` or by default."""
-    given = {field.name: getattr(options, field.name) for field in fields(Policy)}
-    return Policy(**{**asdict(base or Policy()), **{name: value for name, value in given.items() if value is not None}})
+def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
+    """The numbers given as options, the others as in ``base``."""
+    given = {name: getattr(options, name) for name in numbers(base)}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
-def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, model: str) -> Provenance:
-    """What a store mined so was made with and from; ``model`` is the hash of the U-Net++'s weights."""
+def store_policy(store: Store, options: PolicyOptions) -> Policy:
+    """What a reader of a store accepts: as the store says, unless the options say otherwise."""
+    return choose_policy(options, Policy.from_json(store.provenance.policy))
+
+
+def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, model: str, out_of_fold: str | None = None) -> Provenance:
+    """What a store mined so is made with and from; ``model`` is the hash of the U-Net++'s weights, the last one of its fold maps."""
     config = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_STORE}
-    policy = asdict(choose_policy(options))
-    config = {name: value for name, value in config.items() if name not in policy}
     made_from = {"dataset": dataset_fingerprint, "model": model, "sam": sam.name, "sam_weights": sam.identity}
-    made_from["embeddings"] = "float16" if options.embeddings else "float32"  # the cache rounds them
-    return Provenance(config, made_from, policy)
+    made_from |= {"embeddings": "float16" if options.embeddings else "float32", "out_of_fold": out_of_fold}  # the cache rounds them
+    return Provenance(config, made_from, choose_policy(options, Policy()).to_json())
 
 
-def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance) -> StoreWriter:
+def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance, num_classes: int) -> StoreWriter:
     """The writer of a store for this SAM's masks and these prompts."""
-    num_points = options.positive_points + options.negative_points if "point" in prompt_kinds(options, sam) else 0
-    return StoreWriter(path, provenance, sam.mask_size, num_points, options.overwrite, options.resume)
+    asked = any("point" in kinds for kinds in alternatives(options, sam))
+    num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
+    return StoreWriter(path, provenance, sam.mask_size, num_points if asked else 0, options.overwrite, options.resume)
 
 
-def mine_cases(cases: Sequence[Case], segmenter: Segmenter, sam: SamBackend, options: MineOptions, writer: StoreWriter) -> int:
-    """Mine every case into a store, batch by batch; batches that a stopped command has written are not mined again.
+class Miner:
+    """Asks a SAM for what a U-Net++ found, in batches of images."""
+
+    def __init__(self, segmenter: Segmenter, sam: SamBackend, options: MineOptions):
+        self.segmenter, self.sam, self.options = segmenter, sam, options
+        precision = choose_precision(segmenter.mean.device, options.precision)
+        self.encoder = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else sam
+
+    def find(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(K, H, W) maps of the U-Net++."""
+        with autocast(self.segmenter.mean.device, self.options.precision):
+            return predict_batch(self.segmenter, images, self.options.flips) if images else []
+
+    def ask(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts]]:
+        """SAM's answers to the objects in the maps of some images, scored, and the first of the prompts; images without any are left out.
+
+        SAM encodes each image once; every alternative, and every pass, is one call of its decoder over all objects of all images.
+        """
+        found = {name: find_objects(probs, self.options.min_area) for name, probs in zip(images, maps, strict=True)}
+        found = {name: objects for name, objects in found.items() if len(objects)}
+        if not found:
+            return {}
+        embeddings = self.encoder.encode([images[name] for name in found])
+        views = [list(view) for view in zip(*(self.views(name, objects) for name, objects in found.items()), strict=True)]
+        answers = [self.answer(embeddings, prompts) for prompts in views]
+        mined = {}
+        for i, (name, objects) in enumerate(found.items()):
+            joined, consensus = join_answers([view[i] for view in answers])
+            mined[name] = (score(joined, objects, self.sam.mask_size, consensus), views[0][i])
+        return mined
+
+    def views(self, name: str, objects: Objects) -> list[Prompts]:
+        """The alternative prompts for the objects of an image, those with points first, and each again with moved boxes."""
+        options, num_classes = self.options, len(self.segmenter.spec.classes)
+        others = other_points(options, num_classes)
+        points = (options.positive_points, options.negative_points, self.sam.mask_size, others)
+        views = [make_prompts(objects, kinds, options.box_margin, *points) for kinds in alternatives(options, self.sam)]
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        return views + [jitter_boxes(rng, view, objects) for view in views if view.boxes is not None for _ in range(options.jitters)]
+
+    def answer(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
+        """The answers to one alternative, in as many passes as asked for."""
+        answers = self.sam.decode(embeddings, prompts)
+        for _ in range(1, self.options.passes if self.sam.prompt_kinds is None else 1):
+            again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, answers, strict=True)]
+            answers = self.sam.decode(embeddings, again)
+        return answers
+
+    def close(self) -> None:
+        if self.encoder is not self.sam:
+            self.encoder.close()
+
+
+def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
+    """Mine every case into the parts of a store, batch by batch; those that a stopped command has written are not mined again.
 
     Batches are cut from the given order alone, so that a resumed store equals an uninterrupted one. Returns the number
     of images mined now.
     """
-    device = segmenter.mean.device
-    encoder = EmbeddingCache(options.embeddings, sam, choose_precision(device, options.precision)) if options.embeddings else sam
-    batches = [cases[i : i + options.batch_size] for i in range(0, len(cases), options.batch_size)]
+    size = miner.options.batch_size
+    batches = [cases[i : i + size] for i in range(0, len(cases), size)]
     todo = [number for number in range(len(batches)) if not writer.has_part(number)]
     count = sum(len(batches[number]) for number in todo)
     with console.progress("mine", len(cases), done=len(cases) - count) as advance:
         for number in todo:
-            mine_batch(batches[number], segmenter, sam, encoder, options, writer)
+            images, _ = read_readable({case.id: case.image for case in batches[number]})
+            mined = miner.ask(images, miner.find(list(images.values())))
+            for case in batches[number]:
+                if case.id in images:
+                    writer.add(case.id, images[case.id].shape, *mined.get(case.id, ()))
+                else:
+                    writer.add_unreadable(case.id)
             writer.commit(number)
             advance(len(batches[number]))
-    if encoder is not sam:
-        encoder.close()
-    writer.finish(range(len(batches)))
     return count
 
 
-def mine_batch(
-    batch: Sequence[Case],
-    segmenter: Segmenter,
-    sam: SamBackend,
-    encoder: SamBackend | EmbeddingCache,
-    options: MineOptions,
-    writer: StoreWriter,
-) -> None:
-    """Mine a few images: one pass of the U-Net++, one of SAM's encoder, one of its decoder over all their objects."""
-    images, _ = read_readable({case.id: case.image for case in batch})
-    with autocast(segmenter.mean.device, options.precision):
-        maps = predict_batch(segmenter, list(images.values())) if images else []
-    objects = {name: find_objects(probs, options.min_area) for name, probs in zip(images, maps, strict=True)}
-    kinds = prompt_kinds(options, sam)
-    points = (options.positive_points, options.negative_points)
-    asking = {name: found for name, found in objects.items() if len(found)}
-    prompts = {name: make_prompts(found, kinds, options.box_margin, *points, sam.mask_size) for name, found in asking.items()}
-    embeddings = encoder.encode([images[name] for name in prompts]) if prompts else []
-    answers = dict(zip(prompts, sam.decode(embeddings, list(prompts.values())), strict=True))
-    for case in batch:
-        name = case.id
-        if name not in images:
-            writer.add_unreadable(name)
-        elif name not in answers:
-            writer.add(name, images[name].shape)
-        else:
-            writer.add(name, images[name].shape, score(answers[name], objects[name], sam.mask_size), prompts[name])
+def alternatives(options: MineOptions, sam: SamBackend) -> list[tuple[str, ...]]:
+    """The alternative kinds of prompt for a backend, those with points first: its own, where it takes no others, or the user's."""
+    return sorted(parse_prompts(sam.prompt_kinds or options.prompts), key=lambda kinds: "point" not in kinds)
 
 
-def prompt_kinds(options: MineOptions, sam: SamBackend) -> str:
-    """The kinds of prompt that a backend is given: its own, where it takes no others, or the user's."""
-    return sam.prompt_kinds or options.prompts
+def other_points(options: MineOptions, num_classes: int) -> int:
+    """Points on objects of other classes, which only several classes have."""
+    return options.other_points if num_classes > 2 else 0
+
+
+def jitter_boxes(rng: np.random.Generator, prompts: Prompts, objects: Objects) -> Prompts:
+    """The same prompts, the sides of each box moved by up to JITTER of it."""
+    size = objects.components.shape
+    return replace(prompts, boxes=np.stack([move_box(rng, box, JITTER, size) for box in prompts.boxes]))
 
 
 def summarize(store: Store, policy: Policy) -> dict[str, object]:

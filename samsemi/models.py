@@ -15,6 +15,8 @@ from samsemi.errors import UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MIRRORED = ((), (3,), (2,), (2, 3))
+"""Axes of an image (B, C, H, W) that are mirrored in each of its four views."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,15 @@ def to_input(image: np.ndarray, size: int) -> Tensor:
 
 
 @torch.inference_mode()
-def predict_batch(segmenter: Segmenter, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """(H, W, 3) uint8 images of any sizes -> (K, H, W) float32 probability maps at the size of each, summing to 1."""
+def predict_batch(segmenter: Segmenter, images: Sequence[np.ndarray], flips: bool = False) -> list[np.ndarray]:
+    """(H, W, 3) uint8 images of any sizes -> (K, H, W) float32 probability maps at the size of each, summing to 1.
+
+    With ``flips`` each is the mean over the image's four mirrored views.
+    """
     device = segmenter.mean.device
-    inputs = torch.stack([to_input(image, segmenter.spec.size) for image in images]).to(device)
-    probs = segmenter(inputs.float() / 255).float().softmax(dim=1)
+    inputs = torch.stack([to_input(image, segmenter.spec.size) for image in images]).to(device).float() / 255
+    views = [segmenter(inputs.flip(axes)).float().softmax(dim=1).flip(axes) for axes in (MIRRORED if flips else MIRRORED[:1])]
+    probs = torch.stack(views).mean(dim=0)
     return [F.interpolate(p[None], image.shape[:2], mode="bilinear")[0].cpu().numpy() for p, image in zip(probs, images, strict=True)]
 
 

@@ -5,79 +5,30 @@ The field is the option: its name is the flag and the key in a TOML file, its an
 Values are checked here whichever way they come in; a wrong one raises UsageError naming the flag.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
 from samsemi.errors import UsageError
-from samsemi.fields import Options, check_value, declared
+from samsemi.fields import Options
+from samsemi.shared_options import (
+    Dataset,
+    DeviceOptions,
+    LearningRate,
+    ModelRun,
+    OutputOptions,
+    OutRun,
+    PolicyOptions,
+    ResumableOptions,
+    SamCheckpoint,
+    SamName,
+    TrainingOptions,
+)
 
 PROMPT_KINDS = ("box", "point", "mask")
 SPLITS = ("labeled", "unlabeled", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputOptions(Options):
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace what stands at the output.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResumableOptions(OutputOptions):
-    resume: Annotated[bool, Option("--resume", help="Go on where an interrupted command stopped; starts where there is nothing yet.")] = (
-        False
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.resume and self.overwrite:
-            raise UsageError("--resume and --overwrite exclude each other", "give one of them")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceOptions(Options):
-    device: Annotated[str, Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto"
-    precision: Annotated[Literal["auto", "fp32", "bf16"], Option(help="auto: bf16 where the GPU has it, else fp32.")] = "auto"
-
-
-LearningRate = Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (warm-up, cosine).")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions(ResumableOptions, DeviceOptions):
-    iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 2000
-    batch_size: Annotated[int, Option(min=1, help="Images per step.")] = 8
-    lr: LearningRate = 1e-3
-    ema: Annotated[float, Option(min=0.0, max=0.9999, help="Decay per step of the averaged weights, which are the ones kept.")] = 0.99
-    validate_every: Annotated[int | None, Option(min=1, help="Steps between validations; default: a twentieth of --iterations.")] = None
-    workers: Annotated[int | None, Option(min=0, help="Processes that load images; default: 0 on CPU, up to 8 on a GPU.")] = None
-    seed: Annotated[int, Option(min=0, help="Seed of weights, batches and augmentation.")] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyOptions(Options):
-    """Thresholds of what is accepted from a store (see samsemi.pseudolabels.Policy)."""
-
-    min_confidence: Annotated[
-        float | None, Option(min=0.0, max=1.0, help="Reject objects of which the U-Net++ is less sure, on average.")
-    ] = None
-    min_predicted_iou: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject objects whose IoU as SAM predicts it is lower.")] = (
-        None
-    )
-    min_stability: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject masks that change more when the threshold moves.")] = None
-    min_agreement: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject masks whose IoU with the U-Net++ object is lower.")] = None
-
-
-Dataset = Annotated[Path, Argument(help="Data set folder, made by `samsemi prepare`.", show_default=False)]
-ModelRun = Annotated[Path, Option(help="Run folder of the model, made by `samsemi warmstart` or `finetune`.", show_default=False)]
-SamName = Annotated[
-    str,
-    Option(help="tiny, vit_b, vit_l, vit_h, medsam; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own."),
-]
-SamCheckpoint = Annotated[Path | None, Option(help="Weights of --sam (.pth or .safetensors).")]
-OutRun = Annotated[Path, Option(help="Run folder to write.", show_default=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +138,23 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     out: Annotated[Path, Option(help="Pseudo-label store to write (HDF5).", show_default=False)]
     sam: SamName = "tiny"
     sam_checkpoint: SamCheckpoint = None
-    prompts: Annotated[str, Option(help="Kinds of prompt for each object, joined by +: box, point, mask.")] = "box+point"
+    prompts: Annotated[
+        str, Option(help="Kinds of prompt, box, point, mask, joined by +; alternatives, joined by commas, are all asked and averaged.")
+    ] = "box+point"
     box_margin: Annotated[int, Option(min=0, help="Pixels added on each side of an object's box.")] = 2
+    jitters: Annotated[int, Option(min=0, help="How often each alternative is asked again with the sides of the box moved.")] = 0
+    passes: Annotated[int, Option(min=1, max=5, help="2: ask again with the first answer as mask prompt.")] = 1
     positive_points: Annotated[int, Option(min=1, help="Points in each object.")] = 1
     negative_points: Annotated[int, Option(min=0, help="Points beside each object, in its box.")] = 1
+    other_points: Annotated[int, Option(min=0, help="Negative points on the nearest objects of other classes.")] = 0
     min_area: Annotated[int, Option(min=1, help="Smallest object in pixels of the image.")] = 64
+    flips: Annotated[bool, Option("--flips/--no-flips", help="Average the model's map over mirrored views.")] = True
+    calibrate: Annotated[
+        bool, Option("--calibrate/--no-calibrate", help="Fit what is accepted to val and to MODEL's out-of-fold maps.")
+    ] = True
+    target_precision: Annotated[
+        float, Option(min=0.0, max=1.0, help="Share of the accepted objects that should be right (IoU 0.5 with a true one).")
+    ] = 0.8
     embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings (HDF5), kept for the next time.")] = None
     batch_size: Annotated[int, Option(min=1, help="Images per batch of the model and of SAM's encoder.")] = 8
     overlays: Annotated[int, Option(min=0, help="Pictures of so many cases, beside the store: model, prompts, SAM.")] = 0
@@ -210,22 +173,31 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     out: OutRun
     store: Annotated[Path | None, Option(help="Pseudo-label store, made by `samsemi mine`.")] = None
     schedule: Annotated[Literal["once", "continuous"], Option(help="continuous: mine again with the model being trained.")] = "once"
+    rounds: Annotated[
+        int, Option(min=1, help="Share the iterations out to rounds: each mines with the last one's model and starts again from --model.")
+    ] = 1
     remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
     lr: LearningRate = 5e-4
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
-    sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for --schedule continuous.")] = None
-    sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for --schedule continuous.")] = None
+    strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the pseudo-labeled half.")] = True
+    sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for mining again.")] = None
+    sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for mining again.")] = None
     embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings; default: in the run folder.")] = None
 
     def __post_init__(self):
         super().__post_init__()
-        if self.schedule == "continuous" and self.store is None:
-            raise UsageError("--schedule continuous needs --store", "run `samsemi mine` first and give its store")
+        for asked, given in (("--schedule continuous", self.schedule == "continuous"), ("--rounds", self.rounds > 1)):
+            if given and self.store is None:
+                raise UsageError(f"{asked} needs --store", "run `samsemi mine` first and give its store")
+        if self.schedule == "continuous" and self.rounds > 1:
+            raise UsageError("--schedule continuous and --rounds exclude each other", "give one of them")
+        if self.rounds > self.iterations:
+            raise UsageError(f"--rounds {self.rounds} is more than --iterations {self.iterations}", "give fewer rounds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(OutputOptions, DeviceOptions):
+class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
     """Measure a model, a folder of predicted masks or a store against the masks of a split."""
 
     dataset: Dataset
@@ -283,17 +255,20 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
 """Command -> (module and function in samsemi.stages, its options)."""
 
 
-def parse_prompts(text: str) -> tuple[str, ...]:
-    """'box+point' -> ('box', 'point'); UsageError for a kind that does not exist."""
-    kinds = tuple(text.split("+"))
-    for kind in kinds:
-        if kind not in PROMPT_KINDS:
-            raise UsageError(f"--prompts {text}: unknown prompt kind '{kind}'", f"join some of {', '.join(PROMPT_KINDS)} by +")
-    if len(set(kinds)) < len(kinds):
-        raise UsageError(f"--prompts {text}: a kind is named twice", "name each kind once")
-    if kinds == ("mask",):
-        raise UsageError("--prompts mask: SAM needs to be told where, too", "give box+mask or point+mask")
-    return kinds
+def parse_prompts(text: str) -> tuple[tuple[str, ...], ...]:
+    """'box,box+point' -> (('box',), ('box', 'point')); UsageError for a kind that does not exist."""
+    alternatives = tuple(tuple(part.split("+")) for part in text.split(","))
+    for kinds in alternatives:
+        for kind in kinds:
+            if kind not in PROMPT_KINDS:
+                raise UsageError(f"--prompts {text}: unknown prompt kind '{kind}'", f"join some of {', '.join(PROMPT_KINDS)} by +")
+        if len(set(kinds)) < len(kinds):
+            raise UsageError(f"--prompts {text}: a kind is named twice", "name each kind once")
+        if kinds == ("mask",):
+            raise UsageError(f"--prompts {text}: SAM needs to be told where, too", "give box+mask or point+mask")
+    if len({frozenset(kinds) for kinds in alternatives}) < len(alternatives):
+        raise UsageError(f"--prompts {text}: an alternative is named twice", "name each once")
+    return alternatives
 
 
 def parse_channels(text: str) -> tuple[int, ...]:
@@ -302,35 +277,3 @@ def parse_channels(text: str) -> tuple[int, ...]:
     if len(parts) != 5 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
         raise UsageError(f"--decoder-channels {text}: five numbers are needed", "for example 256,128,64,32,16")
     return tuple(int(part) for part in parts)
-
-
-def input_paths(options: Options) -> list[Path]:
-    """The files and folders that a command was told to read."""
-    kinds = {name: get_args(kind) or (kind,) for name, (kind, _) in declared(type(options)).items()}
-    return [Path(value) for name, value in vars(options).items() if Path in kinds[name] and name != "out" and value is not None]
-
-
-def command_name(options: Options) -> str:
-    """The command that these are the options of."""
-    return next(name for name, (_, kind) in STAGES.items() if kind is type(options))
-
-
-def read_defaults(file: Path, command: str) -> dict[str, object]:
-    """The values that a TOML file has for one command; UsageError for a table or key that does not exist."""
-    try:
-        tables = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {file}: {error}", "give a readable TOML file with a table per command") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--config {file} is not TOML: {error}", "mend that line") from None
-    for name, table in tables.items():
-        if name not in STAGES:
-            raise UsageError(f"--config {file}: there is no command [{name}]", f"tables are {', '.join(STAGES)}")
-        if not isinstance(table, dict):
-            raise UsageError(f"--config {file}: '{name}' is not a table", f"write [{name}] and its keys below")
-        known = declared(STAGES[name][1])
-        for key in table:
-            if key.replace("-", "_") not in known:
-                raise UsageError(f"--config {file}: [{name}] has no option '{key}'", f"options are {', '.join(known)}")
-            check_value(f"--config {file}: [{name}] {key}", table[key], *known[key.replace("-", "_")])
-    return {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}

@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 
 from samsemi.dataset import Dataset
 from samsemi.images import overlay, read_image, side_by_side, write_picture
-from samsemi.pseudolabels import REASONS, Policy, decide, mined_label
+from samsemi.policy import REASONS, Policy, decide
+from samsemi.pseudolabels import mined_label
 from samsemi.store import Mined, Store
 
 ACCEPTED, REJECTED = (90, 220, 90), (255, 70, 70)

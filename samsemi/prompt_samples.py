@@ -23,6 +23,9 @@ from samsemi.simulation import POINTS, box_of, simulate_box, simulate_logits, si
 
 FAULTY = 0.5
 """Share of the prompts that come from the U-Net++'s out-of-fold objects, where there are any."""
+WRONG = 0.25
+"""Share of the prompts of labeled cases that ask for what is no object: their predicted IoU should be 0."""
+TRIES, TOUCHES = 10, 0.1
 MIN_IOU = 0.5
 """An object of the U-Net++ that fits the true one less is not trusted to ask for it."""
 VIEWS = ((False, False), (True, False), (False, True), (True, True))
@@ -128,6 +131,8 @@ class PromptSampler:
     mask_size: int
     count: int
     """Objects asked for in each image."""
+    wrong: float = 0.0
+    """Share of the prompts that ask for what is no object."""
     cache: EmbeddingCache | None = None
     """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
 
@@ -143,7 +148,7 @@ class PromptSampler:
             scene = transform(scene, AUGMENT)
             seen = self.preprocessing.square(scene.image, self.side)
         valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
-        return PromptedSample(seen, valid, *ask(rng, scene, self.count, self.side, self.mask_size, margin))
+        return PromptedSample(seen, valid, *ask(rng, scene, self.count, self.side, self.mask_size, margin, self.wrong))
 
 
 def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:
@@ -172,10 +177,13 @@ def transform(scene: Scene, change: Callable) -> Scene:
     )
 
 
-def ask(rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int, margin: float = BOX_MARGIN) -> list[Tensor]:
+def ask(
+    rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int, margin: float = BOX_MARGIN, wrong: float = 0.0
+) -> list[Tensor]:
     """``count`` objects of a scene at the size of the model's input, with prompts: the parts of PromptedObject, stacked.
 
-    ``margin`` is that of ``mine``'s boxes, in pixels of the input.
+    ``margin`` is that of ``mine``'s boxes, in pixels of the input. A share ``wrong`` of the prompts asks for an object where
+    there is none.
     """
     min_area = max(4, round(MIN_SHARE * side * side))
     areas = np.bincount(scene.layers.ravel(), minlength=len(scene.class_id) + 1)[1:]
@@ -187,7 +195,9 @@ def ask(rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size
             rows.append(faulty[rng.integers(len(faulty))])
         elif len(large):
             weight = areas[large] ** 0.5
-            rows.append(simulate(rng, scene.mask(rng.choice(large, p=weight / weight.sum())), side, mask_size))
+            mask = scene.mask(rng.choice(large, p=weight / weight.sum()))
+            elsewhere = move_away(rng, mask, (scene.layers > 0).any(axis=0)) if rng.random() < wrong else None
+            rows.append(simulate(rng, mask, side, mask_size) if elsewhere is None else ask_in_vain(rng, elsewhere, side, mask_size))
         else:
             empty = np.zeros((mask_size, mask_size))
             rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
@@ -202,6 +212,24 @@ def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: i
     coords, labels = simulate_points(rng, target >= min(0.5, target.max()), columns & rows[:, None])
     moved = simulate_box(rng, box, mask.shape)
     return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target))
+
+
+def ask_in_vain(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
+    """A mask (H', W') bool on background with simulated prompts: the target is empty and not to be trusted, as one of a false object."""
+    prompted = simulate(rng, mask, side, mask_size)
+    return prompted._replace(target=np.zeros_like(prompted.target), trust=np.zeros(()))
+
+
+def move_away(rng: np.random.Generator, mask: np.ndarray, objects: np.ndarray) -> np.ndarray | None:
+    """A mask (H', W') bool moved within the image to where it hardly touches the ``objects`` (H', W') bool; None where there is no
+    such place in TRIES."""
+    box, (height, width) = box_of(mask).astype(int), mask.shape
+    for _ in range(TRIES):
+        y, x = rng.integers(-box[1], height - box[3]), rng.integers(-box[0], width - box[2])
+        moved = np.roll(mask, (y, x), (0, 1))
+        if (moved & objects).sum() <= TOUCHES * moved.sum():
+            return moved
+    return None
 
 
 def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: float = BOX_MARGIN) -> list[PromptedObject]:

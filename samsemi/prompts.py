@@ -11,8 +11,6 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from samsemi.options import parse_prompts
-
 NEIGHBORS = np.ones((3, 3), dtype=bool)
 LOGIT_LIMIT = 12.0
 
@@ -137,22 +135,28 @@ def class_margins(probs: np.ndarray) -> np.ndarray:
 
 def make_prompts(
     objects: Objects,
-    kinds: str | Sequence[str] = "box+point",
+    kinds: Sequence[str] | str = ("box", "point"),
     margin: float = 2,
     positive: int = 1,
     negative: int = 1,
     mask_size: int = 256,
+    others: int = 0,
 ) -> Prompts:
-    """Prompts of the given kinds for every object.
+    """Prompts of the given kinds, a sequence or joined by +, for every object.
 
     Boxes are tight with ``margin`` pixels on each side. Positive points stand deepest inside the object, negative ones
-    in the box farthest from it; an object that fills its box gets positive ones instead. Masks are its own map.
+    in the box farthest from it; an object that fills its box gets positive ones instead. ``others`` more negative ones
+    stand deepest inside the nearest objects of other classes. Masks are its own map.
     """
-    kinds = parse_prompts(kinds) if isinstance(kinds, str) else tuple(kinds)
+    kinds = kinds.split("+") if isinstance(kinds, str) else kinds
     height, width = objects.components.shape
     boxes = objects.boxes + np.array([-margin, -margin, margin, margin], dtype=np.float32)
     boxes = np.clip(boxes, 0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
-    coords, labels = object_points(objects.components, boxes, positive, negative) if "point" in kinds else (None, None)
+    coords = labels = None
+    if "point" in kinds:
+        coords, labels = object_points(objects.components, boxes, positive, negative)
+        if others:
+            coords, labels = add_other_points(objects, coords, labels, others)
     return Prompts(boxes if "box" in kinds else None, coords, labels, objects.logits(mask_size) if "mask" in kinds else None)
 
 
@@ -171,6 +175,21 @@ def object_points(components: np.ndarray, boxes: np.ndarray, positive: int, nega
         coords[i] = np.concatenate([first, second])[:, ::-1] + [x0 - 1, y0 - 1]
         labels[i] = [1] * positive + [int(not outside.any())] * negative
     return coords, labels
+
+
+def add_other_points(objects: Objects, coords: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and labels with ``count`` more for each object, on the nearest objects of other classes, and not on it.
+
+    Where there are fewer such objects, the object's last point stands again.
+    """
+    inner, _ = object_points(objects.components, objects.boxes, 1, 0)
+    apart = np.hypot(*(inner - inner.swapaxes(0, 1)).transpose(2, 0, 1))
+    apart[objects.class_id[:, None] == objects.class_id] = np.inf
+    more_coords, more_labels = coords[:, -1:].repeat(count, axis=1), labels[:, -1:].repeat(count, axis=1)
+    for i, order in enumerate(apart.argsort(axis=1, kind="stable")[:, :count]):
+        near = [j for j in order if np.isfinite(apart[i, j])]
+        more_coords[i, : len(near)], more_labels[i, : len(near)] = inner[near, 0], 0
+    return np.concatenate([coords, more_coords], axis=1), np.concatenate([labels, more_labels], axis=1)
 
 
 def deepest_points(depth: np.ndarray, count: int) -> np.ndarray:

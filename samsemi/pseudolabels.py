@@ -1,10 +1,7 @@
-"""SAM's answers -> scores -> a decision -> a soft label with pixel weights.
+"""SAM's answers -> scores; stored scores and masks -> a soft label with pixel weights.
 
-``score`` measures an answer when it is mined; ``decide`` and ``pseudo_label`` are pure functions of what is stored, so
-that thresholds can be changed without asking SAM again.
+``score`` measures an answer when it is mined; ``pseudo_label`` is a pure function of what is stored and of the policy.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +12,7 @@ from samsemi.batches import Sample
 from samsemi.dataset import Case
 from samsemi.images import read_image
 from samsemi.models import to_input
+from samsemi.policy import REASONS, Policy, decide, judge
 from samsemi.prompts import Objects
 from samsemi.sam import MaskBatch
 from samsemi.store import Mined, Store
@@ -23,22 +21,15 @@ STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved down and up. Source: segment-anything, automatic_mask_generator.py."""
 PIXELS_PER_CHUNK = 2**24
 """Mask pixels that are scored at once: bounds the memory."""
-REASONS = ("accepted", "empty", "confidence", "predicted_iou", "stability", "agreement")
-"""Why an object is accepted or, by the first test that it fails, rejected."""
+UNSURE = np.float32(1e-3)
+"""Weight of a pixel of probability 0.5, where one of 0 or 1 weighs 1."""
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What is accepted: every threshold must be reached. Chosen on the validation cases of Kvasir-SEG with ``tiny``."""
+def score(answer: MaskBatch, objects: Objects, size: int | None = None, consensus: Tensor | None = None) -> Mined:
+    """Score one image's answers against the objects that asked; masks are kept at SAM's own resolution, or ``size``.
 
-    min_confidence: float = 0.7
-    min_predicted_iou: float = 0.5
-    min_stability: float = 0.0
-    min_agreement: float = 0.5
-
-
-def score(answer: MaskBatch, objects: Objects, size: int | None = None) -> Mined:
-    """Score one image's answers against the objects that asked; masks are kept at SAM's own resolution, or ``size``."""
+    ``consensus`` (N,) is that of the alternatives which the answers are the mean of; 1 without.
+    """
     size = size or answer.low_res_logits.shape[-1]
     components = torch.from_numpy(objects.components).to(answer.low_res_logits.device)
     rows = max(1, PIXELS_PER_CHUNK // max(components.numel(), answer.input_side**2))
@@ -51,7 +42,9 @@ def score(answer: MaskBatch, objects: Objects, size: int | None = None) -> Mined
         predicted_iou=answer.predicted_iou.cpu().numpy().astype(np.float32),
         stability=(higher / np.maximum(lower, 1)).astype(np.float32),
         agreement=(common / np.maximum(union, 1)).astype(np.float32),
+        consensus=np.ones(len(objects), np.float32) if consensus is None else consensus.cpu().numpy().astype(np.float32),
         confidence=objects.confidence,
+        area_ratio=(np.minimum(area, objects.area) / np.maximum(np.maximum(area, objects.area), 1)).astype(np.float32),
         area=area.astype(np.int64),
         probs=quantize(answer.on_grid(size).sigmoid().cpu().numpy()),
         prior=quantize(1 / (1 + np.exp(-objects.logits(size)))),
@@ -71,43 +64,49 @@ def quantize(probs: np.ndarray) -> np.ndarray:
     return np.rint(probs * 255).astype(np.uint8)
 
 
-def decide(mined: Mined, policy: Policy) -> np.ndarray:
-    """(N,) index into REASONS for each object."""
-    failed = np.stack(
-        [
-            mined.area == 0,
-            ~(mined.confidence >= policy.min_confidence),
-            ~(mined.predicted_iou >= policy.min_predicted_iou),
-            ~(mined.stability >= policy.min_stability),
-            ~(mined.agreement >= policy.min_agreement),
-        ]
-    )
-    return np.where(failed.any(axis=0), failed.argmax(axis=0) + 1, 0)
-
-
 def pseudo_label(mined: Mined, policy: Policy, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """(K, S, S) float32 soft target, summing to 1, and (S, S) float32 pixel weight, the image squeezed into a square.
 
-    A pixel's target is SAM's probability of each class there, the rest is background. Its weight is how certain that
-    is, (2 - entropy in bits) / 2, times the mean score of the accepted objects; 0 in the boxes and masks of rejected
-    objects, and everywhere in an image without an accepted one: what was not found is no proof of background.
+    A pixel's target is the probability of each class there, of SAM and the U-Net++ blended; the rest is background. Its
+    weight is how certain that is, (2 - entropy in bits) / 2, times the mean trust in the accepted objects, times
+    ``disagreement_weight`` where the two decide differently; 0 in the boxes and masks of rejected objects, unless they are
+    surely none, and everywhere in an image without an accepted one: what was not found is no proof of background.
     Source of the pixel weight: IPLC, github.com/HiLab-git/IPLC.
     """
-    accepted = decide(mined, policy) == 0
+    reason = decide(mined, policy)
+    accepted, ignored = reason == 0, (reason > 0) & (reason != REASONS.index("background"))
     size = mined.probs.shape[-1]
     target = np.zeros((num_classes, size, size), dtype=np.float32)
-    for class_id, probs in zip(mined.class_id[accepted], mined.probs[accepted], strict=True):
-        target[class_id] = np.maximum(target[class_id], probs / np.float32(255))
+    disputed = np.zeros((size, size), dtype=bool)
+    for i in np.flatnonzero(accepted):
+        target[mined.class_id[i]] = np.maximum(target[mined.class_id[i]], blend(mined, i, policy.sam_share))
+        disputed |= (mined.probs[i] > 127) != (mined.prior[i] > 127)
     if not accepted.any():
         target[0] = 1
         return target, np.zeros((size, size), dtype=np.float32)
     foreground = target.sum(axis=0)
     target /= np.maximum(foreground, 1)
     target[0] = 1 - target[1:].sum(axis=0)
-    trust = float((mined.predicted_iou * mined.agreement)[accepted].clip(0, 1).mean())
-    weight = trust * certainty(target)
-    weight[rejected_region(mined, ~accepted)] = 0
+    weight = trust(mined, policy)[accepted].mean() * certainty(target)
+    weight[disputed] *= np.float32(policy.disagreement_weight)
+    weight[region_of(mined, ignored)] = 0
     return target, weight
+
+
+def blend(mined: Mined, i: int, sam_share: float) -> np.ndarray:
+    """(S, S) float32: probability of object i, the mean of SAM's and the U-Net++'s.
+
+    Each weighs by its share, times how sure it is of the object (predicted IoU, confidence) and of the pixel, |2 p - 1|.
+    """
+    maps = np.stack([mined.probs[i], mined.prior[i]]) / np.float32(255)
+    sure = np.array([sam_share * mined.predicted_iou[i], (1 - sam_share) * mined.confidence[i]], dtype=np.float32).clip(0)
+    weights = sure[:, None, None] * (np.abs(2 * maps - 1) + UNSURE) if sure.any() else np.ones_like(maps)
+    return (weights * maps).sum(axis=0) / weights.sum(axis=0)
+
+
+def trust(mined: Mined, policy: Policy) -> np.ndarray:
+    """(N,) in [0, 1]: the probability that an object is right; without a calibration, predicted IoU times agreement."""
+    return judge(mined, policy) if policy.quality else (mined.predicted_iou * mined.agreement).clip(0, 1)
 
 
 def pseudo_sample(case: Case, store: Store, policy: Policy, num_classes: int, size: int) -> Sample:
@@ -134,12 +133,12 @@ def certainty(target: np.ndarray) -> np.ndarray:
     return ((2 - np.minimum(entropy, 2)) / 2).astype(np.float32)
 
 
-def rejected_region(mined: Mined, rejected: np.ndarray) -> np.ndarray:
-    """(S, S) bool: boxes and masks of the rejected objects."""
+def region_of(mined: Mined, chosen: np.ndarray) -> np.ndarray:
+    """(S, S) bool: boxes and masks of the chosen (N,) bool objects."""
     size = mined.probs.shape[-1]
     region = np.zeros((size, size), dtype=bool)
     height, width = mined.image_size
-    for i in np.flatnonzero(rejected):
+    for i in np.flatnonzero(chosen):
         x0, y0, x1, y1 = mined.boxes[i]
         rows = slice(int(y0 * size / height), int(np.ceil((y1 + 1) * size / height)))
         columns = slice(int(x0 * size / width), int(np.ceil((x1 + 1) * size / width)))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import tomli_w
 
-from samsemi.options import Options, command_name, input_paths
+from samsemi.config import command_name, input_paths
+from samsemi.fields import Options
 from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
 
 CONFIG = "config.toml"

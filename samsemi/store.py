@@ -1,10 +1,10 @@
 """The pseudo-label store: plain HDF5 that any h5py reads, schema ``samsemi.pseudo-labels/1``. Knows nothing of torch.
 
     /images   table: id, height, width, first_object, num_objects, readable
-    /objects  table: image, class_id, box, predicted_iou, stability, agreement, confidence, area
+    /objects  table: image, class_id, box, predicted_iou, stability, agreement, consensus, confidence, area_ratio, area
     /points   coords (object, P, 2) x y and labels (object, P); P = 0 where no points were asked
     /probs    uint8 (object, S, S) SAM's mask probability times 255, one gzip chunk per object; /prior likewise
-    attributes of the root: schema, config, made_from, policy (JSON)
+    attributes of the root: schema, config, made_from, policy, calibration (JSON)
 
 While mining, every batch becomes a part of its own, ``STORE.h5.parts/000012.h5``, written under a temporary name,
 synced and renamed: what was killed loses at most the batch in flight. Parts are the same whatever was interrupted, and
@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -38,12 +38,16 @@ OBJECT_ROW = np.dtype(
         ("predicted_iou", "f4"),
         ("stability", "f4"),
         ("agreement", "f4"),
+        ("consensus", "f4"),
         ("confidence", "f4"),
+        ("area_ratio", "f4"),
         ("area", "i8"),
     ]
 )
-SCORES = ("class_id", "predicted_iou", "stability", "agreement", "confidence", "area")
+SCORES = ("class_id", "predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio", "area")
 MAPS = ("probs", "prior")
+ABOUT = ("config", "made_from", "policy", "calibration")
+"""Attributes of the root: the fields of Provenance."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,12 @@ class Mined:
     """(N,) float32: IoU of the mask cut 1 logit higher and 1 lower; 0 for an empty mask."""
     agreement: np.ndarray
     """(N,) float32: IoU with the object that asked."""
+    consensus: np.ndarray
+    """(N,) float32: mean IoU of the answers to the alternative prompts with their mean; 1 where only one was asked."""
     confidence: np.ndarray
     """(N,) float32: the U-Net++'s mean probability in that object."""
+    area_ratio: np.ndarray
+    """(N,) float32: of the areas of SAM's mask and of that object, the smaller over the larger."""
     area: np.ndarray
     """(N,) int64 pixels of SAM's mask, at image size."""
     probs: np.ndarray
@@ -81,11 +89,14 @@ class Provenance:
 
     config: Mapping[str, object]
     made_from: Mapping[str, object]
-    policy: Mapping[str, float]
+    policy: Mapping[str, object]
+    """What is accepted, unless a reader says otherwise (see samsemi.policy)."""
+    calibration: Mapping[str, object] = field(default_factory=dict)
+    """What that was fitted to, and the curve of coverage against true Dice; empty without a calibration."""
 
     def flat(self) -> dict[str, object]:
-        """All of it by name, as JSON gives it back."""
-        return json.loads(json.dumps({**self.config, **self.made_from, **self.policy}))
+        """What was asked for, by name, as JSON gives it back."""
+        return json.loads(json.dumps({**self.config, **self.made_from}))
 
 
 class StoreWriter:
@@ -179,9 +190,12 @@ class StoreWriter:
         points = (np.concatenate(coords) if coords else np.zeros((*shape, 2)), np.concatenate(labels) if labels else np.zeros(shape))
         return images, objects, points, maps
 
-    def finish(self, numbers: Sequence[int]) -> None:
-        """Merge the parts, in this order, into the store, and remove them."""
-        merge([self.part_path(number) for number in numbers], self.path, self.provenance, self.mask_size, self.num_points)
+    def finish(self, policy: Mapping[str, object] | None = None, calibration: Mapping[str, object] | None = None) -> None:
+        """Merge the parts, in their order, into the store, and remove them; with what is accepted, where that is known only now."""
+        provenance = self.provenance
+        if policy is not None:
+            provenance = replace(provenance, policy=policy, calibration=calibration or {})
+        merge(sorted(self.parts.glob(f"{'[0-9]' * 6}.h5")), self.path, provenance, self.mask_size, self.num_points)
         shutil.rmtree(self.parts, ignore_errors=True)
 
 
@@ -195,7 +209,7 @@ def new_hdf5(path: Path) -> Iterator[h5py.File]:
 def create(file: h5py.File, provenance: Provenance, images: int, objects: int, mask_size: int, num_points: int) -> None:
     """The empty tables of a store of so many images and objects."""
     file.attrs["schema"] = SCHEMA
-    for name in ("config", "made_from", "policy"):
+    for name in ABOUT:
         file.attrs[name] = json.dumps(getattr(provenance, name), sort_keys=True)
     file.create_dataset("images", (images,), IMAGE_ROW)
     file.create_dataset("objects", (objects,), OBJECT_ROW)
@@ -314,6 +328,6 @@ def read_provenance(path: Path) -> Provenance:
                 f"{path} is not a pseudo-label store (schema {schema}, expected {SCHEMA})", "give a store made by `samsemi mine`"
             )
         try:
-            return Provenance(**{name: json.loads(file.attrs[name]) for name in ("config", "made_from", "policy")})
+            return Provenance(**{name: json.loads(file.attrs[name]) for name in ABOUT})
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is a damaged store ({error!r})", "mine it again with --overwrite") from None

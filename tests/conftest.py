@@ -21,7 +21,7 @@ from samsemi import cli
 ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ("--size", 64, "--encoder", "tu-lcnet_035", "--decoder-channels", "16,12,8,8,8", "--batch-size", 4, "--ema", 0.8, "--lr", 0.01)
 """A network that a CPU trains in seconds."""
-ACCEPT_ALL = ("--min-confidence", 0, "--min-predicted-iou", 0, "--min-stability", 0, "--min-agreement", 0)
+ACCEPT_ALL = ("--min-confidence", 0, "--min-predicted-iou", 0, "--min-stability", 0, "--min-agreement", 0, "--min-quality", 0)
 MINING = ("--batch-size", 2, *ACCEPT_ALL)
 RUN_FILES = {
     "config.toml",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from samsemi.batches import Sample, SampleSequence, Stream, augment, labeled_sample, load_batches, shuffled
+from samsemi.batches import Sample, SampleSequence, Stream, augment, augment_strongly, cut_mix, labeled_sample, load_batches, shuffled
 from samsemi.dataset import IGNORE, Case
 from samsemi.errors import DataError
 
@@ -201,3 +201,51 @@ def test_labeled_sample_refuses_a_class_that_there_is_not(tmp_path):
     case = write_case(tmp_path, np.zeros((4, 4, 3), dtype=np.uint8), np.full((4, 4), 2, dtype=np.uint8))
     with pytest.raises(DataError, match=r"\[2\]"):
         labeled_sample(case, num_classes=2, size=4)
+
+
+def batch_of(count: int) -> Sample:
+    """Every pixel of a sample, in image, target and weight, says which one it is."""
+    own = torch.arange(1.0, count + 1)
+    return Sample(*(own.view(count, *[1] * (len(shape))).expand(count, *shape).clone() for shape in ((3, 24, 40), (2, 24, 40), (24, 40))))
+
+
+def test_cut_mix_takes_a_rectangle_of_the_next_sample_image_target_and_weight_together():
+    torch.manual_seed(0)
+    mixed_samples = 0
+    for _ in range(20):
+        mixed = cut_mix(batch_of(4))
+        for i in range(4):
+            taken = mixed.weight[i] != i + 1
+            assert set(mixed.weight[i][taken].tolist()) <= {(i + 1) % 4 + 1}
+            assert torch.equal(mixed.image[i], mixed.weight[i].expand(3, -1, -1))
+            assert torch.equal(mixed.target[i], mixed.weight[i].expand(2, -1, -1))
+            if taken.any():
+                mixed_samples += 1
+                rows, columns = taken.any(dim=1).nonzero().flatten(), taken.any(dim=0).nonzero().flatten()
+                assert taken[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+                assert 0.1 < taken.float().mean() < 0.55
+    assert 25 <= mixed_samples <= 55, "half of the samples"
+
+
+def test_cut_mix_leaves_a_single_sample_alone():
+    assert torch.equal(cut_mix(batch_of(1)).image, batch_of(1).image)
+    assert len(cut_mix(batch_of(0)).image) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strong_augmentation_moves_image_and_target_alike_and_recolors_the_image_alone(seed):
+    torch.manual_seed(seed)
+    image, target, weight = augment_strongly(sample_of("3"))
+    assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1
+    inside = weight == 1
+    assert torch.equal(target.sum(dim=0)[inside], torch.ones_like(weight[inside])) and set(target.unique().tolist()) <= {0, 1}
+
+
+def test_strong_augmentation_changes_colors_more():
+    gray = Sample(torch.full((3, SIZE, SIZE), 100, dtype=torch.uint8), torch.ones(1, SIZE, SIZE), torch.ones(SIZE, SIZE))
+
+    def spread(change) -> float:
+        torch.manual_seed(0)
+        return torch.stack([change(gray).image[:, SIZE // 2, SIZE // 2] for _ in range(60)]).std().item()
+
+    assert spread(augment_strongly) > 1.3 * spread(augment)

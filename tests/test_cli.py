@@ -196,8 +196,8 @@ def test_store_says_what_it_was_made_from(store):
         config, made_from = json.loads(file.attrs["config"]), json.loads(file.attrs["made_from"])
         policy = json.loads(file.attrs["policy"])
     assert (config["sam"], config["prompts"]) == ("tiny", "box+point")
-    assert set(made_from) == {"dataset", "model", "sam", "sam_weights", "embeddings"}
-    assert set(policy.values()) == {0}
+    assert set(made_from) == {"dataset", "model", "sam", "sam_weights", "embeddings", "out_of_fold"}
+    assert {policy[name] for name in policy if name.startswith("min_")} == {0}
     assert {"min_predicted_iou", "min_stability", "min_agreement"} <= set(policy)
 
 
@@ -221,7 +221,7 @@ def test_baselines_ignore_the_cache_that_they_do_not_need(dataset, warm, tmp_pat
 
 def test_mine_ends_with_7_where_nothing_is_accepted(dataset, warm, tmp_path):
     thresholds = ("--min-predicted-iou", 1, "--min-stability", 1, "--min-agreement", 1)
-    outcome = call("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", *thresholds, "--json", "--quiet")
+    outcome = call("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", *thresholds, "--no-calibrate", "--json", "--quiet")
     assert outcome.code == 7
     assert outcome.out == ""
     assert re.fullmatch(r"error: .*none of \d+ objects was accepted.*\nhint: .*--min-.*\n", outcome.err)
@@ -447,7 +447,7 @@ def test_quiet_is_silent_but_for_the_result(dataset, warm, store, tmp_path):
 def test_progress_is_plain_lines_where_there_is_no_terminal(dataset, warm, tmp_path):
     outcome = succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING)
     assert "\x1b" not in outcome.err + outcome.out
-    assert re.fullmatch(r"mine: 9/9 images, [\d.]+/s, 0 s left\n", outcome.err)
+    assert re.fullmatch(r"mine: 9/9 images, [\d.]+/s, 0 s left\ncalibrate: \d+/\d+ images, [\d.]+/s, 0 s left\n.*", outcome.err)
 
 
 def test_closing_table_shows_where_the_result_lies_whole(dataset, warm, tmp_path):

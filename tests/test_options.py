@@ -6,6 +6,7 @@ import pytest
 
 import samsemi
 from samsemi import console
+from samsemi.config import read_defaults
 from samsemi.errors import UsageError
 from samsemi.fields import check_value, declared, flag
 from samsemi.options import (
@@ -19,7 +20,6 @@ from samsemi.options import (
     WarmstartOptions,
     parse_channels,
     parse_prompts,
-    read_defaults,
 )
 
 PREPARE = {"images": Path("images"), "out": Path("out")}
@@ -145,14 +145,19 @@ def test_options_cannot_be_changed():
 
 
 @pytest.mark.parametrize(
-    ("text", "kinds"),
-    [("box", ("box",)), ("box+point", ("box", "point")), ("point+mask+box", ("point", "mask", "box")), ("point", ("point",))],
+    ("text", "alternatives"),
+    [
+        ("box", (("box",),)),
+        ("box+point", (("box", "point"),)),
+        ("point+mask+box", (("point", "mask", "box"),)),
+        ("box,point,box+point", (("box",), ("point",), ("box", "point"))),
+    ],
 )
-def test_prompt_kinds_are_parsed(text, kinds):
-    assert parse_prompts(text) == kinds
+def test_prompt_kinds_are_parsed(text, alternatives):
+    assert parse_prompts(text) == alternatives
 
 
-@pytest.mark.parametrize("text", ["", "boxes", "box+", "box,point", "box+box", "mask", "BOX"])
+@pytest.mark.parametrize("text", ["", "boxes", "box+", "box,", "box+box", "mask", "box,mask", "BOX", "box,box", "box+point,point+box"])
 def test_prompt_kinds_that_cannot_be_are_usage_errors(text):
     with pytest.raises(UsageError, match="--prompts"):
         parse_prompts(text)

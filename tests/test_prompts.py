@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from samsemi.errors import UsageError
 from samsemi.prompts import Prompts, class_margins, find_objects, make_prompts
 
 HEIGHT, WIDTH = 40, 60
@@ -123,8 +122,6 @@ def test_only_the_kinds_that_were_asked_are_made():
         )
         assert (prompts.point_labels is None) == (prompts.point_coords is None)
         assert len(prompts) == 1
-    with pytest.raises(UsageError, match="circle"):
-        make_prompts(objects, "box+circle")
 
 
 def brute_force_depth(mask: np.ndarray, y: int, x: int) -> float:

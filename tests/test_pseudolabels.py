@@ -1,16 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from samsemi.dataset import Case
+from samsemi.policy import REASONS, Policy, Quality, decide
 from samsemi.prompts import find_objects, make_prompts
 from samsemi.pseudolabels import (
-    REASONS,
-    Policy,
     certainty,
     count_pixels,
-    decide,
     mined_label,
     pseudo_label,
     pseudo_sample,
@@ -22,6 +22,7 @@ from samsemi.sam import MaskBatch
 from samsemi.store import Mined, Provenance, Store, StoreWriter
 
 SIZE = 16
+SCORES = ("predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio")
 ALL = Policy(min_confidence=0, min_predicted_iou=0, min_stability=0, min_agreement=0)
 
 
@@ -38,7 +39,7 @@ def mined_of(*maps: np.ndarray, prior=None, image_size=(32, 64), **values) -> Mi
     fields = {
         "class_id": np.ones(count, dtype=np.uint8),
         "boxes": np.zeros((count, 4), dtype=np.float32),
-        **{name: np.ones(count, dtype=np.float32) for name in ("predicted_iou", "stability", "agreement", "confidence")},
+        **{name: np.ones(count, dtype=np.float32) for name in SCORES},
         "area": np.full(count, 50, dtype=np.int64),
         "probs": quantize(np.stack(maps)) if maps else np.zeros((0, SIZE, SIZE), dtype=np.uint8),
         "prior": quantize(np.stack(prior if prior is not None else maps)) if maps else np.zeros((0, SIZE, SIZE), dtype=np.uint8),
@@ -94,10 +95,8 @@ def test_mask_that_equals_the_object_agrees_and_one_beside_it_does_not():
 
 def test_scores_have_the_types_of_the_store():
     mined = score(answer_of(probs_with((2, 20, 5, 25)), 1), find_objects(probs_with((2, 20, 5, 25))))
-    kinds = {
-        name: getattr(mined, name).dtype for name in ("predicted_iou", "stability", "agreement", "confidence", "area", "probs", "prior")
-    }
-    assert kinds == dict.fromkeys(("predicted_iou", "stability", "agreement", "confidence"), np.float32) | {
+    kinds = {name: getattr(mined, name).dtype for name in (*SCORES, "area", "probs", "prior")}
+    assert kinds == dict.fromkeys(SCORES, np.float32) | {
         "area": np.int64,
         "probs": np.uint8,
         "prior": np.uint8,
@@ -273,7 +272,7 @@ def store(tmp_path):
     writer.add("bad", (32, 64), mined_of(block(4, 12, 4, 12, 0.9), agreement=[0.1]))
     writer.add("empty", (32, 64))
     writer.commit(0)
-    writer.finish([0])
+    writer.finish()
     return Store(tmp_path / "s.h5")
 
 
@@ -313,3 +312,39 @@ def test_prompts_of_two_objects_find_their_own_answers_in_the_scores():
         masks[i, round(y0) : round(y1), round(x0) : round(x1)] = 9
     mined = score(MaskBatch(torch.from_numpy(masks), torch.ones(2), (40, 60), (43, 64), 64), objects)
     assert (mined.agreement > 0.6).all()
+
+
+def labeled_by(sam: float, unetpp: float, share: float, **values) -> float:
+    """Foreground of a blended target where SAM and the U-Net++ give these probabilities."""
+    mined = mined_of(np.full((SIZE, SIZE), sam), prior=[np.full((SIZE, SIZE), unetpp)], **values)
+    return float(pseudo_label(mined, replace(ALL, sam_share=share), 2)[0][1, 8, 8])
+
+
+def test_whole_share_of_sam_is_sam_and_none_is_the_unetpp():
+    assert labeled_by(0.9, 0.2, 1.0) == pytest.approx(0.9, abs=0.003)
+    assert labeled_by(0.5, 0.2, 1.0) == pytest.approx(0.5, abs=0.003)
+    assert labeled_by(0.9, 0.2, 0.0) == pytest.approx(0.2, abs=0.003)
+
+
+def test_equal_shares_weigh_by_how_sure_each_is_of_object_and_pixel():
+    assert labeled_by(0.8, 0.2, 0.5) == pytest.approx(0.5, abs=0.003)
+    assert labeled_by(1.0, 0.4, 0.5) == pytest.approx((1.0 + 0.2 * 0.4) / 1.2, abs=0.005)
+    assert labeled_by(0.8, 0.2, 0.5, predicted_iou=[0.5], confidence=[1.0]) == pytest.approx((0.5 * 0.8 + 0.2) / 1.5, abs=0.005)
+    assert labeled_by(0.8, 0.2, 0.5, predicted_iou=[0.0], confidence=[0.0]) == pytest.approx(0.5, abs=0.003)
+
+
+def test_pixels_on_which_sam_and_the_unetpp_disagree_weigh_less_or_nothing():
+    mined = mined_of(block(0, 8, 0, 8), prior=[block(0, 8, 4, 12)])
+    disputed = (block(0, 8, 0, 8) > 0) != (block(0, 8, 4, 12) > 0)
+    whole = pseudo_label(mined, replace(ALL, disagreement_weight=1.0), 2)[1]
+    for share in (0.0, 0.25):
+        weight = pseudo_label(mined, replace(ALL, disagreement_weight=share), 2)[1]
+        assert weight[disputed] == pytest.approx(share * whole[disputed])
+        assert (weight[~disputed] == whole[~disputed]).all() and whole.min() > 0
+
+
+def test_calibrated_objects_are_trusted_by_their_probability():
+    even = Quality((0.5,) * 6, (0.5,) * 6, (2.0, 0, 0, 0, 0, 0), 0.0)
+    mined = mined_of(block(2, 8, 2, 8), confidence=[0.75], predicted_iou=[0.1])
+    weight = pseudo_label(mined, replace(ALL, sam_share=1.0, quality=even), 2)[1]
+    assert weight == pytest.approx(np.full((SIZE, SIZE), 1 / (1 + np.exp(-1))), abs=1e-4)

@@ -15,13 +15,14 @@ from samsemi.store import SCHEMA, Mined, Provenance, Store, StoreWriter, read_pr
 
 SIZE, POINTS = 8, 3
 PROVENANCE = Provenance({"prompts": "box+point"}, {"dataset": "d0", "model": "m0", "sam": "tiny"}, {"min_agreement": 0.5})
+SCORE_NAMES = ("predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio")
 COUNTS = {"a": 2, "b": 0, "c": 1, "d": 3, "e": 0}
 
 
 def mined_of(name: str, count: int) -> tuple[Mined, Prompts]:
     """Random objects, different for each name and the same each time."""
     rng = np.random.default_rng(ord(name))
-    scores = {key: rng.random(count).astype(np.float32) for key in ("predicted_iou", "stability", "agreement", "confidence")}
+    scores = {key: rng.random(count).astype(np.float32) for key in SCORE_NAMES}
     mined = Mined(
         image_size=(40 + ord(name), 60),
         class_id=rng.integers(1, 4, count).astype(np.uint8),
@@ -56,7 +57,7 @@ def write_store(path, parts=("ab", "c", "de"), **how) -> Store:
     writer = writer_of(path, **how)
     for number, names in enumerate(parts):
         commit(writer, number, names)
-    writer.finish(range(len(parts)))
+    writer.finish()
     return Store(path)
 
 
@@ -134,7 +135,7 @@ def test_order_is_that_of_the_parts_whatever_the_order_of_writing(tmp_path):
     writer = writer_of(tmp_path / "s.h5")
     for number, names in ((2, "de"), (0, "ab"), (1, "c")):
         commit(writer, number, names)
-    writer.finish([0, 1, 2])
+    writer.finish()
     write_store(tmp_path / "t.h5")
     assert content(tmp_path / "s.h5") == content(tmp_path / "t.h5")
 
@@ -155,7 +156,7 @@ def test_resumed_store_keeps_the_parts_and_equals_an_uninterrupted_one(tmp_path)
     commit(again, 1, "c")
     commit(again, 2, "de")
     assert os.stat(again.part_path(0)).st_mtime_ns == before
-    again.finish([0, 1, 2])
+    again.finish()
     write_store(tmp_path / "t.h5")
     assert content(path) == content(tmp_path / "t.h5")
 
@@ -169,7 +170,7 @@ def test_part_that_was_being_written_when_killed_is_ignored(tmp_path, left):
     again = writer_of(path, resume=True)
     assert again.has_part(0) and not again.has_part(1)
     commit(again, 1, "c")
-    again.finish([0, 1])
+    again.finish()
     assert Store(path).ids == ["a", "b", "c"] and not again.parts.exists()
 
 
@@ -199,9 +200,9 @@ def test_finish_that_fails_leaves_the_parts_to_resume_from(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(store_module, "copy_part", fail)
         with pytest.raises(OSError, match="disk full"):
-            writer.finish([0])
+            writer.finish()
     assert not path.exists()
-    writer_of(path, resume=True).finish([0])
+    writer_of(path, resume=True).finish()
     assert Store(path).ids == ["a", "b"]
 
 
@@ -218,7 +219,7 @@ def test_resume_starts_where_there_is_nothing_and_finds_a_finished_store(tmp_pat
     [
         (Provenance({"prompts": "box"}, PROVENANCE.made_from, PROVENANCE.policy), "prompts was box+point, is box"),
         (Provenance(PROVENANCE.config, {**PROVENANCE.made_from, "model": "m1"}, PROVENANCE.policy), "model was m0, is m1"),
-        (Provenance(PROVENANCE.config, PROVENANCE.made_from, {"min_agreement": 0.6}), "min_agreement was 0.5, is 0.6"),
+        (Provenance({**PROVENANCE.config, "min_agreement": 0.6}, PROVENANCE.made_from, {}), "min_agreement was None, is 0.6"),
         (Provenance({**PROVENANCE.config, "new": 1}, PROVENANCE.made_from, PROVENANCE.policy), "new was None, is 1"),
     ],
 )
@@ -227,7 +228,7 @@ def test_resuming_what_was_made_otherwise_is_refused_and_names_the_difference(tm
     writer = writer_of(path)
     commit(writer, 0, "ab")
     if finished:
-        writer.finish([0])
+        writer.finish()
     with pytest.raises(RefusedError) as caught:
         writer_of(path, other, resume=True)
     assert named in caught.value.message and str(path) in caught.value.message
@@ -251,11 +252,11 @@ def test_overwrite_starts_anew(tmp_path, finished):
     writer = writer_of(path)
     commit(writer, 0, "ab")
     if finished:
-        writer.finish([0])
+        writer.finish()
     again = writer_of(path, Provenance({}, {}, {}), overwrite=True)
     assert not again.is_finished() and not again.has_part(0)
     commit(again, 0, "c")
-    again.finish([0])
+    again.finish()
     assert Store(path).ids == ["c"]
 
 

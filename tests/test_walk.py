@@ -8,11 +8,11 @@ import torch
 from conftest import ROOT
 
 from samsemi.checkpoints import load_model
-from samsemi.pseudolabels import Policy
+from samsemi.policy import Policy, numbers
 from samsemi.sam import load_sam
 from samsemi.store import Provenance, Store, StoreWriter
 
-OPEN = Policy(**dict.fromkeys(Policy.__dataclass_fields__, 0.0))
+OPEN = Policy(**dict.fromkeys(numbers(Policy()), 0.0))
 """Accepts whatever is not empty."""
 
 
@@ -46,7 +46,7 @@ def test_the_walk_of_one_image_runs_as_readme_shows_it(dataset, warm, tmp_path):
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in walk["student"].parameters())
 
     writer.commit(0)
-    writer.finish(range(1))
+    writer.finish()
     assert Store(path).ids == [walk["case"].id]
     with h5py.File(path) as file:
         assert len(file["objects"]) == len(walk["objects"])

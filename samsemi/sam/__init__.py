@@ -8,7 +8,7 @@ A new backend is a loader in BACKENDS, or the user's own ``--sam package.module:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -65,6 +65,21 @@ class MaskBatch:
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(self), -1, -1, -1)
         last = 1 - 1 / self.low_res_logits.shape[-1]  # center of the outermost cell, beyond which its value holds
         return F.grid_sample(self.low_res_logits[:, None], grid.clamp(-last, last), align_corners=False)[:, 0]
+
+
+def join_answers(answers: Sequence[MaskBatch]) -> tuple[MaskBatch, Tensor]:
+    """The mean of several answers to the same objects of one image, and (N,) how far they agree.
+
+    Probabilities and predicted IoU are averaged. Consensus is the mean IoU of each answer with that mean, 0 for an empty
+    one; 1 for a single answer that is not empty.
+    """
+    logits = torch.stack([answer.low_res_logits for answer in answers])
+    joined = torch.logit(logits.sigmoid().mean(dim=0), eps=1e-6) if len(answers) > 1 else logits[0]
+    common = ((logits > 0) & (joined > 0)).sum(dim=(2, 3))
+    union = ((logits > 0) | (joined > 0)).sum(dim=(2, 3))
+    predicted_iou = torch.stack([answer.predicted_iou for answer in answers]).mean(dim=0)
+    consensus = (common / union.clamp(min=1)).mean(dim=0)
+    return replace(answers[0], low_res_logits=joined, predicted_iou=predicted_iou), consensus
 
 
 class SamBackend(Protocol):

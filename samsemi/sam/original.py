@@ -84,11 +84,14 @@ class OriginalSam:
         preprocessing: Preprocessing = SAM_PREPROCESSING,
         multimask: bool = True,
         prompt_kinds: str | None = None,
+        adapted_to: str | None = None,
     ):
         self.sam = sam.to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
         self.device, self.precision = device, precision
         self.preprocessing, self.multimask, self.prompt_kinds = preprocessing, multimask, prompt_kinds
+        self.adapted_to = adapted_to
+        """Fingerprint of the data set whose labeled cases it has learnt."""
         self.side = sam.image_encoder.img_size
         self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
 
@@ -230,8 +233,18 @@ def load_original(name: str, checkpoint: Path | None, device: torch.device, prec
         raise CheckpointError(
             f"--sam {name} needs its weights", "give --sam-checkpoint FILE, or take --sam tiny, whose weights are in the package"
         )
+    card = read_card(checkpoint)
+    if card.get("sam", name) != name:
+        raise CheckpointError(f"{checkpoint} is an adapted {card['sam']}, not {name}", f"give --sam {card['sam']}")
+    made_from = card.get("made_from", {})
+    adapted_to = None if made_from.get("stream") else made_from.get("dataset")
     sam = fill(ARCHITECTURES[name](), Path(checkpoint), name)
-    return OriginalSam(sam, name, hash_file(checkpoint), device, precision, **MANNERS.get(name, {}))
+    return OriginalSam(sam, name, hash_file(checkpoint), device, precision, adapted_to=adapted_to, **MANNERS.get(name, {}))
+
+
+def read_card(checkpoint: Path) -> dict:
+    """What `samsemi adapt` has written of weights into their header; nothing for others."""
+    return json.loads(load_metadata(checkpoint).get(CARD, "{}")) if Path(checkpoint).suffix == ".safetensors" else {}
 
 
 def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
@@ -245,7 +258,4 @@ def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
     if any("hf_token" in key or "compress_vit_feat" in key for key in tensors):
         hint = "these are SAM-HQ weights, which need SAM-HQ's own decoder"
     load_strictly(sam, tensors, f"{checkpoint} as {name}", hint)
-    adapted = json.loads(load_metadata(checkpoint).get(CARD, "{}")) if checkpoint.suffix == ".safetensors" else {}
-    if adapted.get("sam", name) != name:
-        raise CheckpointError(f"{checkpoint} is an adapted {adapted['sam']}, not {name}", f"give --sam {adapted['sam']}")
     return sam

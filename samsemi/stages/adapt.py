@@ -20,13 +20,13 @@ from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dat
 from samsemi.devices import choose_device, choose_precision
 from samsemi.embeddings import EmbeddingCache
 from samsemi.errors import RefusedError, UsageError
-from samsemi.folds import FoldMaps
+from samsemi.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.images import read_image
 from samsemi.models import Segmenter
 from samsemi.options import AdaptOptions
 from samsemi.outputs import refuse_file
 from samsemi.pictures import draw_comparison
-from samsemi.prompt_samples import VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
+from samsemi.prompt_samples import VIEWS, WRONG, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.runs import MADE_FROM, STATE, History, Run, open_run
 from samsemi.sam import SamBackend, find_function, load_sam
@@ -70,7 +70,7 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
         raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(ARCHITECTURES)}, or only --evaluate")
     refuse_out(options)
     val = need_cases(dataset, "val")
-    fold_maps = FoldMaps(options.model / "out_of_fold.h5") if options.model else None
+    fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
     made_from = {"dataset": dataset.fingerprint(), "sam": sam.name, "sam_weights": sam.identity, "stream": options.stream}
     made_from["out_of_fold"] = hash_file(fold_maps.path) if fold_maps else None
     made_from["precision"] = choose_precision(sam.device, options.precision)
@@ -79,7 +79,7 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
     before = [label_by_boxes(sam, case, dataset) for case in val[: options.overlays]]
     choose_learned(sam.sam, options.all, options.lora)
-    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), cache)
+    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), 0.0 if options.stream else WRONG, cache)
     state = start_training(sam.sam, options, run, options.optimizer)
     goal = prompted_goal(sam, val, dataset, segmenter, cache, made_from, options)
     if not run.resumed:

@@ -9,18 +9,19 @@ import numpy as np
 
 from samsemi import console
 from samsemi.checkpoints import load_model_for
+from samsemi.config import input_paths
 from samsemi.cost import compare_cost
 from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.images import find_images, read_image
 from samsemi.metrics import METRICS, compare, measure, summarize
-from samsemi.mining import open_store
+from samsemi.mining import open_store, store_policy
 from samsemi.models import Segmenter, predict_batch, to_label
-from samsemi.options import EvalOptions, input_paths
+from samsemi.options import EvalOptions
 from samsemi.outputs import new_folder, write_text
 from samsemi.pictures import draw_comparison
-from samsemi.pseudolabels import Policy, mined_label, usable_ids
+from samsemi.pseudolabels import mined_label, usable_ids
 
 BATCH = 8
 
@@ -42,7 +43,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     elif options.predictions:
         predict = folder_labels(options.predictions, cases, len(dataset.classes))
     else:
-        predict, cases = store_labels(options.store, cases, dataset)
+        predict, cases = store_labels(options, cases, dataset)
     with new_folder(options.out, options.overwrite, mark="metrics.json", inputs=input_paths(options)) as out:
         scores = score_cases(cases, predict, dataset, options.tolerance)
         metrics = summarize_scores(scores, dataset, options.seed)
@@ -81,15 +82,15 @@ def folder_labels(folder: Path, cases: Sequence[Case], num_classes: int) -> Pred
     return lambda batch: [read_case_label(case, files[case.id], num_classes) for case in batch]
 
 
-def store_labels(path: Path, cases: Sequence[Case], dataset: Dataset) -> tuple[Predict, list[Case]]:
+def store_labels(options: EvalOptions, cases: Sequence[Case], dataset: Dataset) -> tuple[Predict, list[Case]]:
     """The accepted masks of a store; only cases that have one and whose truth is known are measured."""
-    store = open_store(path, dataset)
-    policy = Policy(**store.provenance.policy)
+    store = open_store(options.store, dataset)
+    policy = store_policy(store, options)
     usable = set(usable_ids(store, policy))
     chosen = [case for case in cases if case.id in usable and case.truth is not None]
     if not chosen:
         raise NothingUsable(
-            f"{path}: no case has both an accepted pseudo-label and a known truth", "prepare the data set with masks for all cases"
+            f"{options.store}: no case has both an accepted pseudo-label and a known truth", "prepare the data set with masks for all cases"
         )
 
     def predict(batch: Sequence[Case]) -> list[np.ndarray]:

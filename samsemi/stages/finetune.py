@@ -1,29 +1,46 @@
 """``samsemi finetune``: the warm-started model learns on, from labeled cases and mined pseudo-labels."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from samsemi import console
-from samsemi.batches import Stream, labeled_sample
-from samsemi.checkpoints import load_model_for
+from samsemi.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample
+from samsemi.calibration import finish_store
+from samsemi.checkpoints import load_model, load_model_for, read_model_card
 from samsemi.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
+from samsemi.drift import measure_drift, warn_of_drift
 from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.losses import segmentation_loss
-from samsemi.mining import choose_policy, describe, mine_cases, open_store, open_writer
+from samsemi.mining import Miner, describe, mine_cases, open_store, open_writer, store_policy
 from samsemi.models import Segmenter
 from samsemi.options import FinetuneOptions, MineOptions
-from samsemi.pseudolabels import Policy, pseudo_sample, usable_ids
-from samsemi.runs import Run, open_run
+from samsemi.pseudolabels import pseudo_sample, usable_ids
+from samsemi.runs import History, Run, open_run
 from samsemi.sam import BACKENDS, load_sam
 from samsemi.store import Store
 from samsemi.tensors import hash_tensors
-from samsemi.training import TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
+from samsemi.training import fit, ramp_up, segmentation_goal, start_training, summarize_run
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rounds of a fine-tuning share."""
+
+    dataset: Dataset
+    labeled: list[Case]
+    val: list[Case]
+    options: FinetuneOptions
+    device: torch.device
+    run: Run
 
 
 def finetune(options: FinetuneOptions) -> dict[str, object]:
-    """Train on; with a store, every batch is half labeled, half pseudo-labeled."""
+    """Train on; with a store, every batch is half labeled, half pseudo-labeled. Rounds before the last are runs of their own."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
@@ -33,78 +50,89 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     if store:
         made_from |= {"pseudo_labeled": len(choose_cases(store, dataset, options)), "store": dict(store.provenance.made_from)}
     run = open_run(options, made_from)
-    state = start_training(segmenter.to(device), options, run)
-    goal = segmentation_goal(val, options, run, made_from)
+    setting = Setting(dataset, labeled, val, options, device, run)
+    share = options.iterations // options.rounds
+    for number in range(1, options.rounds):
+        folder = run.folder / "rounds" / str(number)
+        of_round = replace(options, iterations=share, rounds=1, out=folder)
+        train_round(setting, of_round, open_run(of_round, made_from, folder), load_model_for(dataset, options.model), store, made_from)
+        store = remine(setting, load_model(folder), number * share, store)
+    last = replace(options, iterations=options.iterations - (options.rounds - 1) * share)
+    train_round(setting, last, run, segmenter, store, made_from)
+    warn_of_worse_round(run, options.rounds)
+    return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
+
+
+def train_round(
+    setting: Setting, options: FinetuneOptions, run: Run, segmenter: Segmenter, store: Store | None, made_from: dict[str, object]
+) -> None:
+    """Train a model to the end; ``continuous``, with a new store every now and then."""
+    state = start_training(segmenter.to(setting.device), options, run)
+    goal = segmentation_goal(setting.val, options, run, made_from)
     every = options.iterations if options.schedule == "once" else options.remine_every or max(1, options.iterations // 4)
     for start in range(0, options.iterations, every):
         stop = min(start + every, options.iterations)
         if state.iteration >= stop:
             continue
         if start:
-            store = remine(state, start, store, dataset, options, run, device)
-        streams = make_streams(labeled, store, dataset, segmenter, options)
+            store = remine(setting, state.averaged, start, store, finished=state.iteration > start)
+        streams = make_streams(setting, segmenter, store)
         fit(state, make_step(segmenter, streams, options), streams, options, run, goal, until=stop)
-    return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
 
 
 def choose_cases(store: Store, dataset: Dataset, options: FinetuneOptions) -> list[Case]:
     """The unlabeled cases with an accepted pseudo-label; NothingUsable where there are none."""
     cases = [dataset.cases[name] for name in usable_ids(store, store_policy(store, options))]
     if not cases:
-        raise NothingUsable(
-            f"{store.path}: no pseudo-label is accepted",
-            "lower --min-confidence, --min-predicted-iou, --min-stability or --min-agreement",
-        )
+        raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower what was given as --min-...")
     return cases
 
 
-def store_policy(store: Store, options: FinetuneOptions) -> Policy:
-    return choose_policy(options, Policy(**store.provenance.policy))
-
-
-def make_streams(
-    labeled: list[Case], store: Store | None, dataset: Dataset, segmenter: Segmenter, options: FinetuneOptions
-) -> list[Stream]:
+def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) -> list[Stream]:
     """Labeled cases alone, or half of each batch from them and half from the store."""
-    shape = {"num_classes": len(dataset.classes), "size": segmenter.spec.size}
+    options = setting.options
+    shape = {"num_classes": len(setting.dataset.classes), "size": segmenter.spec.size}
     load_labeled = partial(labeled_sample, **shape)
     if store is None:
-        return [Stream(labeled, load_labeled, options.batch_size)]
+        return [Stream(setting.labeled, load_labeled, options.batch_size)]
     load_pseudo = partial(pseudo_sample, store=store, policy=store_policy(store, options), **shape)
     half = max(1, options.batch_size // 2)
+    cases, change = choose_cases(store, setting.dataset, options), augment_strongly if options.strong else augment
     return [
-        Stream(labeled, load_labeled, half),
-        Stream(choose_cases(store, dataset, options), load_pseudo, max(1, options.batch_size - half)),
+        Stream(setting.labeled, load_labeled, half),
+        Stream(cases, load_pseudo, max(1, options.batch_size - half), augment=change),
     ]
 
 
-def make_step(segmenter: Segmenter, streams: list[Stream], options: FinetuneOptions):
+def make_step(segmenter: Segmenter, streams: list[Stream], options: FinetuneOptions) -> Callable:
     """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part."""
     count = streams[0].per_batch
 
-    def step(batch: list[torch.Tensor], progress: float) -> dict[str, torch.Tensor]:
-        images, targets, weights = batch
-        logits = segmenter(images)
-        terms = {"supervised": segmentation_loss(logits[:count], targets[:count], weights[:count])}
+    def step(batch: Sample, progress: float) -> dict[str, torch.Tensor]:
+        labeled, pseudo = Sample(*(part[:count] for part in batch)), Sample(*(part[count:] for part in batch))
+        if options.strong:
+            pseudo = cut_mix(pseudo)
+        logits = segmenter(torch.cat([labeled.image, pseudo.image]))
+        terms = {"supervised": segmentation_loss(logits[:count], labeled.target, labeled.weight)}
         if len(streams) > 1:
-            trust = options.pseudo_weight * ramp_up(progress, options.ramp_up)
-            terms["pseudo"] = trust * segmentation_loss(logits[count:], targets[count:], weights[count:])
+            growing = options.pseudo_weight * ramp_up(progress, options.ramp_up)
+            terms["pseudo"] = growing * segmentation_loss(logits[count:], pseudo.target, pseudo.weight)
         return terms
 
     return step
 
 
-def remine(
-    state: TrainingState, iteration: int, store: Store, dataset: Dataset, options: FinetuneOptions, run: Run, device: torch.device
-) -> Store:
-    """Mine again with the averaged model at an iteration, as the first store was mined; SAM's embeddings come from the cache."""
+def remine(setting: Setting, segmenter: Segmenter, iteration: int, store: Store, finished: bool = False) -> Store:
+    """Mine again with another model, as the first store was mined; SAM's embeddings come from the cache. Drift is noted and warned of.
+
+    ``finished``: training has gone on from this store already, before it was interrupted.
+    """
+    options, dataset, run = setting.options, setting.dataset, setting.run
     path = run.folder / "stores" / f"{iteration:06d}.h5"
-    if state.iteration > iteration and path.exists():
+    if finished and path.exists():
         return Store(path)
-    made_from = store.provenance.made_from
     mining = MineOptions(
         **store.provenance.config,
-        **store.provenance.policy,
         dataset=options.dataset,
         model=run.folder,
         out=path,
@@ -114,14 +142,39 @@ def remine(
     )
     if mining.sam not in BACKENDS and mining.sam != options.sam:
         raise UsageError(f"{options.store} was mined by {mining.sam}, code of your own", f"give --sam {mining.sam} if it may run")
-    sam = load_sam(mining.sam, mining.sam_checkpoint, device, mining.precision)
+    sam = load_sam(mining.sam, mining.sam_checkpoint, setting.device, mining.precision)
+    made_from = store.provenance.made_from
     if sam.identity != made_from["sam_weights"]:
         raise CheckpointError(
             f"{options.store} was mined by a {made_from['sam']} with other weights", "give its weights as --sam-checkpoint"
         )
     console.note(f"mining again at iteration {iteration}")
-    provenance = describe(mining, sam, dataset.fingerprint(), hash_tensors(state.averaged.state_dict()))
-    writer = open_writer(path, mining, sam, provenance)
+    provenance = describe(mining, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()))
+    writer = open_writer(path, mining, sam, provenance, len(dataset.classes))
     if not writer.is_finished():
-        mine_cases(dataset.split("unlabeled"), state.averaged, sam, mining, writer)
-    return Store(path)
+        miner = Miner(segmenter.to(setting.device), sam, mining)
+        mine_cases(dataset.split("unlabeled"), miner, writer)
+        finish_store(writer, miner, dataset)
+        miner.close()
+    again = Store(path)
+    note_drift(setting, iteration, store, again)
+    return again
+
+
+def note_drift(setting: Setting, iteration: int, before: Store, after: Store) -> None:
+    """A row in drift.csv, and a warning where it is much."""
+    policies = [store_policy(store, setting.options) for store in (before, after)]
+    found = measure_drift(before, policies[0], after, policies[1], len(setting.dataset.classes))
+    History(setting.run.folder / "drift.csv", iteration - 1).add(iteration=iteration, **found)
+    warn_of_drift(found, f"mined again at iteration {iteration}")
+
+
+def warn_of_worse_round(run: Run, rounds: int) -> None:
+    """Say it where an earlier round is better on val than the last."""
+    folders: list[Path] = [*(run.folder / "rounds" / str(number) for number in range(1, rounds)), run.folder]
+    scores = [float(read_model_card(folder)["scores"]["val_dice"]) for folder in folders]
+    best = max(range(rounds), key=scores.__getitem__)
+    if scores[best] > scores[-1]:
+        console.warn(
+            f"round {rounds} is worse on val than round {best + 1} ({scores[-1]:.3f}, {scores[best]:.3f}), which is {folders[best]}"
+        )

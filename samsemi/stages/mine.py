@@ -3,16 +3,18 @@
 import time
 
 from samsemi import console
+from samsemi.calibration import finish_store
 from samsemi.checkpoints import load_model_for
 from samsemi.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
-from samsemi.mining import choose_policy, describe, mine_cases, open_writer, summarize
+from samsemi.folds import OUT_OF_FOLD, FoldMaps
+from samsemi.mining import Miner, describe, mine_cases, open_writer, store_policy, summarize
 from samsemi.options import MineOptions
 from samsemi.pictures import draw_mined
 from samsemi.sam import load_sam
 from samsemi.store import Store
-from samsemi.tensors import hash_tensors
+from samsemi.tensors import hash_file, hash_tensors
 
 
 def mine(options: MineOptions) -> dict[str, object]:
@@ -22,23 +24,43 @@ def mine(options: MineOptions) -> dict[str, object]:
     cases = need_cases(dataset, "unlabeled")
     segmenter = load_model_for(dataset, options.model)
     sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    provenance = describe(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()))
-    writer = open_writer(options.out, options, sam, provenance)
+    fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.calibrate and (options.model / OUT_OF_FOLD).exists() else None
+    out_of_fold = hash_file(fold_maps.path) if fold_maps else None
+    provenance = describe(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()), out_of_fold)
+    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
     start, mined = time.monotonic(), 0
     if writer.is_finished():
         console.note(f"{options.out} is finished already")
     else:
-        mined = mine_cases(cases, segmenter.to(device), sam, options, writer)
+        miner = Miner(segmenter.to(device), sam, options)
+        mined = mine_cases(cases, miner, writer)
+        finish_store(writer, miner, dataset, fold_maps)
+        miner.close()
     seconds = time.monotonic() - start
     store = Store(options.out)
-    result = summarize(store, choose_policy(options))
+    policy = store_policy(store, options)
+    result = summarize(store, policy)
     if options.overlays:
-        result["overlays"] = str(draw_mined(store, dataset, choose_policy(options), options.overlays))
+        result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
     if result["unreadable"] == result["images"]:
         raise DataError(f"{options.dataset}: none of the {result['images']} unlabeled images can be read", "see `samsemi check`")
     if not result["accepted"]:
         raise NothingUsable(
             f"{options.out}: none of {result['objects']} objects was accepted ({result['rejected']})",
-            "train the model longer, or lower --min-confidence, --min-predicted-iou, --min-stability, --min-agreement",
+            "train the model longer, or lower what was given as --target-precision or --min-...",
         )
-    return {"store": str(options.out), "sam": sam.name, **result, "seconds": seconds, "images_per_second": mined / max(seconds, 1e-9)}
+    return {
+        "store": str(options.out),
+        "sam": sam.name,
+        **result,
+        **told(store),
+        "seconds": seconds,
+        "images_per_second": mined / max(seconds, 1e-9),
+    }
+
+
+def told(store: Store) -> dict[str, object]:
+    """What the calibration says, for the closing table."""
+    calibration = store.provenance.calibration
+    names = {"precision": "calibrated_precision", "min_quality": "min_quality", "objects": "calibrated_objects"}
+    return {shown: calibration[name] for name, shown in names.items() if name in calibration}

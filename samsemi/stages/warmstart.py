@@ -12,7 +12,7 @@ from samsemi.checkpoints import load_model
 from samsemi.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError
-from samsemi.folds import deal_folds, write_fold_maps
+from samsemi.folds import OUT_OF_FOLD, deal_folds, write_fold_maps
 from samsemi.losses import segmentation_loss
 from samsemi.models import ModelSpec, Segmenter
 from samsemi.options import WarmstartOptions, parse_channels
@@ -35,7 +35,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
         train_supervised(rest, val, dataset, options, fold_folder(run.folder, number), device)
     if folds:
         models = [load_model(fold_folder(run.folder, number)).to(device) for number in range(1, len(folds) + 1)]
-        write_fold_maps(run.folder / "out_of_fold.h5", folds, models)
+        write_fold_maps(run.folder / OUT_OF_FOLD, folds, models)
     return {**summarize_run(run), "labeled": len(labeled), "val": len(val), "folds": len(folds)}
 
 

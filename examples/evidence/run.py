@@ -1,0 +1,192 @@
+"""What mining brings: arms x sets x shares of labels x seeds, all with the same number of images seen, resumable.
+
+    python examples/evidence/run.py FOLDER OUT                   # FOLDER/SET/images and FOLDER/SET/masks
+    python examples/evidence/run.py FOLDER OUT --only kvasir_seg-10 --seeds 2
+    python examples/evidence/table.py OUT                        # the table of what is there, rows not run named
+
+Stopped at any moment, the same command goes on. The settings are those of a CPU; on a GPU add
+    --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --iterations 4000 --adapt "--all --iterations 1000" --precision auto
+
+The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
+A share of labels counts labeled and val cases, as part of all cases but the test cases.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+BASELINES = ("supervised", "labeled-only", "self-training")
+PLAN = (
+    ("kvasir_seg", 10, (*BASELINES, "once")),
+    ("kvasir_seg", 75, (*BASELINES, "once", "supervised-all")),
+    ("lung_cxr", 50, (*BASELINES, "once", "supervised-all")),
+    ("isic2018", 10, (*BASELINES, "once")),
+    ("kvasir_seg", 10, ("continuous", "rounds", "ellipse")),
+    ("isic2018", 10, ("continuous", "rounds", "ellipse")),
+    ("lung_cxr", 50, ("continuous", "rounds", "ellipse")),
+    ("kvasir_seg", 75, ("continuous", "rounds", "ellipse")),
+    ("kvasir_seg", 5, (*BASELINES, "once")),
+    ("isic2018", 5, (*BASELINES, "once")),
+)
+"""Set, percent of labels, arms: in the order in which they are run."""
+TEST_SHARE = 0.2
+STORES = {"self-training": "none", "ellipse": "ellipse"}
+"""Arm -> the SAM that it mines with; all others mine with the adapted one."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One set, share of labels and seed: a folder with its data, models and stores. All arms share a warm start and a SAM."""
+
+    data: Path
+    folder: Path
+    percent: int
+    seed: int
+    settings: argparse.Namespace
+
+    def run(self, arms: Sequence[str]) -> None:
+        """Everything that the arms need, and the arms, as far as it is not there yet."""
+        if not (self.folder / "data" / "manifest.csv").exists():
+            write_split(self.data, self.percent, self.seed, self.folder / "split.csv")
+            self.prepare("data", self.folder / "split.csv")
+        for arm in arms:
+            if arm == "supervised":
+                self.warmstart(arm, "data", 2 * self.settings.iterations)
+            elif arm == "supervised-all":
+                label_all(self.folder / "split.csv", self.folder / "split-all.csv")
+                self.prepare("data-all", self.folder / "split-all.csv")
+                self.warmstart(arm, "data-all", 2 * self.settings.iterations)
+            else:
+                self.warmstart("warm", "data", self.settings.iterations)
+                self.finetune(arm)
+            out = self.folder / f"eval-{arm}"
+            self.step(f"eval-{arm}", "eval", self.folder / "data", "--model", self.folder / arm, "--out", out, "--overwrite")
+
+    def prepare(self, name: str, split: Path) -> None:
+        images, masks = self.data / "images", self.data / "masks"
+        self.step(name, "prepare", images, "--masks", masks, "--split", split, "--out", self.folder / name, "--overwrite")
+
+    def warmstart(self, name: str, data: str, iterations: int) -> None:
+        s = self.settings
+        network = ("--encoder", s.encoder, "--decoder-channels", s.decoder, "--size", s.size, "--encoder-weights", s.encoder_weights)
+        training = ("--iterations", iterations, "--seed", self.seed, "--precision", s.precision, "--resume")
+        self.step(name, "warmstart", self.folder / data, "--out", self.folder / name, *network, *training)
+
+    def finetune(self, arm: str) -> None:
+        mining = ()
+        if arm != "labeled-only":
+            sam = STORES.get(arm, self.settings.sam)
+            store = self.mine(sam)
+            weights = () if sam in STORES.values() else ("--sam-checkpoint", self.folder / "sam.safetensors")
+            schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
+            mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
+        training = ("--iterations", self.settings.iterations, "--seed", self.seed, "--precision", self.settings.precision, "--resume")
+        self.step(arm, "finetune", self.folder / "data", "--model", self.folder / "warm", "--out", self.folder / arm, *mining, *training)
+
+    def mine(self, sam: str) -> Path:
+        """The store of a SAM; of one that has weights, adapted to the labeled cases first."""
+        store, weights = self.folder / f"{sam}.h5", ()
+        if sam not in STORES.values():
+            s = self.settings
+            adapted = self.folder / "sam.safetensors"
+            base = ("--sam-checkpoint", s.sam_checkpoint) if s.sam_checkpoint else ()
+            training = (*shlex.split(s.adapt), "--seed", self.seed, "--precision", s.precision, "--overlays", 0, "--resume")
+            self.step("adapt", "adapt", self.folder / "data", "--sam", sam, *base, "--out", adapted, *training)
+            weights = ("--sam-checkpoint", adapted, "--embeddings", self.folder / "embeddings.h5")
+        options = (*shlex.split(self.settings.mine), "--precision", self.settings.precision, "--overlays", 24, "--resume")
+        self.step(
+            f"mine-{sam}", "mine", self.folder / "data", "--model", self.folder / "warm", "--sam", sam, *weights, "--out", store, *options
+        )
+        out = self.folder / f"eval-store-{sam}"
+        self.step(f"eval-store-{sam}", "eval", self.folder / "data", "--store", store, "--out", out, "--overwrite")
+        return store
+
+    def step(self, name: str, *command: object) -> None:
+        """Run one samsemi command, unless the same one is done; its result and seconds are kept in steps/NAME.json."""
+        words = [str(word) for word in command]
+        record = self.folder / "steps" / f"{name}.json"
+        if record.exists() and json.loads(record.read_text())["command"] == words:
+            return
+        record.parent.mkdir(parents=True, exist_ok=True)
+        print(f"{time.strftime('%H:%M:%S')} {self.folder.name} {name}", flush=True)
+        start = time.monotonic()
+        with open(record.with_suffix(".log"), "a") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "samsemi", *words, "--json", "--quiet"], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        if done.returncode:
+            last = record.with_suffix(".log").read_text().strip().splitlines()[-2:]
+            raise RuntimeError(f"{self.folder.name} {name} ended with {done.returncode}: {' '.join(last)}")
+        result = {"command": words, "seconds": time.monotonic() - start, "result": json.loads(done.stdout)}
+        record.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def write_split(data: Path, percent: int, seed: int, out: Path) -> None:
+    """Columns id, split: test cases alike for all seeds; a third of the labels, a tenth of all cases at most, are val."""
+    ids = sorted(path.stem for path in (data / "images").iterdir())
+    order = np.random.default_rng(0).permutation(len(ids))
+    tests = round(TEST_SHARE * len(ids))
+    rest = np.random.default_rng((seed, 1)).permutation(order[tests:])
+    labels = round(percent / 100 * len(rest))
+    val = min(labels // 3, len(rest) // 10)
+    splits = {"test": order[:tests], "val": rest[:val], "labeled": rest[val:labels], "unlabeled": rest[labels:]}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "split"])
+        writer.writerows((ids[i], split) for split, members in splits.items() for i in members)
+
+
+def label_all(split: Path, out: Path) -> None:
+    """The same split with every unlabeled case labeled."""
+    out.write_text(split.read_text().replace(",unlabeled", ",labeled"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder of sets, each with images/ and masks/")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", help="rows, such as kvasir_seg-10")
+    parser.add_argument("--arms", nargs="*", help="arms, such as once")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[2, 3, 4])
+    parser.add_argument("--jobs", type=int, default=2, help="commands side by side")
+    parser.add_argument("--iterations", type=int, default=600, help="of the warm start, and as many of the fine-tuning")
+    parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
+    parser.add_argument("--decoder", default="48,32,16,12,8")
+    parser.add_argument("--encoder-weights", default="none")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--sam", default="tiny")
+    parser.add_argument("--sam-checkpoint", default="")
+    parser.add_argument("--adapt", default="--all --iterations 200", help="options of `samsemi adapt`")
+    parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
+    parser.add_argument("--finetune", default="", help="more options of `samsemi finetune`, of every arm that mines")
+    settings = parser.parse_args()
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        waiting = []
+        for name, percent, arms in PLAN:
+            row = f"{name}-{percent}"
+            chosen = [arm for arm in arms if not settings.arms or arm in settings.arms]
+            if settings.only and row not in settings.only:
+                continue
+            for seed in settings.seeds:
+                cell = Cell(settings.data / name, settings.out / row / f"seed-{seed}", percent, seed, settings)
+                waiting.append(pool.submit(cell.run, chosen))
+        failed = [error for error in (task.exception() for task in waiting) if error]
+    for error in failed:
+        print(error, file=sys.stderr)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The table of what `run.py` has measured: Markdown on stdout, OUT/table.json beside it.
+
+    python examples/evidence/table.py OUT [--seeds 2 3 4]
+
+Of each arm the mean over the seeds; of each difference the mean over test cases of the mean over seeds, with a 95 % bootstrap interval
+over test cases (the same cases for all seeds) and Wilcoxon's p. The gain is that over the better of `supervised` and `labeled-only`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from run import PLAN, STORES
+
+from samsemi.metrics import compare
+from samsemi.stages.evaluate import mean_over_classes, read_scores
+
+METRICS = {"dice": "{:.3f}", "iou": "{:.3f}", "hd95": "{:.1f}"}
+Cases = dict[str, float]
+"""Test case -> mean over the seeds."""
+
+
+def read_arm(row: Path, arm: str, seeds: Sequence[int]) -> dict[str, Cases] | None:
+    """{metric: cases} of an arm; None unless all seeds are there."""
+    folders = [row / f"seed-{seed}" / f"eval-{arm}" for seed in seeds]
+    if not all((folder / "metrics.csv").exists() for folder in folders):
+        return None
+    scores = [read_scores(folder) for folder in folders]
+    return {
+        metric: {case: float(np.mean([mean_over_classes(found[case], metric) for found in scores])) for case in scores[0]}
+        for metric in METRICS
+    }
+
+
+def read_stores(row: Path, arm: str, seeds: Sequence[int], sam: str = "tiny") -> dict[str, float]:
+    """Dice and coverage of the pseudo-labels that an arm begins with."""
+    folders = [row / f"seed-{seed}" / f"eval-store-{STORES.get(arm, sam)}" for seed in seeds]
+    found = [json.loads((folder / "metrics.json").read_text()) for folder in folders if (folder / "metrics.json").exists()]
+    if len(found) < len(seeds):
+        return {}
+    return {
+        "pseudo_dice": float(np.mean([m["mean"]["dice"]["mean"] for m in found])),
+        "coverage": float(np.mean([m["coverage"] for m in found])),
+    }
+
+
+def read_seconds(row: Path, arm: str, seeds: Sequence[int]) -> float:
+    """Seconds of an arm's own training, mean over the seeds."""
+    return float(np.mean([json.loads((row / f"seed-{seed}" / "steps" / f"{arm}.json").read_text())["seconds"] for seed in seeds]))
+
+
+def difference(one: Cases, other: Cases) -> dict[str, float]:
+    """Paired difference, case by case."""
+    return compare(one, other, {case: case for case in one}, seed=0)
+
+
+def pooled(pairs: Sequence[tuple[Cases, Cases]]) -> dict[str, float]:
+    """The difference over the test cases of several rows together."""
+    one = {f"{i}/{case}": value for i, (cases, _) in enumerate(pairs) for case, value in cases.items()}
+    other = {f"{i}/{case}": value for i, (_, cases) in enumerate(pairs) for case, value in cases.items()}
+    return difference(one, other)
+
+
+def show(found: Mapping[str, float] | None) -> str:
+    if not found:
+        return ""
+    return f"{100 * found['mean']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}] p {found['wilcoxon_p']:.2g}"
+
+
+def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
+    """One entry per set, share of labels and arm; without scores where it was not run."""
+    arms: dict[str, list[str]] = {}
+    for name, percent, some in PLAN:
+        arms.setdefault(f"{name}-{percent}", []).extend(some)
+    rows = []
+    for name, some in arms.items():
+        measured = {arm: read_arm(out / name, arm, seeds) for arm in some}
+        bases = [measured[arm] for arm in ("supervised", "labeled-only") if measured.get(arm)]
+        base = max(bases, key=lambda found: np.mean(list(found["dice"].values()))) if len(bases) == 2 else None
+        for arm, found in measured.items():
+            row: dict[str, object] = {"row": name, "arm": arm}
+            if found:
+                row |= {metric: float(np.nanmean(list(found[metric].values()))) for metric in METRICS}
+                row |= {"seconds": read_seconds(out / name, arm, seeds), "cases": found["dice"]}
+                mines = arm not in ("supervised", "supervised-all", "labeled-only")
+                row |= read_stores(out / name, arm, seeds) if mines else {}
+                row["gain"] = difference(found["dice"], base["dice"]) if base and mines else None
+                own = measured.get("self-training")
+                row["over_self"] = difference(found["dice"], own["dice"]) if own and mines and arm != "self-training" else None
+            rows.append(row)
+    return rows
+
+
+def write_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Markdown."""
+    lines = [
+        "| set, labels | arm | Dice | IoU | HD95 | gain over labels alone, points | over self-training | pseudo-label Dice (images) | s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name, _, percent = str(row["row"]).rpartition("-")
+        if "dice" not in row:
+            lines.append(f"| {name} {percent} % | {row['arm']} | not run | | | | | | |")
+            continue
+        numbers = [form.format(row[metric]) for metric, form in METRICS.items()]
+        labels = f"{row['pseudo_dice']:.3f} ({row['coverage']:.0%})" if "pseudo_dice" in row else ""
+        cells = [f"{name} {percent} %", row["arm"], *numbers, show(row["gain"]), show(row["over_self"]), labels, f"{row['seconds']:.0f}"]
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[2, 3, 4])
+    options = parser.parse_args()
+    rows = measure_rows(options.out, options.seeds)
+    print(write_table(rows))
+    by_place = {(row["row"], row["arm"]): row["cases"] for row in rows if "cases" in row}
+    pairs = [(cases, by_place[name, "self-training"]) for (name, arm), cases in by_place.items() if arm == "once"]
+    if pairs:
+        print(f"\nonce over self-training, {len(pairs)} rows pooled: {show(pooled(pairs))}")
+    rows = [{key: value for key, value in row.items() if key != "cases"} for row in rows]
+    (options.out / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
