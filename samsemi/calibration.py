@@ -18,6 +18,7 @@ from samsemi.metrics import overlap
 from samsemi.mining import Miner, choose_policy
 from samsemi.policy import THRESHOLDS, Policy, fit_quality, score_table
 from samsemi.prompts import number_objects, shared_most
+from samsemi.pseudolabels import blend
 from samsemi.store import Mined, StoreWriter
 
 RIGHT = 0.5
@@ -29,6 +30,8 @@ LEAST_ACCEPTED = 5
 PARTS = 10
 """The probabilities by which the threshold is chosen come from models that have not seen the patient: one in so many."""
 CURVE_POINTS = 20
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Of SAM in the soft label, among which the best is chosen."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Judged:
     iou: np.ndarray
     """(N,) of SAM's mask with the true object that it shares most pixels with; 0 without one."""
     dice: np.ndarray
-    """(N,) likewise."""
+    """(N, 5) likewise, of the mask with each of the SHARES of SAM in it; the rest is the U-Net++."""
     image: np.ndarray
     """(N,) index of the case."""
     group: np.ndarray
@@ -81,31 +84,41 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     threshold, precision = choose_threshold(unseen, judged.iou >= RIGHT, options.target_precision)
     if precision < options.target_precision:
         console.warn(f"a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}")
-    about |= {"precision": precision, "min_quality": threshold, "curve": trace_curve(unseen, judged, len(cases))}
-    return choose_policy(options, replace(base, min_quality=threshold)), about
+    by_share = judged.dice[unseen >= threshold].mean(axis=0)
+    best = int(by_share.argmax())
+    about |= {
+        "precision": precision,
+        "min_quality": threshold,
+        "dice_by_sam_share": dict(zip(map(str, SHARES), by_share.tolist(), strict=True)),
+    }
+    about["curve"] = trace_curve(unseen, judged, judged.dice[:, best], len(cases))
+    return choose_policy(options, replace(base, min_quality=threshold, sam_share=SHARES[best])), about
 
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 6) scores and (n, 2) true IoU and Dice of the objects that are mined in a case."""
+    """(n, 6) scores of the objects that are mined in a case, and the truth about them as of ``measure_objects``."""
     image = read_image(case.image)
     maps = [fold_maps.read(case.id, image.shape[:2])] if fold_maps else miner.find([image])
     found = miner.ask({case.id: image}, maps)
     if not found:
-        return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 2))
+        return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 1 + len(SHARES)))
     mined, _ = found[case.id]
     return score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes)
 
 
 def measure_objects(mined: Mined, label: np.ndarray, num_classes: int) -> np.ndarray:
-    """(N, 2) IoU and Dice of SAM's masks with the true objects of their class that they share most pixels with."""
+    """(N, 1 + 5) IoU of SAM's masks with the true objects of their class that they share most pixels with; Dice with each of SHARES."""
     numbers, class_id = number_objects(label, num_classes)
-    rows = np.zeros((len(mined), 2))
-    for i, (k, probs) in enumerate(zip(mined.class_id, mined.probs, strict=True)):
-        mask = np.asarray(Image.fromarray(probs).resize(label.shape[::-1], Image.Resampling.BILINEAR)) > 127
-        truth = shared_most(numbers[None], class_id, mask, k)
-        if truth.any():
-            found = overlap(mask & (label != IGNORE), truth)
-            rows[i] = found["iou"], found["dice"]
+    rows = np.zeros((len(mined), 1 + len(SHARES)))
+    for i, k in enumerate(mined.class_id):
+        for column, share in enumerate(SHARES, start=1):
+            probs = Image.fromarray(blend(mined, i, share)).resize(label.shape[::-1], Image.Resampling.BILINEAR)
+            mask = (np.asarray(probs) > 0.5) & (label != IGNORE)
+            truth = shared_most(numbers[None], class_id, mask, k)
+            if truth.any():
+                found = overlap(mask, truth)
+                rows[i, column] = found["dice"]
+                rows[i, 0] = found["iou"] if share == 1 else rows[i, 0]
     return rows
 
 
@@ -115,7 +128,7 @@ def join(rows: Sequence[tuple[np.ndarray, np.ndarray]], groups: Sequence[str]) -
     truth = np.concatenate([found for _, found in rows])
     image = np.repeat(np.arange(len(rows)), counts)
     group = np.unique(groups, return_inverse=True)[1][image]
-    return Judged(np.concatenate([scores for scores, _ in rows]), truth[:, 0], truth[:, 1], image, group)
+    return Judged(np.concatenate([scores for scores, _ in rows]), truth[:, 0], truth[:, 1:], image, group)
 
 
 def predict_unseen(judged: Judged) -> np.ndarray:
@@ -141,7 +154,7 @@ def choose_threshold(quality: np.ndarray, right: np.ndarray, target: float) -> t
     return (0.0 if last == len(order) - 1 else float(quality[order[last]])), float(precision[last])
 
 
-def trace_curve(quality: np.ndarray, judged: Judged, images: int) -> list[Mapping[str, float]]:
+def trace_curve(quality: np.ndarray, judged: Judged, dice: np.ndarray, images: int) -> list[Mapping[str, float]]:
     """What thresholds give, from accepting all to accepting little: shares of objects and images, precision, mean true Dice."""
     points = []
     for threshold in np.unique(np.quantile(quality, np.linspace(0, 1, CURVE_POINTS, endpoint=False), method="lower")):
@@ -152,7 +165,7 @@ def trace_curve(quality: np.ndarray, judged: Judged, images: int) -> list[Mappin
                 "objects": float(accepted.mean()),
                 "images": len(np.unique(judged.image[accepted])) / images,
                 "precision": float((judged.iou[accepted] >= RIGHT).mean()),
-                "dice": float(judged.dice[accepted].mean()),
+                "dice": float(dice[accepted].mean()),
             }
         )
     return points

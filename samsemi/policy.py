@@ -46,7 +46,7 @@ class Policy:
     min_consensus: float = 0.0
     min_area_ratio: float = 0.0
     min_quality: float = 0.0
-    background_below: float = 0.1
+    background_below: float = 0.0
     """Objects of a lower quality are so surely wrong that their places are background; those of other rejected ones are ignored."""
     sam_share: float = 0.5
     """Share of SAM in the soft label; the rest is the U-Net++."""

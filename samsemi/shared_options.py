@@ -74,7 +74,9 @@ class PolicyOptions(Options):
     ] = None
     sam_share: Annotated[
         float | None,
-        Option(min=0.0, max=1.0, help="Share of SAM in the soft label beside the U-Net++; both also weigh by how sure they are."),
+        Option(
+            min=0.0, max=1.0, help="Share of SAM in the soft label beside the U-Net++; by default what is best on the calibration's cases."
+        ),
     ] = None
     disagreement_weight: Annotated[
         float | None, Option(min=0.0, max=1.0, help="Weight of the pixels where SAM and the U-Net++ disagree; 0 ignores them.")

@@ -21,7 +21,8 @@ def judged_of(quality, iou, image=None) -> Judged:
     scores = np.zeros((len(iou), 6))
     scores[:, 0] = quality
     image = np.arange(len(iou)) if image is None else np.asarray(image)
-    return Judged(scores, np.asarray(iou, float), 2 * np.asarray(iou, float) / (1 + np.asarray(iou, float)), image, image)
+    iou = np.asarray(iou, dtype=float)
+    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_threshold_is_the_lowest_that_reaches_the_target_or_the_best_there_is(ri
 
 def test_curve_goes_from_everything_to_little_with_the_truth_of_what_is_accepted():
     judged = judged_of([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.0, 1.0], image=[0, 0, 1, 2])
-    curve = trace_curve(judged.scores[:, 0], judged, images=4)
+    curve = trace_curve(judged.scores[:, 0], judged, judged.dice[:, 0], images=4)
     assert curve[0] == {"min_quality": 0.1, "objects": 1.0, "images": 0.75, "precision": 0.5, "dice": pytest.approx((0.75 + 1) / 4)}
     assert curve[-1] == {"min_quality": 0.3, "objects": 0.5, "images": 0.5, "precision": 0.5, "dice": 0.5}
     assert [row["objects"] for row in curve] == sorted((row["objects"] for row in curve), reverse=True)
@@ -63,7 +64,7 @@ def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
 
 
 def test_objects_of_a_patient_are_never_apart():
-    scores = [(np.ones((2, 6)), np.ones((2, 2))), (np.zeros((0, 6)), np.zeros((0, 2))), (np.ones((1, 6)), np.ones((1, 2)))]
+    scores = [(np.ones((n, 6)), np.ones((n, 6))) for n in (2, 0, 1)]
     judged = join(scores, ["anna", "bert", "anna"])
     assert judged.group.tolist() == [0, 0, 0] and judged.image.tolist() == [0, 0, 2]
 
@@ -74,15 +75,15 @@ def test_masks_are_measured_with_the_true_object_of_their_class_that_they_share_
     label[20:32, 40:60] = 2
     maps = [block(0, 8, 0, 4), block(10, 16, 10, 15), block(0, 4, 10, 14)]
     found = measure_objects(mined_of(*maps, class_id=[1, 1, 1]), label, 3)
-    assert found[0] == pytest.approx([1, 1], abs=0.01) and found[1:].tolist() == [[0, 0], [0, 0]]
+    assert found[0] == pytest.approx([1] * 6, abs=0.01) and found[1:].tolist() == [[0] * 6] * 2
     found = measure_objects(mined_of(*maps, class_id=[2, 2, 2]), label, 3)
-    assert found[1, 0] > 0.9 and found[[0, 2]].tolist() == [[0, 0], [0, 0]]
+    assert found[1, 0] > 0.9 and found[[0, 2]].tolist() == [[0] * 6] * 2
 
 
 def test_ignored_pixels_count_for_nothing():
     label = np.zeros((32, 64), dtype=np.uint8)
     label[0:16, 0:16], label[0:16, 16:32] = 1, IGNORE
-    assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2)[0] == pytest.approx([1, 1], abs=0.01)
+    assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2)[0] == pytest.approx([1] * 6, abs=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,23 @@ def test_adapted_weights_say_what_they_were_adapted_to(dataset, tmp_path):
     assert sam.adapted_to == read_dataset(dataset).fingerprint()
     assert load_sam("tiny", None, torch.device("cpu")).adapted_to is None
     assert getattr(SimpleNamespace(), "adapted_to", None) is None
+
+
+def test_each_share_of_sam_is_measured_as_what_would_be_learnt():
+    label = np.zeros((32, 64), dtype=np.uint8)
+    label[0:16, 0:16] = 1
+    sam, unetpp = block(0, 8, 0, 4), block(0, 8, 0, 8)
+    [found] = measure_objects(mined_of(sam, prior=[unetpp]), label, 2)
+    assert found[0] == found[1] == pytest.approx(1, abs=0.05)
+    assert found[-1] == pytest.approx(2 / 3, abs=0.02), "the U-Net++ alone is twice as wide"
+    assert found[1] > found[-2] >= found[-1]
+
+
+def test_best_share_of_sam_is_chosen_where_none_is_given(dataset, folded, tmp_path):
+    asked = ("mine", dataset, "--model", folded, "--min-area", 16)
+    succeed(*asked, "--out", tmp_path / "s.h5")
+    policy, calibration = read_about(tmp_path / "s.h5")
+    shares = {float(share): dice for share, dice in calibration["dice_by_sam_share"].items()}
+    assert set(shares) == {0, 0.25, 0.5, 0.75, 1} and policy["sam_share"] == max(shares, key=shares.get)
+    succeed(*asked, "--out", tmp_path / "t.h5", "--sam-share", 0.3)
+    assert read_about(tmp_path / "t.h5")[0]["sam_share"] == 0.3

@@ -25,6 +25,14 @@ def test_objects_are_rejected_by_quality_after_all_thresholds():
     assert judge(mined, policy)[:2] == pytest.approx([expit(1.6), expit(-0.4)])
 
 
+def test_rejected_objects_that_are_surely_none_are_background():
+    mined = mined_of(*[block(2, 8, 2, 8)] * 4, confidence=[0.9, 0.4, 0.05, 0.05], agreement=[1, 1, 1, 0])
+    policy = replace(ALL, min_quality=0.5, background_below=0.2, min_agreement=0.5, quality=EVEN)
+    assert [REASONS[i] for i in decide(mined, policy)] == ["accepted", "quality", "background", "background"]
+    assert [REASONS[i] for i in decide(mined, replace(policy, min_quality=0.0))] == ["accepted", "accepted", "accepted", "background"]
+    assert "background" not in [REASONS[i] for i in decide(mined, replace(policy, background_below=0.0))]
+
+
 def test_without_a_calibration_every_object_may_be_right():
     mined = mined_of(*[block(2, 8, 2, 8)] * 2, confidence=[0.1, 0.9])
     assert judge(mined, ALL).tolist() == [1, 1]
@@ -79,4 +87,8 @@ def test_policy_survives_json():
 
 
 def test_numbers_of_a_policy_are_all_but_the_fitted_model():
-    assert set(numbers(Policy())) == {f"min_{name}" for name in (*THRESHOLDS, "quality")} | {"background_below", "sam_share", "disagreement_weight"}
+    assert set(numbers(Policy())) == {f"min_{name}" for name in (*THRESHOLDS, "quality")} | {
+        "background_below",
+        "sam_share",
+        "disagreement_weight",
+    }

@@ -20,6 +20,7 @@ from samsemi.prompt_samples import (
     find_faulty,
     mirror,
     mirror_scene,
+    move_away,
     place,
     scene_of_case,
     scene_of_drawing,
@@ -55,7 +56,7 @@ def ask_at(seed: int, scene: Scene, count: int = 4) -> PromptedObject:
 
 
 def sampler_with(cache=None) -> PromptSampler:
-    return PromptSampler(SAM_PREPROCESSING, SIDE, MASK_SIZE, 4, cache)
+    return PromptSampler(SAM_PREPROCESSING, SIDE, MASK_SIZE, 4, cache=cache)
 
 
 def sample_at(seed: int, sampler: PromptSampler, scene: Scene):
@@ -334,3 +335,29 @@ def test_map_of_the_model_is_resized_and_mirrored_with_the_image():
         seen = box_of(sample.image[0].numpy() > 200) * 1.28
         assert np.abs(sample.boxes[0].numpy() - seen).max() <= 2 * 1.28 + 1.5, "two image pixels of margin, and what resizing rounds"
         assert (sample.known == 1).all() and not sample.target.any()
+
+
+# prompts for what is no object
+
+
+def test_a_mask_is_moved_whole_to_where_it_hardly_touches_an_object():
+    rng = np.random.default_rng(0)
+    objects = OWN | block(60, 60, 90, 90)
+    for _ in range(50):
+        moved = move_away(rng, OWN, objects)
+        assert moved.sum() == OWN.sum() and (moved & objects).sum() <= 0.1 * OWN.sum()
+        box, own = box_of(moved), box_of(OWN)
+        assert (box[2:] - box[:2] == own[2:] - own[:2]).all(), "not wrapped around the border"
+
+
+def test_where_there_is_no_place_nothing_is_moved():
+    assert move_away(np.random.default_rng(0), OWN, np.ones(SQUARE, dtype=bool)) is None
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.25, 1.0])
+def test_a_share_of_the_prompts_asks_in_vain(wrong):
+    rows = PromptedObject(*ask(np.random.default_rng(0), scene_of(OWN), 200, SIDE, MASK_SIZE, wrong=wrong))
+    vain = rows.trust.numpy() == 0
+    assert vain.mean() == pytest.approx(wrong, abs=0.08) and rows.known.numpy().all()
+    assert not rows.target[vain].any() and (rows.target[~vain].flatten(1).sum(dim=1) > 0).all()
+    assert (rows.box[vain, 2] > rows.box[vain, 0]).all() and (rows.rough[vain].flatten(1).max(dim=1).values > 0).all()
