@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from samsemi import console
 from samsemi.batches import Stream, load_batches, mix
@@ -99,10 +100,10 @@ class TrainingState:
     def average(self, decay: float) -> None:
         """Move the averaged weights towards the present ones; in the first iterations faster than ``decay``."""
         decay = min(decay, (1 + self.iteration) / (10 + self.iteration))
+        pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
+        means, values = zip(*((mean, value) for mean, value in pairs if value.requires_grad), strict=True)
         with torch.no_grad():
-            for mean, value in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-                if value.requires_grad:
-                    mean.lerp_(value, 1 - decay)
+            get_ema_multi_avg_fn(decay)(means, values, None)
             for mean, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
                 mean.copy_(value)
 

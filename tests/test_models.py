@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 
@@ -150,3 +151,20 @@ def test_missing_weights_and_weights_of_another_model_are_checkpoint_errors(segm
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="model.safetensors"):
         load_model(tmp_path)
+
+
+def test_depthwise_convolutions_stay_in_fp32_on_a_cpu():
+    model = Segmenter(ModelSpec("tu-lcnet_035", (8, 8, 8, 8, 8), ("background", "a"), 32)).eval()
+    kinds: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda m, x, y: kinds[m.groups > 1].add(y.dtype))
+    images = torch.rand(1, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(images)
+    assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            weight.zero_()
+    assert twin.eval()(images).abs().max() == 0 < model.eval()(images).abs().max(), "a copy computes with its own weights"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ACCEPT_ALL, MINING, NETWORK, call, file_bytes, files_in, hdf5_values, on_cpu, succeed
 
-from samsemi import mining, store, training
+from samsemi import calibration, mining, store, training
 from samsemi.stages import finetune, warmstart
 
 SHORT = ("--iterations", 6, "--validate-every", 3, "--batch-size", 2)
@@ -100,16 +100,16 @@ sys.exit(cli.main(sys.argv[1:]))
 
 PAUSE_WHILE_MINING_AGAIN = """
 import sys, time
-from samsemi import cli, mining
+from samsemi import cli, store
 
-mine_batch = mining.mine_batch
+commit = store.StoreWriter.commit
 
-def pause(batch, segmenter, sam, encoder, options, writer):
-    if writer.path.name == "000004.h5" and writer.has_part(1):
+def pause(writer, number):
+    commit(writer, number)
+    if writer.path.name == "000004.h5" and number == 1:
         time.sleep(600)
-    return mine_batch(batch, segmenter, sam, encoder, options, writer)
 
-mining.mine_batch = pause
+store.StoreWriter.commit = pause
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -136,8 +136,8 @@ def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tm
     assert not out.exists()
     assert {path.name for path in parts.iterdir() if not path.name.startswith(".")} == {"000000.h5", "000001.h5"}
     mined = []
-    mine_batch = mining.mine_batch
-    monkeypatch.setattr(mining, "mine_batch", lambda batch, *rest: (mined.extend(batch), mine_batch(batch, *rest)))
+    read_readable = mining.read_readable
+    monkeypatch.setattr(mining, "read_readable", lambda images: (mined.extend(images), read_readable(images))[1])
     succeed(*arguments, "--resume")
     assert len(mined) == 5, "finished parts are not mined again"
     assert files_in(tmp_path) == {"tiny.h5"}
@@ -146,7 +146,14 @@ def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tm
 
 @pytest.mark.parametrize(
     "owner, name, number",
-    [(mining, "mine_batch", 1), (mining, "mine_batch", 3), (store.StoreWriter, "commit", 2), (store, "merge", 1), (store, "copy_part", 3)],
+    [
+        (mining, "read_readable", 1),
+        (mining, "read_readable", 3),
+        (store.StoreWriter, "commit", 2),
+        (calibration, "judge_case", 2),
+        (store, "merge", 1),
+        (store, "copy_part", 3),
+    ],
 )
 def test_interrupted_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tmp_path, monkeypatch, owner, name, number):
     arguments = mine_arguments(dataset, warm, tmp_path / "tiny.h5")
@@ -222,7 +229,7 @@ def test_signal_lets_the_step_end_and_loses_none(dataset, whole_warmstart, tmp_p
 def test_signal_stops_mining(dataset, warm, tmp_path, monkeypatch):
     arguments = mine_arguments(dataset, warm, tmp_path / "tiny.h5")
     with monkeypatch.context() as patch:
-        signal_at(patch, mining, "mine_batch", 2, signal.SIGTERM)
+        signal_at(patch, mining, "read_readable", 2, signal.SIGTERM)
         assert_interrupted(arguments)
     assert files_in(tmp_path) == {"tiny.h5.parts/000000.h5"}
 
@@ -262,7 +269,7 @@ def test_killed_finetune_goes_on_and_gives_the_same_model(dataset, warm, store, 
     "owner, name, number",
     [
         pytest.param(finetune, "segmentation_loss", 4, id="in the second step"),
-        pytest.param(mining, "mine_batch", 2, id="while mining again"),
+        pytest.param(mining, "read_readable", 2, id="while mining again"),
         pytest.param(finetune, "segmentation_loss", 6, id="after mining again"),
         pytest.param(training, "validate", 2, id="in the last validation"),
     ],
@@ -276,6 +283,19 @@ def test_interrupted_finetune_goes_on_and_gives_the_same_model(
         assert_interrupted(arguments)
     succeed(*arguments, "--resume")
     assert_same_run(tmp_path / "run", whole_finetune)
+
+
+def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, tmp_path, monkeypatch):
+    shared = ("finetune", dataset, "--model", warm, "--store", store, *SHORT, "--rounds", 3, *ACCEPT_ALL)
+    succeed(*shared, "--out", tmp_path / "whole")
+    for owner, name, number in ((finetune, "segmentation_loss", 6), (mining, "read_readable", 3), (training, "validate", 3)):
+        out = tmp_path / f"{name}"
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, owner, name, number)
+            assert_interrupted((*shared, "--out", out))
+        succeed(*shared, "--out", out, "--resume")
+        for part in (".", "rounds/1", "rounds/2"):
+            assert_same_run(out / part, tmp_path / "whole" / part)
 
 
 # predict
