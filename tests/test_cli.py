@@ -12,8 +12,10 @@ import pytest
 from conftest import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
 
 import samsemi
+from samsemi.checkpoints import load_model
 from samsemi.fields import declared, flag
 from samsemi.options import STAGES
+from samsemi.tensors import hash_tensors
 
 METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd"]
 SUMMARY = {"mean", "std", "low", "high", "n"}
@@ -260,11 +262,56 @@ def test_finetune_continuous_mines_again_as_the_store_was_mined(dataset, warm, t
     arguments = ("--store", tmp_path / "s.h5", "--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL)
     run = tmp_path / "run"
     succeed("finetune", dataset, "--model", warm, "--out", run, *arguments, *SHORT)
-    assert files_in(run) - {"embeddings.h5"} == RUN_FILES | {"stores/000002.h5"}
+    assert files_in(run) - {"embeddings.h5"} == RUN_FILES | {"stores/000002.h5", "drift.csv"}
     check_store(run / "stores/000002.h5", 9, 2 if sam == "tiny" else 0)
     first, again = hdf5_values(tmp_path / "s.h5"), hdf5_values(run / "stores/000002.h5")
     assert first["attribute config"] == again["attribute config"]
     assert json.loads(first["attribute made_from"])["model"] != json.loads(again["attribute made_from"])["model"]
+
+
+def test_finetune_in_rounds_starts_again_from_the_model_and_mines_in_between(dataset, warm, store, tmp_path):
+    run = tmp_path / "run"
+    arguments = ("--store", store, "--rounds", 2, "--iterations", 5, "--validate-every", 2, "--batch-size", 4, *ACCEPT_ALL)
+    result = succeed("finetune", dataset, "--model", warm, "--out", run, *arguments, "--json").result
+    stores = {"stores/000002.h5", "drift.csv", "embeddings.h5"}
+    assert files_in(run) == RUN_FILES | stores | {f"rounds/1/{name}" for name in RUN_FILES}
+    assert [int(row["iteration"]) for row in read_csv(run / "rounds/1/history.csv")] == [2]
+    assert [int(row["iteration"]) for row in read_csv(run / "history.csv")] == [2, 3] and result["iterations"] == 3
+    check_store(run / "stores/000002.h5", 9, 2)
+    mined_by = json.loads(hdf5_values(run / "stores/000002.h5")["attribute made_from"])["model"]
+    assert mined_by == hash_tensors(load_model(run / "rounds/1").state_dict())
+    [drift] = read_csv(run / "drift.csv")
+    assert set(drift) == {"iteration", "coverage", "coverage_before", "flips"} and float(drift["coverage_before"]) == 1
+
+
+def test_round_that_is_worse_on_val_is_said(dataset, warm, store, tmp_path, monkeypatch):
+    scores = iter([0.9, 0.2])
+    monkeypatch.setattr("samsemi.training.validate", lambda *_: next(scores))
+    arguments = ("--store", store, "--rounds", 2, "--iterations", 2, "--batch-size", 4, *ACCEPT_ALL)
+    outcome = succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "run", *arguments, "--quiet")
+    assert "warning: round 2 is worse on val than round 1 (0.200, 0.900)" in outcome.err
+
+
+def test_finetune_warns_where_labels_drift(dataset, warm, store, tmp_path, monkeypatch):
+    monkeypatch.setattr("samsemi.drift.FLIPPED", -1.0)
+    arguments = ("--store", store, "--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL, *SHORT, "--quiet")
+    outcome = succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "run", *arguments)
+    assert "warning: mined again at iteration 2" in outcome.err and "drift" in outcome.err
+
+
+def test_strong_and_weak_augmentation_learn_differently(dataset, warm, store, tmp_path):
+    weights = {}
+    for how in ("--strong", "--weak"):
+        succeed("finetune", dataset, "--model", warm, "--store", store, "--out", tmp_path / how[2:], *SHORT, *ACCEPT_ALL, how)
+        weights[how] = (tmp_path / how[2:] / "model.safetensors").read_bytes()
+    assert weights["--strong"] != weights["--weak"]
+
+
+def test_store_is_measured_with_other_thresholds_than_its_own(dataset, store, tmp_path):
+    everything = succeed("eval", dataset, "--store", store, "--out", tmp_path / "all", "--overlays", 0, "--json").result
+    few = ("--min-confidence", np.quantile(h5py.File(store)["objects"]["confidence"], 0.7).item())
+    strict = succeed("eval", dataset, "--store", store, "--out", tmp_path / "few", "--overlays", 0, *few, "--json").result
+    assert 0 < strict["coverage"] < everything["coverage"] == 1
 
 
 # eval and predict
@@ -382,7 +429,7 @@ def test_three_classes_go_all_the_way(tmp_path):
     prepared = succeed("prepare", tmp_path / "images", "--masks", tmp_path / "masks", "--out", data, *shares)
     assert "255 is ignored" in prepared.err
     assert 0.02 < succeed("check", data, "--json").result["ignored_pixel_share"] < 0.05
-    succeed("warmstart", data, "--out", warm, *NETWORK, "--iterations", 30, "--validate-every", 10)
+    succeed("warmstart", data, "--out", warm, *NETWORK, "--iterations", 40, "--validate-every", 10)
     succeed("mine", data, "--model", warm, "--out", path, *MINING)
     with h5py.File(path) as file:
         assert set(file["objects"]["class_id"]) == {1, 2, 3}
@@ -436,7 +483,7 @@ def test_python_functions_give_what_the_commands_give(dataset):
 def test_quiet_is_silent_but_for_the_result(dataset, warm, store, tmp_path):
     for arguments in (
         ("check", dataset),
-        ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING),
+        ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING, "--no-calibrate"),
         ("eval", dataset, "--store", store, "--split", "unlabeled", "--out", tmp_path / "e", "--overlays", 0),
     ):
         outcome = succeed(*arguments, "--quiet")
@@ -447,7 +494,7 @@ def test_quiet_is_silent_but_for_the_result(dataset, warm, store, tmp_path):
 def test_progress_is_plain_lines_where_there_is_no_terminal(dataset, warm, tmp_path):
     outcome = succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING)
     assert "\x1b" not in outcome.err + outcome.out
-    assert re.fullmatch(r"mine: 9/9 images, [\d.]+/s, 0 s left\ncalibrate: \d+/\d+ images, [\d.]+/s, 0 s left\n.*", outcome.err)
+    assert re.fullmatch(r"mine: 9/9 images, [\d.]+/s, 0 s left\ncalibrate: 3/3 images, [\d.]+/s, 0 s left\nwarning: .*\n", outcome.err)
 
 
 def test_closing_table_shows_where_the_result_lies_whole(dataset, warm, tmp_path):

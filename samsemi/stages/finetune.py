@@ -57,7 +57,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
         of_round = replace(options, iterations=share, rounds=1, out=folder)
         train_round(setting, of_round, open_run(of_round, made_from, folder), load_model_for(dataset, options.model), store, made_from)
         store = remine(setting, load_model(folder), number * share, store)
-    last = replace(options, iterations=options.iterations - (options.rounds - 1) * share)
+    last = replace(options, iterations=options.iterations - (options.rounds - 1) * share, rounds=1)
     train_round(setting, last, run, segmenter, store, made_from)
     warn_of_worse_round(run, options.rounds)
     return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
