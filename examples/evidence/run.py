@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--sam", default="tiny")
     parser.add_argument("--sam-checkpoint", default="")
-    parser.add_argument("--adapt", default="--all --iterations 200", help="options of `samsemi adapt`")
+    parser.add_argument("--adapt", default="--all --iterations 200 --validate-every 50", help="options of `samsemi adapt`")
     parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
     parser.add_argument("--finetune", default="", help="more options of `samsemi finetune`, of every arm that mines")
     settings = parser.parse_args()

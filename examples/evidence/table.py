@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from run import PLAN, STORES
+from run import BASELINES, PLAN, STORES
 
 from samsemi.metrics import compare
 from samsemi.stages.evaluate import mean_over_classes, read_scores
@@ -22,10 +22,15 @@ Cases = dict[str, float]
 """Test case -> mean over the seeds."""
 
 
+def find_seeds(row: Path, seeds: Sequence[int]) -> list[int]:
+    """The seeds of which the baselines and `once` are there: all arms of a row are compared over the same ones."""
+    return [seed for seed in seeds if all((row / f"seed-{seed}" / f"eval-{arm}" / "metrics.csv").exists() for arm in (*BASELINES, "once"))]
+
+
 def read_arm(row: Path, arm: str, seeds: Sequence[int]) -> dict[str, Cases] | None:
-    """{metric: cases} of an arm; None unless all seeds are there."""
+    """{metric: cases} of an arm; None unless all seeds are there, or there are none."""
     folders = [row / f"seed-{seed}" / f"eval-{arm}" for seed in seeds]
-    if not all((folder / "metrics.csv").exists() for folder in folders):
+    if not folders or not all((folder / "metrics.csv").exists() for folder in folders):
         return None
     scores = [read_scores(folder) for folder in folders]
     return {
@@ -48,7 +53,8 @@ def read_stores(row: Path, arm: str, seeds: Sequence[int], sam: str = "tiny") ->
 
 def read_seconds(row: Path, arm: str, seeds: Sequence[int]) -> float:
     """Seconds of an arm's own training, mean over the seeds."""
-    return float(np.mean([json.loads((row / f"seed-{seed}" / "steps" / f"{arm}.json").read_text())["seconds"] for seed in seeds]))
+    records = [json.loads((row / f"seed-{seed}" / "steps" / f"{arm}.json").read_text()) for seed in seeds]
+    return float(np.mean([record["result"]["seconds"] for record in records]))
 
 
 def difference(one: Cases, other: Cases) -> dict[str, float]:
@@ -76,16 +82,17 @@ def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
         arms.setdefault(f"{name}-{percent}", []).extend(some)
     rows = []
     for name, some in arms.items():
-        measured = {arm: read_arm(out / name, arm, seeds) for arm in some}
+        done = find_seeds(out / name, seeds)
+        measured = {arm: read_arm(out / name, arm, done) for arm in some}
         bases = [measured[arm] for arm in ("supervised", "labeled-only") if measured.get(arm)]
         base = max(bases, key=lambda found: np.mean(list(found["dice"].values()))) if len(bases) == 2 else None
         for arm, found in measured.items():
-            row: dict[str, object] = {"row": name, "arm": arm}
+            row: dict[str, object] = {"row": name, "arm": arm, "seeds": done}
             if found:
                 row |= {metric: float(np.nanmean(list(found[metric].values()))) for metric in METRICS}
-                row |= {"seconds": read_seconds(out / name, arm, seeds), "cases": found["dice"]}
+                row |= {"seconds": read_seconds(out / name, arm, done), "cases": found["dice"]}
                 mines = arm not in ("supervised", "supervised-all", "labeled-only")
-                row |= read_stores(out / name, arm, seeds) if mines else {}
+                row |= read_stores(out / name, arm, done) if mines else {}
                 row["gain"] = difference(found["dice"], base["dice"]) if base and mines else None
                 own = measured.get("self-training")
                 row["over_self"] = difference(found["dice"], own["dice"]) if own and mines and arm != "self-training" else None
@@ -96,17 +103,26 @@ def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
 def write_table(rows: Sequence[Mapping[str, object]]) -> str:
     """Markdown."""
     lines = [
-        "| set, labels | arm | Dice | IoU | HD95 | gain over labels alone, points | over self-training | pseudo-label Dice (images) | s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| set, labels | seeds | arm | Dice | IoU | HD95 | gain (points) | over self-training | pseudo-label Dice (images) | s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         name, _, percent = str(row["row"]).rpartition("-")
         if "dice" not in row:
-            lines.append(f"| {name} {percent} % | {row['arm']} | not run | | | | | | |")
+            lines.append(f"| {name} {percent} % | | {row['arm']} | not run | | | | | | |")
             continue
         numbers = [form.format(row[metric]) for metric, form in METRICS.items()]
         labels = f"{row['pseudo_dice']:.3f} ({row['coverage']:.0%})" if "pseudo_dice" in row else ""
-        cells = [f"{name} {percent} %", row["arm"], *numbers, show(row["gain"]), show(row["over_self"]), labels, f"{row['seconds']:.0f}"]
+        cells = [
+            f"{name} {percent} %",
+            ", ".join(map(str, row["seeds"])),
+            row["arm"],
+            *numbers,
+            show(row["gain"]),
+            show(row["over_self"]),
+            labels,
+            f"{row['seconds']:.0f}",
+        ]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(lines)
 
