@@ -180,6 +180,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     lr: LearningRate = 5e-4
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
+    from_scratch: Annotated[bool, Option("--from-scratch", help="Start each round from random weights of --model's network.")] = False
     strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the pseudo-labeled half.")] = True
     sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for mining again.")] = None
     sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for mining again.")] = None

@@ -299,6 +299,22 @@ def test_finetune_warns_where_labels_drift(dataset, warm, store, tmp_path, monke
     assert "warning: mined again at iteration 2" in outcome.err and "drift" in outcome.err
 
 
+def test_finetune_from_scratch_forgets_the_weights_of_the_model_but_not_its_network(dataset, warm, store, tmp_path):
+    arguments = ("--store", store, "--iterations", 1, "--lr", 1e-8, "--batch-size", 4, "--seed", 3, *ACCEPT_ALL)
+    succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "on", *arguments)
+    succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "anew", *arguments, "--from-scratch")
+    succeed("warmstart", dataset, "--out", tmp_path / "first", *NETWORK, "--iterations", 1, "--lr", 1e-8, "--seed", 3)
+    weights = {name: load_model(run) for name, run in (("warm", warm), *((n, tmp_path / n) for n in ("on", "anew", "first")))}
+
+    def apart(one: str, other: str) -> float:
+        pairs = zip(weights[one].parameters(), weights[other].parameters(), strict=True)
+        return max((a - b).abs().max().item() for a, b in pairs)
+
+    assert apart("on", "warm") < 1e-5 < 1e-2 < apart("anew", "warm")
+    assert apart("anew", "first") < 1e-5, "the random weights of the seed"
+    assert weights["anew"].spec == weights["warm"].spec
+
+
 def test_strong_and_weak_augmentation_learn_differently(dataset, warm, store, tmp_path):
     weights = {}
     for how in ("--strong", "--weak"):

@@ -1,5 +1,6 @@
 """``samsemi finetune``: the warm-started model learns on, from labeled cases and mined pseudo-labels."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -55,12 +56,18 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     for number in range(1, options.rounds):
         folder = run.folder / "rounds" / str(number)
         of_round = replace(options, iterations=share, rounds=1, out=folder)
-        train_round(setting, of_round, open_run(of_round, made_from, folder), load_model_for(dataset, options.model), store, made_from)
+        train_round(setting, of_round, open_run(of_round, made_from, folder), begin(segmenter, options), store, made_from)
         store = remine(setting, load_model(folder), number * share, store)
     last = replace(options, iterations=options.iterations - (options.rounds - 1) * share, rounds=1)
-    train_round(setting, last, run, segmenter, store, made_from)
+    train_round(setting, last, run, begin(segmenter, options), store, made_from)
     warn_of_worse_round(run, options.rounds)
     return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
+
+
+def begin(segmenter: Segmenter, options: FinetuneOptions) -> Segmenter:
+    """A network to train: a copy of the given one, or, from scratch, one like it."""
+    torch.manual_seed(options.seed)
+    return Segmenter(segmenter.spec) if options.from_scratch else copy.deepcopy(segmenter)
 
 
 def train_round(
