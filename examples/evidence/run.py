@@ -5,7 +5,7 @@
     python examples/evidence/table.py OUT                        # the table of what is there, rows not run named
 
 Stopped at any moment, the same command goes on. The settings are those of a CPU; on a GPU add
-    --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --iterations 4000 --adapt "--all --iterations 1000" --precision auto
+    --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --warm-iterations 2000 --iterations 4000 --adapt "--all --iterations 1000" --precision auto
 
 The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
 A share of labels counts labeled and val cases, as part of all cases but the test cases.
@@ -61,13 +61,13 @@ class Cell:
             self.prepare("data", self.folder / "split.csv")
         for arm in arms:
             if arm == "supervised":
-                self.warmstart(arm, "data", 2 * self.settings.iterations)
+                self.warmstart(arm, "data", self.settings.warm_iterations + self.settings.iterations)
             elif arm == "supervised-all":
                 label_all(self.folder / "split.csv", self.folder / "split-all.csv")
                 self.prepare("data-all", self.folder / "split-all.csv")
-                self.warmstart(arm, "data-all", 2 * self.settings.iterations)
+                self.warmstart(arm, "data-all", self.settings.warm_iterations + self.settings.iterations)
             else:
-                self.warmstart("warm", "data", self.settings.iterations)
+                self.warmstart("warm", "data", self.settings.warm_iterations)
                 self.finetune(arm)
             out = self.folder / f"eval-{arm}"
             self.step(f"eval-{arm}", "eval", self.folder / "data", "--model", self.folder / arm, "--out", out, "--overwrite")
@@ -160,7 +160,8 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", help="arms, such as once")
     parser.add_argument("--seeds", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--jobs", type=int, default=2, help="commands side by side")
-    parser.add_argument("--iterations", type=int, default=600, help="of the warm start, and as many of the fine-tuning")
+    parser.add_argument("--warm-iterations", type=int, default=400, help="of the warm start")
+    parser.add_argument("--iterations", type=int, default=800, help="of the fine-tuning; the supervised arms run for both")
     parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
     parser.add_argument("--decoder", default="48,32,16,12,8")
     parser.add_argument("--encoder-weights", default="none")
@@ -170,7 +171,9 @@ def main() -> None:
     parser.add_argument("--sam-checkpoint", default="")
     parser.add_argument("--adapt", default="--all --iterations 200 --validate-every 50", help="options of `samsemi adapt`")
     parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
-    parser.add_argument("--finetune", default="", help="more options of `samsemi finetune`, of every arm that mines")
+    parser.add_argument(
+        "--finetune", default="--from-scratch --lr 1e-3", help="more options of `samsemi finetune`, of every arm that mines"
+    )
     settings = parser.parse_args()
     with ThreadPoolExecutor(settings.jobs) as pool:
         waiting = []
