@@ -20,6 +20,7 @@ import table
 SETTINGS = Namespace(
     warm_iterations=2,
     iterations=4,
+    lr="1e-3",
     encoder=NETWORK[3],
     decoder=NETWORK[5],
     encoder_weights="none",

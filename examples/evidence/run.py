@@ -5,7 +5,8 @@
     python examples/evidence/table.py OUT                        # the table of what is there, rows not run named
 
 Stopped at any moment, the same command goes on. The settings are those of a CPU; on a GPU add
-    --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --warm-iterations 2000 --iterations 4000 --adapt "--all --iterations 1000" --precision auto
+    --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --precision auto
+    --warm-iterations 2000 --iterations 4000 --adapt "--all --iterations 1000"
 
 The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
 A share of labels counts labeled and val cases, as part of all cases but the test cases.
@@ -90,7 +91,17 @@ class Cell:
             weights = () if sam in STORES.values() else ("--sam-checkpoint", self.folder / "sam.safetensors")
             schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
             mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
-        training = ("--iterations", self.settings.iterations, "--seed", self.seed, "--precision", self.settings.precision, "--resume")
+        training = (
+            "--iterations",
+            self.settings.iterations,
+            "--lr",
+            self.settings.lr,
+            "--seed",
+            self.seed,
+            "--precision",
+            self.settings.precision,
+            "--resume",
+        )
         self.step(arm, "finetune", self.folder / "data", "--model", self.folder / "warm", "--out", self.folder / arm, *mining, *training)
 
     def mine(self, sam: str) -> Path:
@@ -162,6 +173,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="commands side by side")
     parser.add_argument("--warm-iterations", type=int, default=400, help="of the warm start")
     parser.add_argument("--iterations", type=int, default=800, help="of the fine-tuning; the supervised arms run for both")
+    parser.add_argument("--lr", default="1e-3", help="of the fine-tuning")
     parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
     parser.add_argument("--decoder", default="48,32,16,12,8")
     parser.add_argument("--encoder-weights", default="none")
@@ -171,9 +183,7 @@ def main() -> None:
     parser.add_argument("--sam-checkpoint", default="")
     parser.add_argument("--adapt", default="--all --iterations 200 --validate-every 50", help="options of `samsemi adapt`")
     parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
-    parser.add_argument(
-        "--finetune", default="--from-scratch --lr 1e-3", help="more options of `samsemi finetune`, of every arm that mines"
-    )
+    parser.add_argument("--finetune", default="--from-scratch", help="more options of `samsemi finetune`, of every arm that mines")
     settings = parser.parse_args()
     with ThreadPoolExecutor(settings.jobs) as pool:
         waiting = []
