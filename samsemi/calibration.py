@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from samsemi import console
-from samsemi.dataset import IGNORE, Case, Dataset, need_cases, read_case_label
+from samsemi.dataset import IGNORE, Case, Dataset, read_case_label
 from samsemi.folds import FoldMaps
-from samsemi.images import read_image
+from samsemi.images import read_readable
 from samsemi.metrics import overlap
 from samsemi.mining import Miner, choose_policy
 from samsemi.policy import THRESHOLDS, Policy, fit_quality, score_table
@@ -50,6 +50,9 @@ class Judged:
     """(N,) index of the patient."""
 
 
+NOTHING = Judged(np.zeros((0, len(THRESHOLDS))), np.zeros(0), np.zeros((0, len(SHARES))), np.zeros(0, int), np.zeros(0, int))
+
+
 def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> None:
     """Make the parts one store, calibrated where asked."""
     if miner.options.calibrate:
@@ -62,7 +65,7 @@ def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps:
 def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> tuple[Policy, dict[str, object]]:
     """What is accepted for ``target_precision``, and what that was fitted to; the default thresholds where there is too little."""
     options, num_classes = miner.options, len(dataset.classes)
-    sources = {"val": need_cases(dataset, "val")}
+    sources = {"val": dataset.split("val")}
     if fold_maps and getattr(miner.sam, "adapted_to", None) != dataset.fingerprint():
         sources["out_of_fold"] = dataset.split("labeled")
         fold_maps.need([case.id for case in sources["out_of_fold"]])
@@ -73,7 +76,7 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
             for case in members:
                 rows.append(judge_case(case, miner, num_classes, fold_maps if source == "out_of_fold" else None))
                 advance()
-    judged = join(rows, [case.group for case in cases])
+    judged = join(rows, [case.group for case in cases]) if cases else NOTHING
     about = {"cases": {name: len(found) for name, found in sources.items()}, "objects": len(judged.iou)}
     about["target_precision"] = options.target_precision
     if len(judged.iou) < LEAST_OBJECTS:
@@ -96,10 +99,11 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
 
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 6) scores of the objects that are mined in a case, and the truth about them as of ``measure_objects``."""
-    image = read_image(case.image)
-    maps = [fold_maps.read(case.id, image.shape[:2])] if fold_maps else miner.find([image])
-    found = miner.ask({case.id: image}, maps)
+    """(n, 6) scores of the objects that are mined in a case, and the truth about them as of ``measure_objects``; an image that cannot
+    be read has none."""
+    images, _ = read_readable({case.id: case.image})
+    maps = [fold_maps.read(case.id, image.shape[:2]) for image in images.values()] if fold_maps else miner.find(list(images.values()))
+    found = miner.ask(images, maps)
     if not found:
         return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 1 + len(SHARES)))
     mined, _ = found[case.id]

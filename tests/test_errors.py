@@ -363,13 +363,21 @@ def test_training_stops_at_a_damaged_image(copied, tmp_path, workers):
 def test_mine_skips_and_counts_a_damaged_image(copied, warm, tmp_path):
     name = cases_of(copied, "unlabeled")[2]
     truncate(copied / f"images/{name}.png")
-    arguments = ("mine", copied, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING, "--overlays", 9)
+    arguments = ("mine", copied, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING, "--overlays", 9, "--no-calibrate")
     outcome = succeed(*arguments, "--json", "--quiet")
     assert outcome.err.startswith("warning: skipped")
     assert name in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert (outcome.result["images"], outcome.result["unreadable"]) == (9, 1)
     succeed("finetune", copied, "--model", warm, "--store", tmp_path / "s.h5", "--out", tmp_path / "run", *SHORT)
+
+
+def test_calibration_skips_a_damaged_image(copied, warm, tmp_path):
+    name = cases_of(copied, "val")[0]
+    truncate(copied / f"images/{name}.png")
+    outcome = succeed("mine", copied, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING, "--json", "--quiet")
+    assert outcome.err.startswith("warning: skipped") and name in outcome.err
+    assert outcome.result["images"] == 9 and outcome.result["accepted"] > 0
 
 
 def test_mine_where_no_image_can_be_read(copied, warm, tmp_path):
