@@ -31,7 +31,9 @@ PARTS = 10
 """The probabilities by which the threshold is chosen come from models that have not seen the patient: one in so many."""
 CURVE_POINTS = 20
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Of SAM in the soft label, among which the best is chosen."""
+"""Of SAM in the soft label, among which the best is chosen; SAM's own mask comes first."""
+NO_OBJECTS = np.zeros((0, len(THRESHOLDS))), np.zeros((0, 1 + len(SHARES)))
+"""Scores, and the truth about them, of a case without objects."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,6 @@ class Judged:
     """(N,) index of the case."""
     group: np.ndarray
     """(N,) index of the patient."""
-
-
-NOTHING = Judged(np.zeros((0, len(THRESHOLDS))), np.zeros(0), np.zeros((0, len(SHARES))), np.zeros(0, int), np.zeros(0, int))
 
 
 def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> None:
@@ -76,7 +75,7 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
             for case in members:
                 rows.append(judge_case(case, miner, num_classes, fold_maps if source == "out_of_fold" else None))
                 advance()
-    judged = join(rows, [case.group for case in cases]) if cases else NOTHING
+    judged = join(rows, [case.group for case in cases])
     about = {"cases": {name: len(found) for name, found in sources.items()}, "objects": len(judged.iou)}
     about["target_precision"] = options.target_precision
     if len(judged.iou) < LEAST_OBJECTS:
@@ -100,14 +99,16 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, np.ndarray]:
     """(n, 6) scores of the objects that are mined in a case, and the truth about them as of ``measure_objects``; an image that cannot
-    be read has none."""
+    be read has none, and an object with a score that is no number is left out."""
     images, _ = read_readable({case.id: case.image})
     maps = [fold_maps.read(case.id, image.shape[:2]) for image in images.values()] if fold_maps else miner.find(list(images.values()))
     found = miner.ask(images, maps)
     if not found:
-        return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 1 + len(SHARES)))
+        return NO_OBJECTS
     mined, _ = found[case.id]
-    return score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes)
+    scores, truth = score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes)
+    known = np.isfinite(scores).all(axis=1)
+    return scores[known], truth[known]
 
 
 def measure_objects(mined: Mined, label: np.ndarray, num_classes: int) -> np.ndarray:
@@ -115,24 +116,22 @@ def measure_objects(mined: Mined, label: np.ndarray, num_classes: int) -> np.nda
     numbers, class_id = number_objects(label, num_classes)
     rows = np.zeros((len(mined), 1 + len(SHARES)))
     for i, k in enumerate(mined.class_id):
-        for column, share in enumerate(SHARES, start=1):
+        found = []
+        for share in SHARES:
             probs = Image.fromarray(blend(mined, i, share)).resize(label.shape[::-1], Image.Resampling.BILINEAR)
             mask = (np.asarray(probs) > 0.5) & (label != IGNORE)
             truth = shared_most(numbers[None], class_id, mask, k)
-            if truth.any():
-                found = overlap(mask, truth)
-                rows[i, column] = found["dice"]
-                rows[i, 0] = found["iou"] if share == 1 else rows[i, 0]
+            found.append(overlap(mask, truth) if truth.any() else {"iou": 0.0, "dice": 0.0})
+        rows[i] = [found[0]["iou"], *(values["dice"] for values in found)]
     return rows
 
 
 def join(rows: Sequence[tuple[np.ndarray, np.ndarray]], groups: Sequence[str]) -> Judged:
     """The objects of all cases."""
-    counts = [len(scores) for scores, _ in rows]
-    truth = np.concatenate([found for _, found in rows])
-    image = np.repeat(np.arange(len(rows)), counts)
+    scores, truth = (np.concatenate(parts) for parts in zip(NO_OBJECTS, *rows, strict=True))
+    image = np.repeat(np.arange(len(rows)), np.array([len(found) for found, _ in rows], dtype=int))
     group = np.unique(groups, return_inverse=True)[1][image]
-    return Judged(np.concatenate([scores for scores, _ in rows]), truth[:, 0], truth[:, 1:], image, group)
+    return Judged(scores, truth[:, 0], truth[:, 1:], image, group)
 
 
 def predict_unseen(judged: Judged) -> np.ndarray:

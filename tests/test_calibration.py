@@ -1,6 +1,5 @@
 import json
 import shutil
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,6 +11,7 @@ from test_pseudolabels import block, mined_of
 from samsemi.calibration import Judged, calibrate, choose_threshold, join, measure_objects, predict_unseen, trace_curve
 from samsemi.checkpoints import load_model
 from samsemi.dataset import IGNORE, read_dataset
+from samsemi.folds import FoldMaps
 from samsemi.mining import Miner
 from samsemi.options import MineOptions
 from samsemi.sam import load_sam
@@ -141,13 +141,34 @@ def test_target_that_cannot_be_reached_is_said(dataset, folded, tmp_path, monkey
 def test_cases_that_a_sam_has_learnt_do_not_calibrate_it(dataset, folded):
     data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
     sam = load_sam("tiny", None, torch.device("cpu"))
-    from samsemi.folds import FoldMaps
-
     maps = FoldMaps(folded / "out_of_fold.h5")
     for learnt, sources in ((None, {"val", "out_of_fold"}), ("another", {"val", "out_of_fold"}), (data.fingerprint(), {"val"})):
         sam.adapted_to = learnt
         assert set(calibrate(Miner(load_model(folded), sam, options), data, maps)[1]["cases"]) == sources
     assert set(calibrate(Miner(load_model(folded), sam, options), data, None)[1]["cases"]) == {"val"}
+    del sam.adapted_to
+    assert set(calibrate(Miner(load_model(folded), sam, options), data, maps)[1]["cases"]) == {"val", "out_of_fold"}, (
+        "a backend of one's own"
+    )
+
+
+def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded, monkeypatch):
+    data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
+    sam, maps = load_sam("tiny", None, torch.device("cpu")), FoldMaps(folded / "out_of_fold.h5")
+    _, whole = calibrate(Miner(load_model(folded), sam, options), data, maps)
+    asked, ask = [], Miner.ask
+
+    def spoil_the_first(miner, images, found):
+        answers = ask(miner, images, found)
+        for mined, _ in answers.values():
+            if not asked:
+                mined.predicted_iou[0] = np.nan
+            asked.append(mined)
+        return answers
+
+    monkeypatch.setattr(Miner, "ask", spoil_the_first)
+    policy, about = calibrate(Miner(load_model(folded), sam, options), data, maps)
+    assert about["objects"] == whole["objects"] - 1 and np.isfinite(policy.quality.weights).all()
 
 
 def test_adapted_weights_say_what_they_were_adapted_to(dataset, tmp_path):
@@ -156,7 +177,6 @@ def test_adapted_weights_say_what_they_were_adapted_to(dataset, tmp_path):
     sam = load_sam("tiny", out, torch.device("cpu"))
     assert sam.adapted_to == read_dataset(dataset).fingerprint()
     assert load_sam("tiny", None, torch.device("cpu")).adapted_to is None
-    assert getattr(SimpleNamespace(), "adapted_to", None) is None
 
 
 def test_each_share_of_sam_is_measured_as_what_would_be_learnt():

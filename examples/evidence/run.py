@@ -19,10 +19,12 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -91,17 +93,8 @@ class Cell:
             weights = () if sam in STORES.values() else ("--sam-checkpoint", self.folder / "sam.safetensors")
             schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
             mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
-        training = (
-            "--iterations",
-            self.settings.iterations,
-            "--lr",
-            self.settings.lr,
-            "--seed",
-            self.seed,
-            "--precision",
-            self.settings.precision,
-            "--resume",
-        )
+        s = self.settings
+        training = ("--iterations", s.iterations, "--lr", s.lr, "--seed", self.seed, "--precision", s.precision, "--resume")
         self.step(arm, "finetune", self.folder / "data", "--model", self.folder / "warm", "--out", self.folder / arm, *mining, *training)
 
     def mine(self, sam: str) -> Path:
@@ -163,6 +156,12 @@ def label_all(split: Path, out: Path) -> None:
     out.write_text(split.read_text().replace(",unlabeled", ",labeled"))
 
 
+def run_in_turn(turn: Lock, cell: Cell, arms: Sequence[str]) -> None:
+    """Arms of one cell stand in several lines of the plan; they share a folder, so one line waits for the other."""
+    with turn:
+        cell.run(arms)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of sets, each with images/ and masks/")
@@ -186,7 +185,7 @@ def main() -> None:
     parser.add_argument("--finetune", default="--from-scratch", help="more options of `samsemi finetune`, of every arm that mines")
     settings = parser.parse_args()
     with ThreadPoolExecutor(settings.jobs) as pool:
-        waiting = []
+        waiting, turns = [], defaultdict(Lock)
         for name, percent, arms in PLAN:
             row = f"{name}-{percent}"
             chosen = [arm for arm in arms if not settings.arms or arm in settings.arms]
@@ -194,7 +193,7 @@ def main() -> None:
                 continue
             for seed in settings.seeds:
                 cell = Cell(settings.data / name, settings.out / row / f"seed-{seed}", percent, seed, settings)
-                waiting.append(pool.submit(cell.run, chosen))
+                waiting.append(pool.submit(run_in_turn, turns[cell.folder], cell, chosen))
         failed = [error for error in (task.exception() for task in waiting) if error]
     for error in failed:
         print(error, file=sys.stderr)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from run import BASELINES, PLAN, STORES
+from run import BASELINES, PLAN
 
 from samsemi.metrics import compare
 from samsemi.stages.evaluate import mean_over_classes, read_scores
@@ -39,12 +39,15 @@ def read_arm(row: Path, arm: str, seeds: Sequence[int]) -> dict[str, Cases] | No
     }
 
 
-def read_stores(row: Path, arm: str, seeds: Sequence[int], sam: str = "tiny") -> dict[str, float]:
-    """Dice and coverage of the pseudo-labels that an arm begins with."""
-    folders = [row / f"seed-{seed}" / f"eval-store-{STORES.get(arm, sam)}" for seed in seeds]
-    found = [json.loads((folder / "metrics.json").read_text()) for folder in folders if (folder / "metrics.json").exists()]
-    if len(found) < len(seeds):
-        return {}
+def read_stores(row: Path, arm: str, seeds: Sequence[int]) -> dict[str, float]:
+    """Dice and coverage of the pseudo-labels that an arm begins with; nothing for an arm that does not mine."""
+    found = []
+    for folder in (row / f"seed-{seed}" for seed in seeds):
+        command = read_step(folder, arm)["command"]
+        if "--store" not in command:
+            return {}
+        store = Path(command[command.index("--store") + 1])
+        found.append(json.loads((folder / f"eval-store-{store.stem}" / "metrics.json").read_text()))
     return {
         "pseudo_dice": float(np.mean([m["mean"]["dice"]["mean"] for m in found])),
         "coverage": float(np.mean([m["coverage"] for m in found])),
@@ -53,8 +56,12 @@ def read_stores(row: Path, arm: str, seeds: Sequence[int], sam: str = "tiny") ->
 
 def read_seconds(row: Path, arm: str, seeds: Sequence[int]) -> float:
     """Seconds of an arm's own training, mean over the seeds."""
-    records = [json.loads((row / f"seed-{seed}" / "steps" / f"{arm}.json").read_text()) for seed in seeds]
-    return float(np.mean([record["result"]["seconds"] for record in records]))
+    return float(np.mean([read_step(row / f"seed-{seed}", arm)["result"]["seconds"] for seed in seeds]))
+
+
+def read_step(folder: Path, name: str) -> dict:
+    """What `run.py` has kept of a command: itself, its seconds and its result."""
+    return json.loads((folder / "steps" / f"{name}.json").read_text())
 
 
 def difference(one: Cases, other: Cases) -> dict[str, float]:
@@ -91,8 +98,8 @@ def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
             if found:
                 row |= {metric: float(np.nanmean(list(found[metric].values()))) for metric in METRICS}
                 row |= {"seconds": read_seconds(out / name, arm, done), "cases": found["dice"]}
-                mines = arm not in ("supervised", "supervised-all", "labeled-only")
-                row |= read_stores(out / name, arm, done) if mines else {}
+                row |= read_stores(out / name, arm, done)
+                mines = "pseudo_dice" in row
                 row["gain"] = difference(found["dice"], base["dice"]) if base and mines else None
                 own = measured.get("self-training")
                 row["over_self"] = difference(found["dice"], own["dice"]) if own and mines and arm != "self-training" else None
