@@ -10,7 +10,7 @@ from importlib import import_module
 
 from samsemi.options import STAGES
 
-__all__ = ["adapt", "check", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
+__all__ = ["adapt", "check", "distill", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
 
 
 def __getattr__(name: str):

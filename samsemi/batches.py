@@ -84,8 +84,12 @@ def cut_mix(batch: Sample) -> Sample:
         h, w = min(height, round(height * (area * aspect) ** 0.5)), min(width, round(width * (area / aspect) ** 0.5))
         y, x = int(torch.randint(height - h + 1, ())), int(torch.randint(width - w + 1, ()))
         inside[i, y : y + h, x : x + w] = True
-    inside = inside.to(batch.weight.device)
-    return Sample(*(torch.where(inside.view(count, *[1] * (part.ndim - 3), height, width), part.roll(-1, 0), part) for part in batch))
+    return paste(batch, Sample(*(part.roll(-1, 0) for part in batch)), inside.to(batch.weight.device))
+
+
+def paste(batch: Sample, other: Sample, inside: Tensor) -> Sample:
+    """A batch whose pixels ``inside`` (B, S, S) are those of another batch: image, target and weight."""
+    return Sample(*(torch.where(inside if a.ndim == 3 else inside[:, None], b, a) for a, b in zip(batch, other, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 A hard label is a one-hot target; an ignored pixel has weight 0. Every loss is averaged over the valid pixels, those
 with a weight above 0, so that ignored ones do not dilute it; without a valid pixel it is 0 and so is its gradient.
+Below them stand those between networks, which need no target.
 """
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor
 
 SMOOTH = 1e-5
+EPS = 1e-6
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -34,3 +38,29 @@ def dice_loss(probs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     per_class = 1 - (2 * intersection + SMOOTH) / (sizes + SMOOTH)
     trust = weight.sum() / (weight > 0).sum().clamp(min=1)
     return trust * (per_class * present).sum() / present.sum().clamp(min=1)
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(logits / T)), averaged over all pixels: (B, K, H, W) logits of both -> scalar.
+
+    The teacher gets no gradient. Source: arXiv 1503.02531; KnowSAM, arXiv 2412.13742.
+    """
+    log_probs = F.log_softmax(logits / temperature, dim=1)
+    targets = F.log_softmax(teacher.detach() / temperature, dim=1)
+    divergence = F.kl_div(log_probs, targets, reduction="none", log_target=True)
+    return temperature**2 * divergence.sum(dim=1).mean()
+
+
+def entropy_loss(logits: Tensor) -> Tensor:
+    """How unsure a network is, averaged over all pixels, from 0 to 1 whatever the number of classes: (B, K, H, W) -> scalar."""
+    per_pixel = -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
+    return per_pixel.mean() / math.log(logits.shape[1])
+
+
+def mutual_loss(logits: Tensor, other: Tensor) -> Tensor:
+    """Binary cross-entropy of each class's probability with what another network says, which gets no gradient; mean over all.
+
+    Source: KnowSAM, arXiv 2412.13742.
+    """
+    probs, targets = logits.softmax(dim=1).clamp(EPS, 1 - EPS), other.detach().softmax(dim=1)
+    return -(targets * probs.log() + (1 - targets) * (1 - probs).log()).mean()

@@ -12,7 +12,7 @@ from samsemi import console
 from samsemi.dataset import Case, Dataset
 from samsemi.devices import autocast, choose_precision
 from samsemi.embeddings import EmbeddingCache
-from samsemi.errors import CheckpointError
+from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.images import read_readable
 from samsemi.models import Segmenter, predict_batch
 from samsemi.options import MineOptions, parse_prompts
@@ -47,6 +47,14 @@ def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
 def store_policy(store: Store, options: PolicyOptions) -> Policy:
     """What a reader of a store accepts: as the store says, unless the options say otherwise."""
     return choose_policy(options, Policy.from_json(store.provenance.policy))
+
+
+def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
+    """The unlabeled cases with an accepted pseudo-label; NothingUsable where there are none."""
+    cases = [dataset.cases[name] for name in usable_ids(store, policy)]
+    if not cases:
+        raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower what was given as --min-...")
+    return cases
 
 
 def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, model: str, out_of_fold: str | None = None) -> Provenance:

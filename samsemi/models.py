@@ -1,18 +1,18 @@
-"""The small network: a U-Net++ of segmentation-models-pytorch that owns its normalization, and prediction at image size."""
+"""The small network, a U-Net++ or two co-trained peers: it owns its normalization; and prediction at image size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 
 import numpy as np
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
-from samsemi.errors import UsageError
+from samsemi.errors import CheckpointError
+from samsemi.fusion import CoTrained
+from samsemi.networks import build_network
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,15 +22,20 @@ MIRRORED = ((), (3,), (2,), (2, 3))
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to rebuild a network, its weights aside."""
+    """All that is needed to rebuild a network, its weights aside: a U-Net++, or two peers and what joins their answers."""
 
     encoder: str
+    """Of the U-Net++; empty where there are peers."""
     decoder_channels: tuple[int, ...]
     classes: tuple[str, ...]
     size: int
     """Side in pixels of the square that the network sees."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    peers: tuple[str, ...] = ()
+    """Names of two co-trained networks, see samsemi.networks."""
+    fusion: bool = True
+    """Whether a fusion head joins the peers, or the mean of their probabilities."""
 
 
 class Segmenter(nn.Module):
@@ -39,7 +44,7 @@ class Segmenter(nn.Module):
     def __init__(self, spec: ModelSpec, encoder_weights: str | None = None):
         super().__init__()
         self.spec = spec
-        self.network = build_unetpp(spec, encoder_weights).to(memory_format=torch.channels_last)
+        self.network = build(spec, encoder_weights).to(memory_format=torch.channels_last)
         for module in self.network.modules():
             if isinstance(module, nn.Conv2d) and module.groups > 1:
                 module.forward = partial(exactly_on_cpu, module.forward)
@@ -47,7 +52,11 @@ class Segmenter(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        return self.network(self.normalize(images))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """As the network takes them."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
 def exactly_on_cpu(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -58,26 +67,24 @@ def exactly_on_cpu(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return forward(x.float())
 
 
-def build_unetpp(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
-    """U-Net++ with any smp encoder; UsageError for an encoder that smp does not have."""
-    if not spec.encoder.startswith("tu-") and spec.encoder not in smp.encoders.get_encoder_names():
-        close = get_close_matches(spec.encoder, smp.encoders.get_encoder_names(), n=3)
-        raise UsageError(
-            f"--encoder {spec.encoder}: segmentation-models-pytorch has no such encoder",
-            f"did you mean {' or '.join(close)}?" if close else "for example resnet34, mobilenet_v2, efficientnet-b0",
-        )
+def build(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
+    """The network of a spec; UsageError for one that does not exist."""
+    if not spec.peers:
+        asked = f"--encoder {spec.encoder}"
+        return build_network(f"unetplusplus:{spec.encoder}", len(spec.classes), spec.decoder_channels, encoder_weights, asked)
+    networks = [build_network(name, len(spec.classes), spec.decoder_channels, encoder_weights) for name in spec.peers]
+    return CoTrained(*networks, len(spec.classes), spec.fusion)
+
+
+def new_segmenter(spec: ModelSpec, seed: int, encoder_weights: str | None = None) -> Segmenter:
+    """A network to train: random weights by ``seed``, or 'imagenet', a download; CheckpointError where that fails."""
+    torch.manual_seed(seed)
     try:
-        return smp.UnetPlusPlus(
-            spec.encoder,
-            encoder_weights=encoder_weights,
-            decoder_channels=list(spec.decoder_channels),
-            in_channels=3,
-            classes=len(spec.classes),
-        )
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise UsageError(
-            f"--encoder {spec.encoder} cannot be used in a U-Net++ ({str(error).splitlines()[0]})",
-            "take another encoder, for example resnet34",
+        return Segmenter(spec, encoder_weights)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the ImageNet weights of {spec.encoder or ','.join(spec.peers)} cannot be had ({error})",
+            "give --encoder-weights none, or a FILE of weights fetched elsewhere",
         ) from None
 
 

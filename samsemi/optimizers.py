@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 WEIGHT_DECAY = 1e-4
+MOMENTUM = 0.9
 
 
 def make_optimizer(name: str, model: nn.Module, lr: float) -> "torch.optim.Optimizer | Both":
@@ -54,3 +55,11 @@ class Both:
         )
         for part, values in zip(self.parts, halves, strict=True):
             part.load_state_dict({**part.state_dict(), "state": values})
+
+
+def make_peer_optimizer(peers: nn.Module, lr: float, teacher: nn.Module | None, teacher_lr: float) -> "torch.optim.Optimizer | Both":
+    """SGD with momentum for co-trained networks and, where there is one, Adam for what their teacher learns. Source: KnowSAM's code."""
+    sgd = torch.optim.SGD(peers.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    if teacher is None:
+        return sgd
+    return Both(sgd, torch.optim.Adam((value for value in teacher.parameters() if value.requires_grad), lr=teacher_lr))

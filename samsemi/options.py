@@ -15,9 +15,11 @@ from samsemi.errors import UsageError
 from samsemi.fields import Options
 from samsemi.shared_options import (
     Dataset,
+    DecoderChannels,
     DeviceOptions,
     LearningRate,
     ModelRun,
+    NetworkSize,
     OutputOptions,
     OutRun,
     PolicyOptions,
@@ -70,19 +72,17 @@ class WarmstartOptions(TrainingOptions):
 
     dataset: Dataset
     out: OutRun
-    size: Annotated[int, Option(min=32, max=2048, help="Side in pixels at which the network sees an image; a multiple of 32.")] = 256
+    size: NetworkSize = 256
     encoder: Annotated[str, Option(help="Any encoder of segmentation-models-pytorch.")] = "resnet34"
     encoder_weights: Annotated[str, Option(help="none, imagenet (downloads them), or a checkpoint FILE of the encoder.")] = "none"
-    decoder_channels: Annotated[str, Option(help="Channels of the five decoder stages.")] = "256,128,64,32,16"
+    decoder_channels: DecoderChannels = "256,128,64,32,16"
     folds: Annotated[int | None, Option(min=2, help="Also train this many models on parts of the labeled cases, for out-of-fold maps.")] = (
         None
     )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.size % 32:
-            raise UsageError(f"--size {self.size} is not a multiple of 32", f"give {max(32, round(self.size / 32) * 32)}")
-        parse_channels(self.decoder_channels)
+        check_network(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +185,9 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for mining again.")] = None
     sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for mining again.")] = None
     embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings; default: in the run folder.")] = None
+    distill: Annotated[Path | None, Option(help="Run of `samsemi distill`: what its SAM says of every image is learnt as well.")] = None
+    distill_weight: Annotated[float, Option(min=0.0, help="Weight of learning from that SAM.")] = 1.0
+    teacher_checkpoint: Annotated[Path | None, Option(help="Weights of the SAM of --distill, where they are not in the package.")] = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -195,6 +198,56 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
             raise UsageError("--schedule continuous and --rounds exclude each other", "give one of them")
         if self.rounds > self.iterations:
             raise UsageError(f"--rounds {self.rounds} is more than --iterations {self.iterations}", "give fewer rounds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(TrainingOptions, PolicyOptions):
+    """KnowSAM: two small networks teach each other, and a SAM that learns to prompt itself teaches both."""
+
+    dataset: Dataset
+    out: OutRun
+    sam: SamName = "tiny"
+    sam_checkpoint: SamCheckpoint = None
+    sam_size: Annotated[int | None, Option(min=32, help="Side in pixels at which SAM sees an image; default: its own, 256 at most.")] = None
+    store: Annotated[Path | None, Option(help="Pseudo-label store of `samsemi mine`: its labels are learnt as well.")] = None
+    peers: Annotated[
+        str, Option(help="Two networks: unet, vnet (as published), or ARCHITECTURE:ENCODER of segmentation-models-pytorch.")
+    ] = "unet,vnet"
+    size: NetworkSize = 256
+    encoder_weights: Annotated[Literal["none", "imagenet"], Option(help="Of peers with an encoder; imagenet downloads them.")] = "none"
+    decoder_channels: DecoderChannels = "256,128,64,32,16"
+    iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 50_000
+    batch_size: Annotated[int, Option(min=2, help="Images per step, half of them labeled.")] = 24
+    lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of the peers (SGD, falls in a line).")] = 0.01
+    sam_lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of SAM's adapters and prompts (Adam).")] = 1e-4
+    temperature: Annotated[float, Option(min=0.1, help="Softens what SAM says before it is learnt.")] = 10.0
+    distill_weight: Annotated[float, Option(min=0.0, help="Weight of learning from SAM.")] = 1.0
+    entropy_weight: Annotated[float, Option(min=0.0, help="Weight of being sure.")] = 0.9
+    mutual_weight: Annotated[float, Option(min=0.0, help="Weight of learning from the other peer, after the ramp-up.")] = 1.0
+    store_weight: Annotated[float, Option(min=0.0, help="Weight of learning from --store, after the ramp-up.")] = 1.0
+    mix: Annotated[
+        Literal["highest", "lowest"], Option(help="Cells that change places between images: of highest or lowest uncertainty.")
+    ] = "highest"
+    mix_cells: Annotated[int, Option(min=1, help="How many cells of an image.")] = 5
+    mix_grid: Annotated[int, Option(min=1, help="Cells along a side.")] = 4
+    mix_from: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations after which images are mixed.")] = 0.24
+    no_sam: Annotated[bool, Option("--no-sam", help="Ablation: no teacher.")] = False
+    no_mixing: Annotated[bool, Option("--no-mixing", help="Ablation: images stay whole.")] = False
+    no_fusion: Annotated[bool, Option("--no-fusion", help="Ablation: the mean of the peers instead of a fusion head.")] = False
+    no_learned_prompts: Annotated[bool, Option("--no-learned-prompts", help="Ablation: SAM is asked by the peers' map alone.")] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_network(self)
+        if len(self.peers.split(",")) != 2:
+            raise UsageError(f"--peers {self.peers}: two networks are needed", "for example unet,vnet")
+        if self.batch_size % 2:
+            raise UsageError(f"--batch-size {self.batch_size} is odd", "give an even one: half of a batch is labeled")
+        if self.mix_cells > self.mix_grid**2 or self.mix_grid > self.size:
+            raise UsageError(
+                f"--mix-cells {self.mix_cells} of a grid of {self.mix_grid} x {self.mix_grid} at {self.size} px",
+                "give fewer, or a finer grid",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,11 +302,19 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "adapt": ("adapt", AdaptOptions),
     "mine": ("mine", MineOptions),
     "finetune": ("finetune", FinetuneOptions),
+    "distill": ("distill", DistillOptions),
     "eval": ("evaluate", EvalOptions),
     "predict": ("predict", PredictOptions),
     "info": ("info", InfoOptions),
 }
 """Command -> (module and function in samsemi.stages, its options)."""
+
+
+def check_network(options: WarmstartOptions | DistillOptions) -> None:
+    """UsageError for a size or for decoder channels that no network can have."""
+    if options.size % 32:
+        raise UsageError(f"--size {options.size} is not a multiple of 32", f"give {max(32, round(options.size / 32) * 32)}")
+    parse_channels(options.decoder_channels)
 
 
 def parse_prompts(text: str) -> tuple[tuple[str, ...], ...]:

@@ -3,6 +3,9 @@
 ``score`` measures an answer when it is mined; ``pseudo_label`` is a pure function of what is stored and of the policy.
 """
 
+from collections.abc import Callable, Set
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -109,11 +112,29 @@ def trust(mined: Mined, policy: Policy) -> np.ndarray:
     return judge(mined, policy) if policy.quality else (mined.predicted_iou * mined.agreement).clip(0, 1)
 
 
+def unlabeled_sample(case: Case, num_classes: int, size: int) -> Sample:
+    """The image of an unlabeled case at the network's size; its weight is 0 everywhere."""
+    return Sample(to_input(read_image(case.image), size), torch.zeros(num_classes, size, size), torch.zeros(size, size))
+
+
 def pseudo_sample(case: Case, store: Store, policy: Policy, num_classes: int, size: int) -> Sample:
     """The image of an unlabeled case with its pseudo-label, at the network's size."""
     target, weight = pseudo_label(store.read(case.id), policy, num_classes)
     maps = F.interpolate(torch.from_numpy(np.concatenate([target, weight[None]]))[None], (size, size), mode="bilinear")[0]
     return Sample(to_input(read_image(case.image), size), maps[:-1], maps[-1])
+
+
+def stored_sample(case: Case, usable: Set[str], store: Store, policy: Policy, num_classes: int, size: int) -> Sample:
+    """An unlabeled case with its pseudo-label where that is usable; with weight 0 where not."""
+    return pseudo_sample(case, store, policy, num_classes, size) if case.id in usable else unlabeled_sample(case, num_classes, size)
+
+
+def unlabeled_loader(store: Store | None, policy: Policy | None, num_classes: int, size: int) -> Callable[[Case], Sample]:
+    """What loads any unlabeled case, with what a store knows of it."""
+    if store is None:
+        return partial(unlabeled_sample, num_classes=num_classes, size=size)
+    usable = frozenset(usable_ids(store, policy))
+    return partial(stored_sample, usable=usable, store=store, policy=policy, num_classes=num_classes, size=size)
 
 
 def mined_label(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:

@@ -91,3 +91,5 @@ SamName = Annotated[
 ]
 SamCheckpoint = Annotated[Path | None, Option(help="Weights of --sam (.pth or .safetensors).")]
 OutRun = Annotated[Path, Option(help="Run folder to write.", show_default=False)]
+NetworkSize = Annotated[int, Option(min=32, max=2048, help="Side in pixels at which the network sees an image; a multiple of 32.")]
+DecoderChannels = Annotated[str, Option(help="Channels of the five decoder stages.")]

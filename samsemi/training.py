@@ -35,6 +35,19 @@ WARM_UP = 0.05
 LAST_LR = 0.01
 """Share of the highest learning rate at the end of the cosine."""
 
+
+def cosine(progress: float) -> float:
+    """Share of the highest rate: a linear warm-up, then a cosine."""
+    if progress < WARM_UP:
+        return (progress + 1e-3) / (WARM_UP + 1e-3)
+    return LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def linear(progress: float) -> float:
+    """Share of the highest rate: from 1 to 0."""
+    return 1 - progress
+
+
 Step = Callable[[tuple[Tensor, ...], float], Mapping[str, Tensor]]
 """A batch, such as Sample, and the progress in [0, 1] -> loss terms, which are summed."""
 
@@ -57,12 +70,16 @@ class TrainingState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer | Both
+    schedule: Callable[[float], float] = cosine
+    """Progress in [0, 1] -> share of each group's own learning rate."""
     averaged: nn.Module = field(init=False)
     iteration: int = 0
     best: float = -math.inf
     seconds: float = 0.0
 
     def __post_init__(self):
+        for group in self.optimizer.param_groups:
+            group["highest_lr"] = group["lr"]
         shared = {id(value): value for value in self.model.parameters() if not value.requires_grad}
         self.averaged = copy.deepcopy(self.model, shared).eval().requires_grad_(False)
 
@@ -114,7 +131,11 @@ def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
 
 def start_training(model: nn.Module, options: TrainingOptions, run: Run, optimizer: str = "adamw") -> TrainingState:
     """Train all weights that are not frozen, from the beginning or from where the run was interrupted."""
-    state = TrainingState(model, make_optimizer(optimizer, model, options.lr))
+    return go_on(TrainingState(model, make_optimizer(optimizer, model, options.lr)), options, run)
+
+
+def go_on(state: TrainingState, options: TrainingOptions, run: Run) -> TrainingState:
+    """The state from where the run was interrupted, if it was."""
     if run.resumed:
         state.load(run.state_file)
         console.note(f"resuming at iteration {state.iteration} of {options.iterations}")
@@ -186,7 +207,7 @@ def train_step(
     torch.manual_seed(mix(options.seed, 97, state.iteration))
     state.model.train()
     for group in state.optimizer.param_groups:
-        group["lr"] = options.lr * learning_rate(progress)
+        group["lr"] = group["highest_lr"] * state.schedule(progress)
     with autocast(device, options.precision):
         terms = dict(step(batch, progress))
     loss = sum(terms.values())
@@ -196,13 +217,6 @@ def train_step(
     state.iteration += 1
     state.average(options.ema)
     return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
-
-
-def learning_rate(progress: float) -> float:
-    """Share of the highest rate: a linear warm-up, then a cosine."""
-    if progress < WARM_UP:
-        return (progress + 1e-3) / (WARM_UP + 1e-3)
-    return LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
 def ramp_up(progress: float, length: float) -> float:

@@ -52,7 +52,7 @@ class Outcome:
 
 def on_cpu(arguments: tuple) -> list[str]:
     """Arguments as text; commands that compute do so on the CPU unless told otherwise, since bits are compared."""
-    computes = arguments and arguments[0] in ("warmstart", "adapt", "mine", "finetune", "eval", "predict")
+    computes = arguments and arguments[0] in ("warmstart", "adapt", "mine", "finetune", "distill", "eval", "predict")
     return [str(argument) for argument in arguments] + (["--device", "cpu"] if computes and "--device" not in arguments else [])
 
 

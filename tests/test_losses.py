@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from samsemi.dataset import IGNORE
-from samsemi.losses import cross_entropy, dice_loss, segmentation_loss
+from samsemi.losses import cross_entropy, dice_loss, distillation_loss, entropy_loss, mutual_loss, segmentation_loss
 
 
 def image_of(rows: list[list[float]]) -> torch.Tensor:
@@ -174,3 +174,60 @@ def test_extreme_logits_stay_finite():
     loss = segmentation_loss(logits, target, torch.ones(1, 1, 2))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
+
+
+def four_pixels(num_classes: int, seed: int) -> torch.Tensor:
+    """(1, K, 2, 2) logits that require a gradient."""
+    torch.manual_seed(seed)
+    return (2 * torch.randn(1, num_classes, 2, 2)).requires_grad_()
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_distillation_by_hand(num_classes):
+    """T^2 times the mean over pixels of sum p (log p - log q), both softened."""
+    student, teacher = four_pixels(num_classes, 0), four_pixels(num_classes, 1)
+    expected = 0.0
+    for y in range(2):
+        for x in range(2):
+            p, q = ([math.exp(v / 10) for v in logits[0, :, y, x].tolist()] for logits in (teacher, student))
+            p, q = [v / sum(p) for v in p], [v / sum(q) for v in q]
+            expected += 100 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) / 4
+    loss = distillation_loss(student, teacher, 10.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    loss.backward()
+    assert student.grad.any() and teacher.grad is None
+
+
+def test_distillation_is_zero_from_one_that_says_the_same():
+    logits = four_pixels(4, 0)
+    assert distillation_loss(logits, logits + 3, 10.0).item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_entropy_by_hand(num_classes):
+    logits = four_pixels(num_classes, 0)
+    probs = logits.detach().softmax(dim=1)
+    expected = sum(-p * math.log(p) for p in probs.flatten().tolist()) / 4 / math.log(num_classes)
+    loss = entropy_loss(logits)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert logits.grad.any()
+    assert entropy_loss(torch.zeros(1, num_classes, 2, 2)).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_mutual_loss_by_hand(num_classes):
+    """Binary cross-entropy over every class, not the last alone, and no gradient for the other network."""
+    logits, other = four_pixels(num_classes, 0), four_pixels(num_classes, 1)
+    p, q = logits.detach().softmax(dim=1).flatten().tolist(), other.detach().softmax(dim=1).flatten().tolist()
+    expected = sum(-(b * math.log(a) + (1 - b) * math.log(1 - a)) for a, b in zip(p, q, strict=True)) / len(p)
+    loss = mutual_loss(logits, other)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    loss.backward()
+    assert all(logits.grad[:, k].any() for k in range(num_classes)) and other.grad is None
+
+
+def test_losses_between_networks_are_finite_where_both_are_sure():
+    sure = torch.tensor([200.0, -200.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
+    for loss in (distillation_loss(sure, -sure, 10.0), entropy_loss(sure), mutual_loss(sure, -sure)):
+        assert torch.isfinite(loss)

@@ -301,6 +301,19 @@ def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, 
 # predict
 
 
+@pytest.mark.parametrize("number", [1, 4, 5])
+def test_interrupted_distill_goes_on_and_gives_the_same_model_and_teacher(dataset, tmp_path, monkeypatch, number):
+    """Mixing begins at the third of six steps; states are saved at the third and the last."""
+    arguments = ("distill", dataset, *SHORT[:4], "--batch-size", 4, "--size", 64, "--sam-size", 64, "--mix-from", 0.3, "--out")
+    succeed(*arguments, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, training.TrainingState, "average", number)
+        assert_interrupted((*arguments, tmp_path / "run"))
+    succeed(*arguments, tmp_path / "run", "--resume")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert (tmp_path / "run" / "teacher.safetensors").read_bytes() == (tmp_path / "whole" / "teacher.safetensors").read_bytes()
+
+
 def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tmp_path, monkeypatch):
     from samsemi.stages import predict
 

@@ -24,8 +24,8 @@ from samsemi.training import (
     Meter,
     TrainingState,
     choose_workers,
+    cosine,
     fit,
-    learning_rate,
     ramp_up,
     segmentation_goal,
     start_training,
@@ -327,17 +327,17 @@ def test_average_moves_by_the_decay_and_faster_at_first(iteration, decay, used):
     ],
 )
 def test_learning_rate_rises_in_a_line_and_falls_in_a_cosine(progress, share):
-    assert learning_rate(progress) == pytest.approx(share)
+    assert cosine(progress) == pytest.approx(share)
 
 
 def test_learning_rate_has_no_jump_and_one_top():
-    rates = [learning_rate(i / 1000) for i in range(1001)]
+    rates = [cosine(i / 1000) for i in range(1001)]
     top = rates.index(max(rates))
     assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
     assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) < 0.03
 
 
-def test_optimizer_follows_the_learning_rate(tmp_path, cases):
+def test_optimizer_follows_the_cosine(tmp_path, cases):
     rates = []
     options, run = options_of(iterations=4, lr=0.01), run_of(tmp_path)
     state = new_state(run, options)
@@ -347,7 +347,7 @@ def test_optimizer_follows_the_learning_rate(tmp_path, cases):
         return {"supervised": segmentation_loss(state.model(batch[0]), *batch[1:])}
 
     fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
-    assert rates == [(i / 4, pytest.approx(0.01 * learning_rate(i / 4))) for i in range(4)]
+    assert rates == [(i / 4, pytest.approx(0.01 * cosine(i / 4))) for i in range(4)]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from samsemi.sam.tiny import build_tiny
 from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 
 TINY_WEIGHTS = Path(__file__).with_name("tiny.safetensors")
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 OBJECTS_PER_CALL = 64
 """Objects that go through the decoder at once: bounds its memory."""
 
@@ -35,6 +36,8 @@ class Preprocessing:
     """(H, W, 3) uint8 and the side of the input -> (3, H', W') float32, normalized."""
     input_size: Callable[[tuple[int, int], int], tuple[int, int]]
     """(H, W) and the side -> (H', W')."""
+    normalize: Callable[[Tensor], Tensor]
+    """Part of ``prepare``: (..., 3, H, W) floats in 0 to 255 -> as the model takes them."""
 
     def square(self, image: np.ndarray, side: int) -> Tensor:
         """(H, W, 3) uint8 -> (3, side, side) float32, padded at the right and the bottom."""
@@ -45,8 +48,13 @@ class Preprocessing:
 def prepare_longest_side(image: np.ndarray, side: int) -> Tensor:
     """SAM: the longest side to ``side``, normalized; padding comes after."""
     resized = torch.from_numpy(ResizeLongestSide(side).apply_image(image)).permute(2, 0, 1).float()
-    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
-    return (resized - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    return normalize_colors(resized)
+
+
+def normalize_colors(image: Tensor) -> Tensor:
+    """Of ImageNet: mean 0, deviation 1 in each channel."""
+    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (image - mean) / std
 
 
 def longest_side_size(image_size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -59,16 +67,21 @@ def prepare_square(image: np.ndarray, side: int) -> Tensor:
     Source: MedSAM_Inference.py of bowang-lab/MedSAM.
     """
     resized = resize(image, (side, side), order=3, preserve_range=True, anti_aliasing=True).astype(np.uint8).astype(np.float32)
-    scaled = (resized - resized.min()) / max(float(resized.max() - resized.min()), 1e-8)
-    return torch.from_numpy(scaled).permute(2, 0, 1)
+    return normalize_range(torch.from_numpy(resized).permute(2, 0, 1))
+
+
+def normalize_range(image: Tensor) -> Tensor:
+    """From the least and the greatest value of each image to [0, 1]."""
+    low, high = (bound(image, dim=(-3, -2, -1), keepdim=True) for bound in (torch.amin, torch.amax))
+    return (image - low) / (high - low).clamp(min=1e-8)
 
 
 def square_size(image_size: tuple[int, int], side: int) -> tuple[int, int]:
     return side, side
 
 
-SAM_PREPROCESSING = Preprocessing(prepare_longest_side, longest_side_size)
-MEDSAM_PREPROCESSING = Preprocessing(prepare_square, square_size)
+SAM_PREPROCESSING = Preprocessing(prepare_longest_side, longest_side_size, normalize_colors)
+MEDSAM_PREPROCESSING = Preprocessing(prepare_square, square_size, normalize_range)
 
 
 class OriginalSam:

@@ -15,12 +15,14 @@ from samsemi.checkpoints import load_model, load_model_for, read_model_card
 from samsemi.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.drift import measure_drift, warn_of_drift
-from samsemi.errors import CheckpointError, NothingUsable, UsageError
-from samsemi.losses import segmentation_loss
-from samsemi.mining import Miner, describe, mine_cases, open_store, open_writer, store_policy
+from samsemi.errors import CheckpointError, UsageError
+from samsemi.knowsam.cotraining import KnowSam
+from samsemi.knowsam.teacher import load_teacher, read_teacher_card
+from samsemi.losses import distillation_loss, segmentation_loss
+from samsemi.mining import Miner, describe, mine_cases, open_store, open_writer, store_policy, usable_cases
 from samsemi.models import Segmenter
 from samsemi.options import FinetuneOptions, MineOptions
-from samsemi.pseudolabels import pseudo_sample, usable_ids
+from samsemi.pseudolabels import unlabeled_loader
 from samsemi.runs import History, Run, open_run
 from samsemi.sam import BACKENDS, load_sam
 from samsemi.store import Store
@@ -38,6 +40,15 @@ class Setting:
     options: FinetuneOptions
     device: torch.device
     run: Run
+    teacher: "Distilled | None"
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What `samsemi distill` has made, as a teacher."""
+
+    network: KnowSam
+    temperature: float
 
 
 def finetune(options: FinetuneOptions) -> dict[str, object]:
@@ -49,9 +60,14 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     segmenter = load_model_for(dataset, options.model)
     made_from = {"dataset": dataset.fingerprint(), "model": hash_tensors(segmenter.state_dict()), "labeled": len(labeled)}
     if store:
-        made_from |= {"pseudo_labeled": len(choose_cases(store, dataset, options)), "store": dict(store.provenance.made_from)}
+        made_from |= {
+            "pseudo_labeled": len(usable_cases(store, dataset, store_policy(store, options))),
+            "store": dict(store.provenance.made_from),
+        }
+    teacher = load_distilled(options, dataset, device) if options.distill else None
+    made_from |= {"teacher": hash_tensors(teacher.network.state_dict())} if teacher else {}
     run = open_run(options, made_from)
-    setting = Setting(dataset, labeled, val, options, device, run)
+    setting = Setting(dataset, labeled, val, options, device, run, teacher)
     share = options.iterations // options.rounds
     for number in range(1, options.rounds):
         folder = run.folder / "rounds" / str(number)
@@ -62,6 +78,16 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     train_round(setting, last, run, begin(segmenter, options), store, made_from)
     warn_of_worse_round(run, options.rounds)
     return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
+
+
+def load_distilled(options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
+    """The SAM of a distilled run, with the peers that ask it."""
+    card = read_teacher_card(options.distill)
+    if card["sam"] not in BACKENDS:
+        raise CheckpointError(f"{options.distill} was distilled from {card['sam']}, which is no SAM of samsemi", "distill from another")
+    sam = load_sam(card["sam"], options.teacher_checkpoint, device, options.precision)
+    network = KnowSam(load_model_for(dataset, options.distill), load_teacher(options.distill, sam, len(dataset.classes)))
+    return Distilled(network.to(device).eval().requires_grad_(False), card["temperature"])
 
 
 def begin(segmenter: Segmenter, options: FinetuneOptions) -> Segmenter:
@@ -84,46 +110,44 @@ def train_round(
         if start:
             store = remine(setting, state.averaged, start, store, finished=state.iteration > start)
         streams = make_streams(setting, segmenter, store)
-        fit(state, make_step(segmenter, streams, options), streams, options, run, goal, until=stop)
-
-
-def choose_cases(store: Store, dataset: Dataset, options: FinetuneOptions) -> list[Case]:
-    """The unlabeled cases with an accepted pseudo-label; NothingUsable where there are none."""
-    cases = [dataset.cases[name] for name in usable_ids(store, store_policy(store, options))]
-    if not cases:
-        raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower what was given as --min-...")
-    return cases
+        fit(state, make_step(segmenter, streams, options, setting.teacher), streams, options, run, goal, until=stop)
 
 
 def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) -> list[Stream]:
-    """Labeled cases alone, or half of each batch from them and half from the store."""
+    """Labeled cases alone; or half of each batch from them and half with pseudo-labels or, where a teacher says something of each image,
+    from all unlabeled cases."""
     options = setting.options
     shape = {"num_classes": len(setting.dataset.classes), "size": segmenter.spec.size}
     load_labeled = partial(labeled_sample, **shape)
-    if store is None:
+    if store is None and setting.teacher is None:
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
-    load_pseudo = partial(pseudo_sample, store=store, policy=store_policy(store, options), **shape)
-    half = max(1, options.batch_size // 2)
-    cases, change = choose_cases(store, setting.dataset, options), augment_strongly if options.strong else augment
+    policy = store_policy(store, options) if store else None
+    cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable_cases(store, setting.dataset, policy)
+    half, change = max(1, options.batch_size // 2), augment_strongly if options.strong else augment
     return [
         Stream(setting.labeled, load_labeled, half),
-        Stream(cases, load_pseudo, max(1, options.batch_size - half), augment=change),
+        Stream(cases, unlabeled_loader(store, policy, **shape), max(1, options.batch_size - half), augment=change),
     ]
 
 
-def make_step(segmenter: Segmenter, streams: list[Stream], options: FinetuneOptions) -> Callable:
-    """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part."""
+def make_step(segmenter: Segmenter, streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Callable:
+    """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part; a teacher's on both."""
     count = streams[0].per_batch
 
     def step(batch: Sample, progress: float) -> dict[str, torch.Tensor]:
         labeled, pseudo = Sample(*(part[:count] for part in batch)), Sample(*(part[count:] for part in batch))
         if options.strong:
             pseudo = cut_mix(pseudo)
-        logits = segmenter(torch.cat([labeled.image, pseudo.image]))
+        images = torch.cat([labeled.image, pseudo.image])
+        logits = segmenter(images)
         terms = {"supervised": segmentation_loss(logits[:count], labeled.target, labeled.weight)}
-        if len(streams) > 1:
+        if options.store:
             growing = options.pseudo_weight * ramp_up(progress, options.ramp_up)
             terms["pseudo"] = growing * segmentation_loss(logits[count:], pseudo.target, pseudo.weight)
+        if teacher:
+            with torch.no_grad():
+                said = teacher.network(images)
+            terms["distillation"] = options.distill_weight * distillation_loss(logits, said, teacher.temperature)
         return terms
 
     return step

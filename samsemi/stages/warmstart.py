@@ -11,10 +11,9 @@ from samsemi.batches import Stream, labeled_sample
 from samsemi.checkpoints import load_model
 from samsemi.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
-from samsemi.errors import CheckpointError
 from samsemi.folds import OUT_OF_FOLD, deal_folds, write_fold_maps
 from samsemi.losses import segmentation_loss
-from samsemi.models import ModelSpec, Segmenter
+from samsemi.models import ModelSpec, Segmenter, new_segmenter
 from samsemi.options import WarmstartOptions, parse_channels
 from samsemi.runs import Run, open_run
 from samsemi.tensors import load_strictly, load_tensors
@@ -64,16 +63,9 @@ def train_supervised(
 def build_segmenter(options: WarmstartOptions, dataset: Dataset) -> Segmenter:
     """A new network whose encoder starts at random, from ImageNet (a download), or from a file."""
     spec = ModelSpec(options.encoder, parse_channels(options.decoder_channels), dataset.classes, options.size)
-    torch.manual_seed(options.seed)
     if options.encoder_weights == "imagenet":
-        try:
-            return Segmenter(spec, "imagenet")
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"the ImageNet weights of {spec.encoder} cannot be had ({error})",
-                "give --encoder-weights none, or a FILE of weights fetched elsewhere",
-            ) from None
-    segmenter = Segmenter(spec)
+        return new_segmenter(spec, options.seed, "imagenet")
+    segmenter = new_segmenter(spec, options.seed)
     if options.encoder_weights != "none":
         tensors = load_tensors(Path(options.encoder_weights))
         source = f"{options.encoder_weights} as encoder {spec.encoder}"

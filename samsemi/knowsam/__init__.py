@@ -1,0 +1,1 @@
+"""KnowSAM: two small networks co-trained, with a SAM that learns to prompt itself as their teacher."""

@@ -1,0 +1,74 @@
+"""``samsemi distill``: KnowSAM, two co-trained networks and a SAM that learns to prompt itself."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from samsemi.batches import Stream, augment_strongly, labeled_sample
+from samsemi.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.devices import choose_device
+from samsemi.knowsam.cotraining import KnowSam, make_step
+from samsemi.knowsam.teacher import make_teacher, save_teacher
+from samsemi.mining import open_store, store_policy, usable_cases
+from samsemi.models import ModelSpec, new_segmenter
+from samsemi.optimizers import make_peer_optimizer
+from samsemi.options import DistillOptions, parse_channels
+from samsemi.pseudolabels import unlabeled_loader
+from samsemi.runs import Run, open_run
+from samsemi.sam import SamBackend, load_sam
+from samsemi.training import Goal, TrainingState, fit, go_on, linear, segmentation_goal, summarize_run, validate
+
+
+def distill(options: DistillOptions) -> dict[str, object]:
+    """Train the peers and their teacher; the run is theirs, the teacher stands beside them."""
+    device = choose_device(options.device)
+    dataset = read_dataset(options.dataset)
+    labeled, unlabeled, val = (need_cases(dataset, split) for split in ("labeled", "unlabeled", "val"))
+    store = open_store(options.store, dataset) if options.store else None
+    sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+    model = build(options, dataset, sam).to(device)
+    made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
+    made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
+    policy = store_policy(store, options) if store else None
+    if store:
+        made_from |= {"pseudo_labeled": len(usable_cases(store, dataset, policy)), "store": dict(store.provenance.made_from)}
+    shape = {"num_classes": len(dataset.classes), "size": options.size}
+    streams = [
+        Stream(labeled, partial(labeled_sample, **shape), options.batch_size // 2),
+        Stream(unlabeled, unlabeled_loader(store, policy, **shape), options.batch_size // 2, augment=augment_strongly),
+    ]
+    run = open_run(options, made_from)
+    optimizer = make_peer_optimizer(model.segmenter, options.lr, model.teacher, options.sam_lr)
+    state = go_on(TrainingState(model, optimizer, schedule=linear), options, run)
+    fit(state, make_step(model, options, store is not None), streams, options, run, make_goal(val, options, run, made_from, sam))
+    counts = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
+    return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts}
+
+
+def build(options: DistillOptions, dataset: Dataset, sam: SamBackend | None) -> KnowSam:
+    """Peers with random weights and, unless there is no SAM, a teacher whose adapters and prompts are new."""
+    spec = ModelSpec(
+        encoder="",
+        decoder_channels=parse_channels(options.decoder_channels),
+        classes=dataset.classes,
+        size=options.size,
+        peers=tuple(options.peers.split(",")),
+        fusion=not options.no_fusion,
+    )
+    segmenter = new_segmenter(spec, options.seed, None if options.encoder_weights == "none" else options.encoder_weights)
+    teacher = make_teacher(sam, len(dataset.classes), options.sam_size, not options.no_learned_prompts) if sam else None
+    return KnowSam(segmenter, teacher)
+
+
+def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Mapping[str, object], sam: SamBackend | None) -> Goal:
+    """Mean Dice of both peers together on val, the teacher's beside it; the teacher is kept with the peers it is asked by."""
+    goal = segmentation_goal(val, options, run, made_from)
+
+    def score(model: KnowSam) -> dict[str, float]:
+        return goal.score(model.segmenter) | ({"val_sam_dice": validate(model, val, options)} if sam else {})
+
+    def keep(model: KnowSam, scores: Mapping[str, object]) -> None:
+        goal.keep(model.segmenter, scores)
+        if sam:
+            save_teacher(run.folder, model.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
+
+    return Goal(goal.name, score, keep)
