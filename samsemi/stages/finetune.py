@@ -52,7 +52,7 @@ class Distilled:
 
 
 def finetune(options: FinetuneOptions) -> dict[str, object]:
-    """Train on; with a store, every batch is half labeled, half pseudo-labeled. Rounds before the last are runs of their own."""
+    """Train on; with a store, a share of every batch is pseudo-labeled. Rounds before the last are runs of their own."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
@@ -114,8 +114,8 @@ def train_round(
 
 
 def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) -> list[Stream]:
-    """Labeled cases alone; or half of each batch from them and half with pseudo-labels or, where a teacher says something of each image,
-    from all unlabeled cases."""
+    """Labeled cases alone; or a share of each batch with pseudo-labels, or, where a teacher says something of each image, from all
+    unlabeled cases."""
     options = setting.options
     shape = {"num_classes": len(setting.dataset.classes), "size": segmenter.spec.size}
     load_labeled = partial(labeled_sample, **shape)
@@ -123,10 +123,11 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
     policy = store_policy(store, options) if store else None
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable_cases(store, setting.dataset, policy)
-    half, change = max(1, options.batch_size // 2), augment_strongly if options.strong else augment
+    count = max(1, min(round(options.pseudo_share * options.batch_size), options.batch_size - 1))
+    change = augment_strongly if options.strong else augment
     return [
-        Stream(setting.labeled, load_labeled, half),
-        Stream(cases, unlabeled_loader(store, policy, **shape), max(1, options.batch_size - half), augment=change),
+        Stream(setting.labeled, load_labeled, max(1, options.batch_size - count)),
+        Stream(cases, unlabeled_loader(store, policy, **shape), count, augment=change),
     ]
 
 
