@@ -17,6 +17,7 @@ from samsemi.shared_options import (
     Dataset,
     DecoderChannels,
     DeviceOptions,
+    Keep,
     LearningRate,
     ModelRun,
     NetworkSize,
@@ -105,6 +106,7 @@ class AdaptOptions(TrainingOptions):
     ] = None
     iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 1000
     lr: LearningRate = 1e-4
+    keep: Keep = "best"
     optimizer: Annotated[Literal["adamw", "muon"], Option(help="muon: for the matrices of linear layers, quicker from scratch.")] = "adamw"
     clicks: Annotated[int, Option(min=0, help="How often an answer is corrected by a point in its error.")] = 2
     overlays: Annotated[
@@ -179,7 +181,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
     lr: LearningRate = 5e-4
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
-    pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is pseudo-labeled.")] = 0.5
+    pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is pseudo-labeled.")] = 0.25
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
     from_scratch: Annotated[bool, Option("--from-scratch", help="Start each round from random weights of --model's network.")] = False
     strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the pseudo-labeled half.")] = True

@@ -35,6 +35,8 @@ class DeviceOptions(Options):
 
 LearningRate = Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (warm-up, cosine).")]
 
+Keep = Annotated[Literal["last", "best"], Option(help="Which model is kept: the last one, or the best of all validations.")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(ResumableOptions, DeviceOptions):
@@ -42,6 +44,7 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
     batch_size: Annotated[int, Option(min=1, help="Images per step.")] = 8
     lr: LearningRate = 1e-3
     ema: Annotated[float, Option(min=0.0, max=0.9999, help="Decay per step of the averaged weights, which are the ones kept.")] = 0.99
+    keep: Keep = "last"
     validate_every: Annotated[int | None, Option(min=1, help="Steps between validations; default: a twentieth of --iterations.")] = None
     workers: Annotated[int | None, Option(min=0, help="Processes that load images; default: 0 on CPU, up to 8 on a GPU.")] = None
     seed: Annotated[int, Option(min=0, help="Seed of weights, batches and augmentation.")] = 0

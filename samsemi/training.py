@@ -1,4 +1,4 @@
-"""The one training loop: steps, averaged weights, validation, the best model kept, and an exact state to resume from."""
+"""The one training loop: steps, averaged weights, validation, the model that is kept, and an exact state to resume from."""
 
 import copy
 import json
@@ -54,7 +54,7 @@ Step = Callable[[tuple[Tensor, ...], float], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Goal:
-    """What a training is for: how good a model is on val, and what becomes of the best so far."""
+    """What a training is for: how good a model is on val, and what becomes of the one that is kept."""
 
     name: str
     """Of the score to choose by, such as 'val_dice'."""
@@ -153,8 +153,8 @@ def fit(
 ) -> None:
     """Train to iteration ``until`` (all of them by default), validating and saving on the way.
 
-    The averaged model that is best by ``goal`` is kept. The exact state is saved at every validation and when
-    interrupted.
+    The averaged model is kept as it is at the last validation, or at that which was best by ``goal``. The exact state is
+    saved at every validation and when interrupted.
     """
     until = until or options.iterations
     every = options.validate_every or max(1, options.iterations // 20)
@@ -167,7 +167,7 @@ def fit(
             terms = train_step(state, step, batch._make(part.to(device, non_blocking=True) for part in batch), options, device)
             meter.add(terms, len(batch[0]))
             if state.iteration % every == 0 or state.iteration == options.iterations:
-                record(state, meter, history, run, goal)
+                record(state, meter, history, run, goal, options.keep)
                 meter = Meter()
             advance(1, meter.status(goal.name, state.best))
             if interrupted or state.iteration == until < options.iterations:
@@ -225,8 +225,8 @@ def ramp_up(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - t) ** 2)
 
 
-def record(state: TrainingState, meter: "Meter", history: History, run: Run, goal: Goal) -> None:
-    """Validate the averaged model, add a row to the history, keep the best, save the state."""
+def record(state: TrainingState, meter: "Meter", history: History, run: Run, goal: Goal, keep: str) -> None:
+    """Validate the averaged model, add a row to the history, keep the model, save the state."""
     means = meter.means()
     if not math.isfinite(means["loss"]):
         raise NothingUsable(
@@ -235,19 +235,20 @@ def record(state: TrainingState, meter: "Meter", history: History, run: Run, goa
     state.seconds += meter.seconds()
     scores = goal.score(state.averaged)
     history.add(iteration=state.iteration, **means, **scores, images_per_second=meter.images_per_second(), seconds=state.seconds)
-    keep_best(state, goal, scores)
+    keep_model(state, goal, scores, keep)
     state.save(run.state_file)
 
 
-def keep_best(state: TrainingState, goal: Goal, scores: Mapping[str, float]) -> None:
-    """Keep the averaged model if none was better."""
-    if scores[goal.name] > state.best:
-        state.best = scores[goal.name]
+def keep_model(state: TrainingState, goal: Goal, scores: Mapping[str, float], keep: str) -> None:
+    """Keep the averaged model if it is the 'last', or if it has to be the 'best' and none was better."""
+    better = scores[goal.name] > state.best
+    state.best = max(state.best, scores[goal.name])
+    if better or keep == "last":
         goal.keep(state.averaged, {**scores, "iteration": state.iteration})
 
 
 def segmentation_goal(val: Sequence[Case], options: TrainingOptions, run: Run, made_from: Mapping[str, object]) -> Goal:
-    """Mean Dice on val; the best model is kept in the run folder, with ``made_from`` on its card."""
+    """Mean Dice on val; the model is kept in the run folder, with ``made_from`` on its card."""
 
     def keep(segmenter: Segmenter, scores: Mapping[str, object]) -> None:
         save_model(run.folder, segmenter, {"scores": scores, "made_from": made_from})
@@ -272,7 +273,7 @@ def validate(segmenter: Segmenter, cases: Sequence[Case], options: TrainingOptio
 
 
 def summarize_run(run: Run) -> dict[str, object]:
-    """The closing line of a training: where it lies, its best score on val, and how long it took."""
+    """The closing line of a training: where it lies, its score on val, and how long it took."""
     card = read_model_card(run.folder)
     rows = History(run.folder / "history.csv").rows
     return {"run": str(run.folder), **card["scores"], "iterations": int(rows[-1]["iteration"]), "seconds": float(rows[-1]["seconds"])}

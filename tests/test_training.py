@@ -21,11 +21,13 @@ from samsemi.tensors import hash_tensors, load_tensors, save_tensors
 from samsemi.training import (
     LAST_LR,
     WARM_UP,
+    Goal,
     Meter,
     TrainingState,
     choose_workers,
     cosine,
     fit,
+    keep_model,
     ramp_up,
     segmentation_goal,
     start_training,
@@ -234,14 +236,26 @@ def test_history_has_a_row_per_validation_and_the_last_iteration(whole):
     assert seconds == sorted(seconds)
 
 
-def test_best_averaged_model_is_kept_with_its_score(whole):
-    card = json.loads((whole[0] / "model.json").read_text())
-    scores = {row["iteration"]: float(row["val_dice"]) for row in History(whole[0] / "history.csv").rows}
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_averaged_model_is_kept_with_its_score(tmp_path, cases, keep):
+    train(tmp_path, cases, keep=keep)
+    card = json.loads((tmp_path / "model.json").read_text())
+    scores = {row["iteration"]: float(row["val_dice"]) for row in History(tmp_path / "history.csv").rows}
+    wanted = max(scores.values()) if keep == "best" else scores["5"]
     assert card["made_from"] == {"dataset": "d"} and card["model"]["encoder"] == SPEC.encoder
-    assert card["scores"]["val_dice"] == pytest.approx(max(scores.values()), abs=1e-5)
-    assert scores[str(card["scores"]["iteration"])] == pytest.approx(max(scores.values()), abs=1e-5)
-    summary = summarize_run(run_of(whole[0]))
-    assert summary["run"] == str(whole[0]) and summary["iterations"] == 5 and summary["val_dice"] == card["scores"]["val_dice"]
+    assert card["scores"]["val_dice"] == pytest.approx(wanted, abs=1e-5)
+    assert scores[str(card["scores"]["iteration"])] == pytest.approx(wanted, abs=1e-5)
+    summary = summarize_run(run_of(tmp_path))
+    assert summary["run"] == str(tmp_path) and summary["iterations"] == 5 and summary["val_dice"] == card["scores"]["val_dice"]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", [1, 2, 5]), ("last", [1, 2, 3, 4, 5])])
+def test_best_or_last_is_kept(keep, kept):
+    state, seen = TrainingState(torch.nn.Linear(1, 1), torch.optim.SGD([torch.zeros(1)], 0.1)), []
+    goal = Goal("val_dice", lambda model: {}, lambda model, scores: seen.append(scores["iteration"]))
+    for state.iteration, score in enumerate([0.5, 0.7, 0.6, 0.7, 0.8], start=1):
+        keep_model(state, goal, {"val_dice": score}, keep)
+    assert seen == kept and state.best == 0.8
 
 
 def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):

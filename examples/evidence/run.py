@@ -29,6 +29,17 @@ from threading import Lock
 import numpy as np
 
 BASELINES = ("supervised", "labeled-only", "self-training")
+ABLATIONS = {
+    "distill": (),
+    "distill-lowest": ("--mix", "lowest"),
+    "distill-no-sam": ("--no-sam",),
+    "distill-no-mixing": ("--no-mixing",),
+    "distill-no-fusion": ("--no-fusion",),
+    "distill-no-prompts": ("--no-learned-prompts",),
+    "distill-store": (),
+}
+"""Arm -> what it is told besides. All are KnowSAM; the last one also learns the labels that `once` mines."""
+KNOWSAM = (*ABLATIONS, "finetune-distill")
 PLAN = (
     ("kvasir_seg", 10, (*BASELINES, "once")),
     ("kvasir_seg", 75, (*BASELINES, "once", "supervised-all")),
@@ -40,9 +51,13 @@ PLAN = (
     ("kvasir_seg", 75, ("continuous", "rounds", "ellipse")),
     ("kvasir_seg", 5, (*BASELINES, "once")),
     ("isic2018", 5, (*BASELINES, "once")),
+    ("kvasir_seg", 10, KNOWSAM),
+    ("wbc", 10, (*BASELINES, "once", *KNOWSAM)),
 )
 """Set, percent of labels, arms: in the order in which they are run."""
 TEST_SHARE = 0.2
+BATCH_SIZE = 8
+"""That of every arm."""
 STORES = {"self-training": "none", "ellipse": "ellipse"}
 """Arm -> the SAM that it mines with; all others mine with the adapted one."""
 
@@ -69,6 +84,8 @@ class Cell:
                 label_all(self.folder / "split.csv", self.folder / "split-all.csv")
                 self.prepare("data-all", self.folder / "split-all.csv")
                 self.warmstart(arm, "data-all", self.settings.warm_iterations + self.settings.iterations)
+            elif arm in ABLATIONS:
+                self.distill(arm)
             else:
                 self.warmstart("warm", "data", self.settings.warm_iterations)
                 self.finetune(arm)
@@ -82,12 +99,27 @@ class Cell:
     def warmstart(self, name: str, data: str, iterations: int) -> None:
         s = self.settings
         network = ("--encoder", s.encoder, "--decoder-channels", s.decoder, "--size", s.size, "--encoder-weights", s.encoder_weights)
-        training = ("--iterations", iterations, "--seed", self.seed, "--precision", s.precision, "--resume")
+        training = ("--iterations", iterations, "--lr", s.lr, "--seed", self.seed, "--precision", s.precision, "--resume")
         self.step(name, "warmstart", self.folder / data, "--out", self.folder / name, *network, *training)
+
+    def distill(self, arm: str) -> None:
+        s = self.settings
+        store = ()
+        if arm == "distill-store":
+            self.warmstart("warm", "data", s.warm_iterations)
+            store = ("--store", self.mine(s.sam))
+        base = ("--sam", s.sam, *(("--sam-checkpoint", s.sam_checkpoint) if s.sam_checkpoint else ()))
+        training = ("--iterations", s.warm_iterations + s.iterations, "--seed", self.seed, "--precision", s.precision, "--resume")
+        shape = ("--size", s.size, "--decoder-channels", s.decoder, "--encoder-weights", s.encoder_weights, "--batch-size", BATCH_SIZE)
+        chosen = (*base, *shape, *shlex.split(s.distill), *ABLATIONS[arm], *store)
+        self.step(arm, "distill", self.folder / "data", "--out", self.folder / arm, *chosen, *training)
 
     def finetune(self, arm: str) -> None:
         mining = ()
-        if arm != "labeled-only":
+        if arm == "finetune-distill":
+            self.distill("distill")
+            mining = ("--distill", self.folder / "distill")
+        elif arm != "labeled-only":
             sam = STORES.get(arm, self.settings.sam)
             store = self.mine(sam)
             weights = () if sam in STORES.values() else ("--sam-checkpoint", self.folder / "sam.safetensors")
@@ -172,7 +204,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="commands side by side")
     parser.add_argument("--warm-iterations", type=int, default=400, help="of the warm start")
     parser.add_argument("--iterations", type=int, default=800, help="of the fine-tuning; the supervised arms run for both")
-    parser.add_argument("--lr", default="1e-3", help="of the fine-tuning")
+    parser.add_argument("--lr", default="4e-3", help="of every training but `adapt` and `distill`")
     parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
     parser.add_argument("--decoder", default="48,32,16,12,8")
     parser.add_argument("--encoder-weights", default="none")
@@ -183,6 +215,7 @@ def main() -> None:
     parser.add_argument("--adapt", default="--all --iterations 200 --validate-every 50", help="options of `samsemi adapt`")
     parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
     parser.add_argument("--finetune", default="--from-scratch", help="more options of `samsemi finetune`, of every arm that mines")
+    parser.add_argument("--distill", default="", help="more options of `samsemi distill`")
     settings = parser.parse_args()
     with ThreadPoolExecutor(settings.jobs) as pool:
         waiting, turns = [], defaultdict(Lock)

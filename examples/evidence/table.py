@@ -18,6 +18,7 @@ from samsemi.metrics import compare
 from samsemi.stages.evaluate import mean_over_classes, read_scores
 
 METRICS = {"dice": "{:.3f}", "iou": "{:.3f}", "hd95": "{:.1f}"}
+LABELS_ALONE = ("supervised", "labeled-only", "supervised-all")
 Cases = dict[str, float]
 """Test case -> mean over the seeds."""
 
@@ -99,10 +100,10 @@ def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
                 row |= {metric: float(np.nanmean(list(found[metric].values()))) for metric in METRICS}
                 row |= {"seconds": read_seconds(out / name, arm, done), "cases": found["dice"]}
                 row |= read_stores(out / name, arm, done)
-                mines = "pseudo_dice" in row
-                row["gain"] = difference(found["dice"], base["dice"]) if base and mines else None
+                learns_more = arm not in LABELS_ALONE
+                row["gain"] = difference(found["dice"], base["dice"]) if base and learns_more else None
                 own = measured.get("self-training")
-                row["over_self"] = difference(found["dice"], own["dice"]) if own and mines and arm != "self-training" else None
+                row["over_self"] = difference(found["dice"], own["dice"]) if own and learns_more and arm != "self-training" else None
             rows.append(row)
     return rows
 

@@ -33,7 +33,7 @@ from samsemi.sam import SamBackend, find_function, load_sam
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import ARCHITECTURES, OriginalSam, untrained
 from samsemi.tensors import CARD, hash_file, load_metadata, load_tensors, save_tensors
-from samsemi.training import Goal, fit, keep_best, start_training
+from samsemi.training import Goal, fit, keep_model, start_training
 
 STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""
@@ -85,7 +85,7 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     if not run.resumed:
         scores = goal.score(state.averaged)
         History(run.folder / "history.csv", -1).add(iteration=0, **scores)
-        keep_best(state, goal, scores)
+        keep_model(state, goal, scores, options.keep)
     if cache:
         options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
     fit(state, make_step(sam, options, cache is None), [replace(stream, augment=sampler)], options, run, goal)

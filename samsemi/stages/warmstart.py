@@ -21,7 +21,7 @@ from samsemi.training import fit, segmentation_goal, start_training, summarize_r
 
 
 def warmstart(options: WarmstartOptions) -> dict[str, object]:
-    """Train on the labeled cases, keep the best model on val; with folds, write out-of-fold maps of the labeled cases."""
+    """Train on the labeled cases; with folds, write out-of-fold maps of the labeled cases."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
