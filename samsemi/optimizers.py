@@ -57,9 +57,15 @@ class Both:
             part.load_state_dict({**part.state_dict(), "state": values})
 
 
-def make_peer_optimizer(peers: nn.Module, lr: float, teacher: nn.Module | None, teacher_lr: float) -> "torch.optim.Optimizer | Both":
-    """SGD with momentum for co-trained networks and, where there is one, Adam for what their teacher learns. Source: KnowSAM's code."""
-    sgd = torch.optim.SGD(peers.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+def make_peer_optimizer(
+    name: str, peers: nn.Module, lr: float, teacher: nn.Module | None, teacher_lr: float
+) -> "torch.optim.Optimizer | Both":
+    """SGD with momentum for co-trained networks, as published, or AdamW; and, where there is one, Adam for what their teacher learns.
+
+    Source: KnowSAM's code.
+    """
+    sgd = name == "sgd"
+    first = torch.optim.SGD(peers.parameters(), lr, MOMENTUM, weight_decay=WEIGHT_DECAY) if sgd else make_optimizer(name, peers, lr)
     if teacher is None:
-        return sgd
-    return Both(sgd, torch.optim.Adam((value for value in teacher.parameters() if value.requires_grad), lr=teacher_lr))
+        return first
+    return Both(first, torch.optim.Adam((value for value in teacher.parameters() if value.requires_grad), lr=teacher_lr))

@@ -181,7 +181,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
     lr: LearningRate = 5e-4
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
-    pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is pseudo-labeled.")] = 0.25
+    pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is unlabeled.")] = 0.25
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
     from_scratch: Annotated[bool, Option("--from-scratch", help="Start each round from random weights of --model's network.")] = False
     strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the pseudo-labeled half.")] = True
@@ -221,7 +221,8 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     decoder_channels: DecoderChannels = "256,128,64,32,16"
     iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 50_000
     batch_size: Annotated[int, Option(min=2, help="Images per step, half of them labeled.")] = 24
-    lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of the peers (SGD, falls in a line).")] = 0.01
+    lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of the peers, which falls in a line.")] = 0.01
+    optimizer: Annotated[Literal["sgd", "adamw"], Option(help="Of the peers; adamw for short runs, with a tenth of the rate.")] = "sgd"
     sam_lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of SAM's adapters and prompts (Adam).")] = 1e-4
     temperature: Annotated[float, Option(min=0.1, help="Softens what SAM says before it is learnt.")] = 10.0
     distill_weight: Annotated[float, Option(min=0.0, help="Weight of learning from SAM.")] = 1.0
@@ -234,6 +235,7 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     mix_cells: Annotated[int, Option(min=1, help="How many cells of an image.")] = 5
     mix_grid: Annotated[int, Option(min=1, help="Cells along a side.")] = 4
     mix_from: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations after which images are mixed.")] = 0.24
+    overlays: Annotated[int, Option(min=0, help="Pictures of so many val cases: truth, the peers' answer, SAM's.")] = 8
     no_sam: Annotated[bool, Option("--no-sam", help="Ablation: no teacher.")] = False
     no_mixing: Annotated[bool, Option("--no-mixing", help="Ablation: images stay whole.")] = False
     no_fusion: Annotated[bool, Option("--no-fusion", help="Ablation: the mean of the peers instead of a fusion head.")] = False

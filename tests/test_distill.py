@@ -9,6 +9,7 @@ from conftest import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, files_in, rea
 
 from samsemi import training
 from samsemi.checkpoints import load_model
+from samsemi.dataset import read_dataset
 from samsemi.tensors import load_tensors
 
 SMALL = ("--size", 64, "--batch-size", 4, "--ema", 0.5, "--sam-size", 64)
@@ -30,7 +31,8 @@ def distilled(dataset, tmp_path_factory):
 
 def test_run_folder_is_an_ordinary_one_with_a_teacher(distilled):
     folder, result = distilled
-    assert files_in(folder) == RUN_FILES | {"teacher.safetensors"}
+    pictures = {name for name in files_in(folder) if name.startswith("overlays/")}
+    assert files_in(folder) - pictures == RUN_FILES | {"teacher.safetensors"} and len(pictures) == 3
     assert result["run"] == str(folder) and result["sam"] == "tiny" and result["labeled"] == 9 and result["unlabeled"] == 9
     card = json.loads((folder / "model.json").read_text())
     assert card["model"]["peers"] == ["unet", "vnet"] and card["made_from"]["sam"] == "tiny"
@@ -61,6 +63,7 @@ def test_what_takes_a_run_takes_this_one(dataset, pictures, distilled, tmp_path)
         (("--no-fusion",), {"fused"}),
         (("--no-learned-prompts",), set()),
         (("--mix", "lowest"), set()),
+        (("--optimizer", "adamw"), set()),
         (("--peers", "unetplusplus:tu-lcnet_035,fpn:tu-lcnet_035", "--decoder-channels", "8,8,8,8,8"), set()),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -73,6 +76,14 @@ def test_ablations_and_other_peers(dataset, tmp_path, flags, gone):
     has_prompts = "--no-sam" not in flags and any("prompts." in name for name in load_tensors(tmp_path / "run" / "teacher.safetensors"))
     assert has_prompts == (flags[0] not in ("--no-sam", "--no-learned-prompts"))
     succeed("eval", dataset, "--model", tmp_path / "run", "--out", tmp_path / "eval")
+
+
+def test_pictures_show_image_truth_peers_and_sam(dataset, distilled):
+    case = read_dataset(dataset).split("val")[0]
+    picture, image = read_array(distilled[0] / "overlays" / f"{case.id}.png"), read_array(case.image)
+    width = image.shape[1]
+    assert picture.shape[0] == image.shape[0] and picture.shape[1] >= 4 * width
+    assert (picture[:, :width] == image).all() and (picture[:, -width:] != image).any()
 
 
 def test_store_is_learnt_as_well(dataset, store, tmp_path):
@@ -119,7 +130,7 @@ def test_finetune_learns_from_the_teacher_on_unlabeled_images_too(dataset, warm,
     seen = []
     loss = training.train_step
     monkeypatch.setattr(training, "train_step", lambda state, step, batch, *rest: (seen.append(batch), loss(state, step, batch, *rest))[1])
-    tune = ("finetune", dataset, "--model", warm, "--iterations", 2, "--batch-size", 4, "--distill", distilled[0])
+    tune = ("finetune", dataset, "--model", warm, "--iterations", 2, "--batch-size", 4, "--pseudo-share", 0.5, "--distill", distilled[0])
     succeed(*tune, "--out", tmp_path / "one")
     assert float(history_of(tmp_path / "one")[-1]["distillation"]) > 0
     assert [int((weight.flatten(1).amax(1) > 0).sum()) for _, _, weight in seen] == [2, 2], "half of a batch has no label"

@@ -1,20 +1,24 @@
 """``samsemi distill``: KnowSAM, two co-trained networks and a SAM that learns to prompt itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from samsemi.batches import Stream, augment_strongly, labeled_sample
-from samsemi.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.checkpoints import load_model
+from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
 from samsemi.devices import choose_device
+from samsemi.images import read_image
 from samsemi.knowsam.cotraining import KnowSam, make_step
-from samsemi.knowsam.teacher import make_teacher, save_teacher
+from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
 from samsemi.mining import open_store, store_policy, usable_cases
-from samsemi.models import ModelSpec, new_segmenter
+from samsemi.models import ModelSpec, new_segmenter, predict, to_label
 from samsemi.optimizers import make_peer_optimizer
 from samsemi.options import DistillOptions, parse_channels
+from samsemi.pictures import draw_comparison
 from samsemi.pseudolabels import unlabeled_loader
 from samsemi.runs import Run, open_run
 from samsemi.sam import SamBackend, load_sam
+from samsemi.tensors import load_tensors
 from samsemi.training import Goal, TrainingState, fit, go_on, linear, segmentation_goal, summarize_run, validate
 
 
@@ -37,11 +41,13 @@ def distill(options: DistillOptions) -> dict[str, object]:
         Stream(unlabeled, unlabeled_loader(store, policy, **shape), options.batch_size // 2, augment=augment_strongly),
     ]
     run = open_run(options, made_from)
-    optimizer = make_peer_optimizer(model.segmenter, options.lr, model.teacher, options.sam_lr)
+    optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
     state = go_on(TrainingState(model, optimizer, schedule=linear), options, run)
     fit(state, make_step(model, options, store is not None), streams, options, run, make_goal(val, options, run, made_from, sam))
+    draw_answers(run, state.averaged, val[: options.overlays], dataset)
     counts = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
-    return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts}
+    pictures = {"overlays": str(run.folder / "overlays")} if options.overlays else {}
+    return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}
 
 
 def build(options: DistillOptions, dataset: Dataset, sam: SamBackend | None) -> KnowSam:
@@ -72,3 +78,15 @@ def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Map
             save_teacher(run.folder, model.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
 
     return Goal(goal.name, score, keep)
+
+
+def draw_answers(run: Run, model: KnowSam, cases: Sequence[Case], dataset: Dataset) -> None:
+    """overlays/ID.png: the image, the truth, what the peers say together, and what their teacher says; of the model that was kept."""
+    model.segmenter.load_state_dict(load_model(run.folder).state_dict())
+    if model.teacher is not None:
+        model.teacher.load_state_dict({**model.teacher.state_dict(), **load_tensors(run.folder / TEACHER)})
+    for case in cases:
+        image = read_image(case.image)
+        labels = {"truth": read_case_label(case, case.mask, len(dataset.classes)), "peers": to_label(predict(model.segmenter, image))}
+        labels |= {"sam": to_label(predict(model, image))} if model.teacher is not None else {}
+        draw_comparison(run.folder / "overlays", case.id, image, labels)
