@@ -6,7 +6,7 @@
 
 Stopped at any moment, the same command goes on. The settings are those of a CPU; on a GPU add
     --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --precision auto
-    --warm-iterations 2000 --iterations 4000 --adapt "--all --iterations 1000"
+    --warm-iterations 2000 --iterations 4000 --lr 1e-3 --adapt "--all --iterations 1000" --distill ""
 
 The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
 A share of labels counts labeled and val cases, as part of all cases but the test cases.
@@ -39,6 +39,8 @@ ABLATIONS = {
     "distill-store": (),
 }
 """Arm -> what it is told besides. All are KnowSAM; the last one also learns the labels that `once` mines."""
+SHORT_DISTILL = "--peers unetplusplus:tu-mobilenetv3_small_100,unet:tu-mobilenetv3_small_100 --optimizer adamw --lr 4e-3 --sam-lr 1e-3"
+"""Networks and rates of a thousand iterations on a CPU; the published ones are for 50,000."""
 KNOWSAM = (*ABLATIONS, "finetune-distill")
 PLAN = (
     ("kvasir_seg", 10, (*BASELINES, "once")),
@@ -108,17 +110,17 @@ class Cell:
         if arm == "distill-store":
             self.warmstart("warm", "data", s.warm_iterations)
             store = ("--store", self.mine(s.sam))
-        base = ("--sam", s.sam, *(("--sam-checkpoint", s.sam_checkpoint) if s.sam_checkpoint else ()))
+        sam = () if arm == "distill-no-sam" else ("--sam", s.sam, "--sam-checkpoint", self.adapt())
         training = ("--iterations", s.warm_iterations + s.iterations, "--seed", self.seed, "--precision", s.precision, "--resume")
         shape = ("--size", s.size, "--decoder-channels", s.decoder, "--encoder-weights", s.encoder_weights, "--batch-size", BATCH_SIZE)
-        chosen = (*base, *shape, *shlex.split(s.distill), *ABLATIONS[arm], *store)
+        chosen = (*sam, *shape, *shlex.split(s.distill), *ABLATIONS[arm], *store)
         self.step(arm, "distill", self.folder / "data", "--out", self.folder / arm, *chosen, *training)
 
     def finetune(self, arm: str) -> None:
         mining = ()
         if arm == "finetune-distill":
             self.distill("distill")
-            mining = ("--distill", self.folder / "distill")
+            mining = ("--distill", self.folder / "distill", "--teacher-checkpoint", self.adapt(), *shlex.split(self.settings.finetune))
         elif arm != "labeled-only":
             sam = STORES.get(arm, self.settings.sam)
             store = self.mine(sam)
@@ -129,16 +131,18 @@ class Cell:
         training = ("--iterations", s.iterations, "--lr", s.lr, "--seed", self.seed, "--precision", s.precision, "--resume")
         self.step(arm, "finetune", self.folder / "data", "--model", self.folder / "warm", "--out", self.folder / arm, *mining, *training)
 
+    def adapt(self) -> Path:
+        """SAM's weights, adapted to the labeled cases."""
+        s, adapted = self.settings, self.folder / "sam.safetensors"
+        base = ("--sam-checkpoint", s.sam_checkpoint) if s.sam_checkpoint else ()
+        training = (*shlex.split(s.adapt), "--seed", self.seed, "--precision", s.precision, "--overlays", 0, "--resume")
+        self.step("adapt", "adapt", self.folder / "data", "--sam", s.sam, *base, "--out", adapted, *training)
+        return adapted
+
     def mine(self, sam: str) -> Path:
-        """The store of a SAM; of one that has weights, adapted to the labeled cases first."""
-        store, weights = self.folder / f"{sam}.h5", ()
-        if sam not in STORES.values():
-            s = self.settings
-            adapted = self.folder / "sam.safetensors"
-            base = ("--sam-checkpoint", s.sam_checkpoint) if s.sam_checkpoint else ()
-            training = (*shlex.split(s.adapt), "--seed", self.seed, "--precision", s.precision, "--overlays", 0, "--resume")
-            self.step("adapt", "adapt", self.folder / "data", "--sam", sam, *base, "--out", adapted, *training)
-            weights = ("--sam-checkpoint", adapted, "--embeddings", self.folder / "embeddings.h5")
+        """The store of a SAM; of one that has weights, as it is after `adapt`."""
+        store = self.folder / f"{sam}.h5"
+        weights = () if sam in STORES.values() else ("--sam-checkpoint", self.adapt(), "--embeddings", self.folder / "embeddings.h5")
         options = (*shlex.split(self.settings.mine), "--precision", self.settings.precision, "--overlays", 24, "--resume")
         self.step(
             f"mine-{sam}", "mine", self.folder / "data", "--model", self.folder / "warm", "--sam", sam, *weights, "--out", store, *options
@@ -215,7 +219,7 @@ def main() -> None:
     parser.add_argument("--adapt", default="--all --iterations 200 --validate-every 50", help="options of `samsemi adapt`")
     parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
     parser.add_argument("--finetune", default="--from-scratch", help="more options of `samsemi finetune`, of every arm that mines")
-    parser.add_argument("--distill", default="", help="more options of `samsemi distill`")
+    parser.add_argument("--distill", default=SHORT_DISTILL, help="more options of `samsemi distill`; '' for the published networks")
     settings = parser.parse_args()
     with ThreadPoolExecutor(settings.jobs) as pool:
         waiting, turns = [], defaultdict(Lock)
