@@ -15,13 +15,14 @@ from pathlib import Path
 import torch
 
 from samsemi.batches import Sample
-from samsemi.devices import autocast, choose_device
+from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam, make_step
 from samsemi.knowsam.teacher import make_teacher
 from samsemi.models import ModelSpec, new_segmenter
 from samsemi.optimizers import make_peer_optimizer
 from samsemi.options import DistillOptions, parse_channels
 from samsemi.sam.original import untrained
+from samsemi.training import TrainingState, linear, train_step
 
 
 def main() -> None:
@@ -37,21 +38,17 @@ def main() -> None:
     if chosen.device == "cpu":
         torch.set_num_threads(1)
     device = choose_device(chosen.device)
-    network = {"peers": chosen.peers, "size": chosen.size, "batch_size": chosen.batch_size, "precision": chosen.precision}
+    network = {"peers": chosen.peers, "size": chosen.size, "batch_size": chosen.batch_size, "precision": chosen.precision, "mix_from": 0.0}
     options = DistillOptions(dataset=Path("data"), out=Path("run"), sam=chosen.sam, **network)
     model = build(options, device)
     optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
+    state = TrainingState(model, optimizer, schedule=linear)
     batch = make_batch(options, device)
     step = make_step(model, options, stored=False)
     seconds = []
     for _ in range(chosen.repeat + 1):
         start = time.perf_counter()
-        with autocast(device, options.precision):
-            loss = sum(step(batch, 1.0).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()  # waits for the GPU
+        train_step(state, step, batch, options, device)["loss"].item()  # waits for the GPU
         seconds.append(time.perf_counter() - start)
     learned = sum(value.numel() for value in model.parameters() if value.requires_grad) / 1e6
     print("| SAM | peers | px | images | device | trained parameters | s | peak memory (GB) |\n|---|---|---|---|---|---|---|---|")

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from samsemi.losses import entropy
+
 SLOPE = 0.2
 """Of the leaky ReLUs."""
 BRANCH, JOINED = 16, 64
@@ -39,11 +41,6 @@ class CoTrained(nn.Module):
 def mean_answer(first: Tensor, second: Tensor) -> Tensor:
     """Logits whose softmax is the mean of the two probabilities."""
     return torch.logaddexp(first.log_softmax(dim=1), second.log_softmax(dim=1))
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """(B, K, H, W) -> (B, 1, H, W), in nats: 0 to log K."""
-    return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)
 
 
 class FusionHead(nn.Module):

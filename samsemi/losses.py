@@ -45,16 +45,20 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
 
     The teacher gets no gradient. Source: arXiv 1503.02531; KnowSAM, arXiv 2412.13742.
     """
-    log_probs = F.log_softmax(logits / temperature, dim=1)
-    targets = F.log_softmax(teacher.detach() / temperature, dim=1)
+    log_probs = F.log_softmax(logits.float() / temperature, dim=1)
+    targets = F.log_softmax(teacher.detach().float() / temperature, dim=1)
     divergence = F.kl_div(log_probs, targets, reduction="none", log_target=True)
     return temperature**2 * divergence.sum(dim=1).mean()
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """(B, K, H, W) -> (B, 1, H, W), in nats: 0 to log K."""
+    return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+
+
 def entropy_loss(logits: Tensor) -> Tensor:
     """How unsure a network is, averaged over all pixels, from 0 to 1 whatever the number of classes: (B, K, H, W) -> scalar."""
-    per_pixel = -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
-    return per_pixel.mean() / math.log(logits.shape[1])
+    return entropy(logits).mean() / math.log(logits.shape[1])
 
 
 def mutual_loss(logits: Tensor, other: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
-from samsemi.errors import CheckpointError
+from samsemi.errors import CheckpointError, UsageError
 from samsemi.fusion import CoTrained
 from samsemi.networks import build_network
+from samsemi.tensors import first_line
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -77,15 +78,23 @@ def build(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
 
 
 def new_segmenter(spec: ModelSpec, seed: int, encoder_weights: str | None = None) -> Segmenter:
-    """A network to train: random weights by ``seed``, or 'imagenet', a download; CheckpointError where that fails."""
+    """A network to train: random weights by ``seed``, or 'imagenet', a download; CheckpointError where that fails, UsageError for a size
+    that it cannot have."""
     torch.manual_seed(seed)
     try:
-        return Segmenter(spec, encoder_weights)
+        segmenter = Segmenter(spec, encoder_weights)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"the ImageNet weights of {spec.encoder or ','.join(spec.peers)} cannot be had ({error})",
-            "give --encoder-weights none, or a FILE of weights fetched elsewhere",
+            "give --encoder-weights none; `samsemi warmstart` also takes a FILE of weights fetched elsewhere",
         ) from None
+    try:
+        with torch.no_grad():
+            segmenter.eval()(torch.zeros(1, 3, spec.size, spec.size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        name = spec.encoder or ",".join(spec.peers)
+        raise UsageError(f"{name} cannot see images of {spec.size} px ({first_line(error)})", "give another --size, or network") from None
+    return segmenter.train()
 
 
 def to_input(image: np.ndarray, size: int) -> Tensor:

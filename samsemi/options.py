@@ -184,7 +184,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is unlabeled.")] = 0.25
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
     from_scratch: Annotated[bool, Option("--from-scratch", help="Start each round from random weights of --model's network.")] = False
-    strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the pseudo-labeled half.")] = True
+    strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the unlabeled part.")] = True
     sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for mining again.")] = None
     sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for mining again.")] = None
     embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings; default: in the run folder.")] = None
@@ -220,9 +220,9 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     encoder_weights: Annotated[Literal["none", "imagenet"], Option(help="Of peers with an encoder; imagenet downloads them.")] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
     iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 50_000
-    batch_size: Annotated[int, Option(min=2, help="Images per step, half of them labeled.")] = 24
+    batch_size: Annotated[int, Option(min=4, help="Images per step, half of them labeled.")] = 24
     lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of the peers, which falls in a line.")] = 0.01
-    optimizer: Annotated[Literal["sgd", "adamw"], Option(help="Of the peers; adamw for short runs, with a tenth of the rate.")] = "sgd"
+    optimizer: Annotated[Literal["sgd", "adamw"], Option(help="Of the peers; adamw, with a lower --lr, for short runs.")] = "sgd"
     sam_lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of SAM's adapters and prompts (Adam).")] = 1e-4
     temperature: Annotated[float, Option(min=0.1, help="Softens what SAM says before it is learnt.")] = 10.0
     distill_weight: Annotated[float, Option(min=0.0, help="Weight of learning from SAM.")] = 1.0
@@ -230,7 +230,8 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     mutual_weight: Annotated[float, Option(min=0.0, help="Weight of learning from the other peer, after the ramp-up.")] = 1.0
     store_weight: Annotated[float, Option(min=0.0, help="Weight of learning from --store, after the ramp-up.")] = 1.0
     mix: Annotated[
-        Literal["highest", "lowest"], Option(help="Cells that change places between images: of highest or lowest uncertainty.")
+        Literal["highest", "lowest"],
+        Option(help="Cells of an image that are replaced by those of another: of highest or lowest uncertainty."),
     ] = "highest"
     mix_cells: Annotated[int, Option(min=1, help="How many cells of an image.")] = 5
     mix_grid: Annotated[int, Option(min=1, help="Cells along a side.")] = 4
@@ -248,11 +249,10 @@ class DistillOptions(TrainingOptions, PolicyOptions):
             raise UsageError(f"--peers {self.peers}: two networks are needed", "for example unet,vnet")
         if self.batch_size % 2:
             raise UsageError(f"--batch-size {self.batch_size} is odd", "give an even one: half of a batch is labeled")
-        if self.mix_cells > self.mix_grid**2 or self.mix_grid > self.size:
-            raise UsageError(
-                f"--mix-cells {self.mix_cells} of a grid of {self.mix_grid} x {self.mix_grid} at {self.size} px",
-                "give fewer, or a finer grid",
-            )
+        if self.size % self.mix_grid:
+            raise UsageError(f"--mix-grid {self.mix_grid} does not divide --size {self.size}", "give 4 or 8")
+        if self.mix_cells > self.mix_grid**2:
+            raise UsageError(f"--mix-cells {self.mix_cells} is more than a grid of {self.mix_grid} x {self.mix_grid} has", "give fewer")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,11 +129,10 @@ def stored_sample(case: Case, usable: Set[str], store: Store, policy: Policy, nu
     return pseudo_sample(case, store, policy, num_classes, size) if case.id in usable else unlabeled_sample(case, num_classes, size)
 
 
-def unlabeled_loader(store: Store | None, policy: Policy | None, num_classes: int, size: int) -> Callable[[Case], Sample]:
-    """What loads any unlabeled case, with what a store knows of it."""
+def unlabeled_loader(store: Store | None, policy: Policy | None, usable: Set[str], num_classes: int, size: int) -> Callable[[Case], Sample]:
+    """What loads any unlabeled case, with what a store knows of it: the pseudo-labels of the ``usable`` ones."""
     if store is None:
         return partial(unlabeled_sample, num_classes=num_classes, size=size)
-    usable = frozenset(usable_ids(store, policy))
     return partial(stored_sample, usable=usable, store=store, policy=policy, num_classes=num_classes, size=size)
 
 

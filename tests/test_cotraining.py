@@ -8,8 +8,9 @@ from test_sam import build_sam
 
 from samsemi.batches import Sample
 from samsemi.knowsam.cotraining import KnowSam, decided, make_step
+from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
-from samsemi.losses import entropy_loss, segmentation_loss
+from samsemi.losses import distillation_loss, entropy, entropy_loss, segmentation_loss
 from samsemi.models import ModelSpec, Segmenter
 from samsemi.options import DistillOptions
 from samsemi.sam.original import normalize_colors
@@ -120,10 +121,30 @@ def test_mutual_learning_grows_over_the_whole_run():
     assert start / end == pytest.approx(0.0067, abs=1e-4)
 
 
-def test_weights_weigh_and_distillation_is_that_of_sams_answer():
+def test_peers_learn_what_sam_says_of_all_images():
     model, batch = model_of(2), batch_of(2)
-    half = make_step(model, options_of(distill_weight=0.5), stored=False)(batch, EARLY)["distillation"]
-    assert half.item() == pytest.approx(make_step(model, options_of(), stored=False)(batch, EARLY)["distillation"].item() / 2, rel=1e-4)
+    terms = make_step(model, options_of(distill_weight=0.5, temperature=3.0), stored=False)(batch, EARLY)
+    first, second, _ = model.answers(batch.image)
+    said = model(batch.image)
+    expected = 0.25 * (distillation_loss(first, said, 3.0) + distillation_loss(second, said, 3.0))
+    assert terms["distillation"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("sam", [True, False])
+def test_mixed_images_have_the_labels_and_what_sam_says_or_without_it_both_peers(sam):
+    model, batch, options = model_of(3, sam), batch_of(3), options_of(mix="lowest", mix_cells=3)
+    terms = make_step(model, options, stored=False)(batch, 1.0)
+    with torch.no_grad():
+        fused = model.answers(batch.image).fused
+        said = model(batch.image) if sam else fused
+        labeled = Sample(*(part[:2] for part in batch))
+        unlabeled = Sample(batch.image[2:], decided(said[2:]), torch.ones(2, SIZE, SIZE))
+        mixed = mix_regions(labeled, unlabeled, entropy(fused), "lowest", 3, 4)
+        first, second, together = model.answers(mixed.image)
+        supervised = [segmentation_loss(logits, mixed.target, mixed.weight) for logits in (first, second)]
+        itself = [segmentation_loss(logits[2:], decided(together[2:]), torch.ones(2, SIZE, SIZE)) for logits in (first, second)]
+    assert terms["mixed_supervised"].item() == pytest.approx(sum(supervised).item() / 2, rel=1e-4)
+    assert terms["mixed_self"].item() == pytest.approx(sum(itself).item() / 2, rel=1e-4)
 
 
 def test_store_is_learnt_where_it_knows_something():

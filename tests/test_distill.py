@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -113,8 +114,11 @@ def test_peers_fall_in_a_line_and_sam_has_a_rate_of_its_own(dataset, tmp_path, m
     [
         (("--peers", "unet"), "two networks"),
         (("--peers", "unet,umet"), "--peers umet"),
-        (("--batch-size", 3), "--batch-size 3 is odd"),
+        (("--batch-size", 5), "--batch-size 5 is odd"),
         (("--mix-cells", 17), "--mix-cells 17"),
+        (("--mix-grid", 3), "--mix-grid 3"),
+        (("--batch-size", 2), "--batch-size"),
+        (("--peers", "unet,unet:tu-swin_tiny_patch4_window7_224"), "64 px"),
         (("--size", 100), "multiple of 32"),
         (("--sam", "ellipse"), "--sam ellipse cannot learn"),
         (("--sam-size", 100), "--sam-size 100"),
@@ -134,7 +138,8 @@ def test_finetune_learns_from_the_teacher_on_unlabeled_images_too(dataset, warm,
     succeed(*tune, "--out", tmp_path / "one")
     assert float(history_of(tmp_path / "one")[-1]["distillation"]) > 0
     assert [int((weight.flatten(1).amax(1) > 0).sum()) for _, _, weight in seen] == [2, 2], "half of a batch has no label"
-    one, other = (load_tensors(tmp_path / "one" / "model.safetensors"), load_tensors(warm / "model.safetensors"))
+    succeed(*tune, "--out", tmp_path / "other", "--distill-weight", 0)
+    one, other = (load_tensors(tmp_path / name / "model.safetensors") for name in ("one", "other"))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
@@ -143,6 +148,18 @@ def test_finetune_takes_a_store_and_a_teacher(dataset, warm, store, distilled, t
     succeed(*tune, *ACCEPT_ALL, "--out", tmp_path / "run")
     row = history_of(tmp_path / "run")[-1]
     assert float(row["distillation"]) > 0 and float(row["pseudo"]) > 0
+
+
+def test_teacher_without_its_sam_or_damaged_is_said_so(dataset, warm, distilled, tmp_path):
+    tune = ("finetune", dataset, "--model", warm, "--iterations", 1, "--out", tmp_path / "run", "--distill")
+    outcome = call(*tune, distilled[0], "--teacher-checkpoint", tmp_path / "missing.safetensors")
+    assert outcome.code == 5 and "missing.safetensors" in outcome.err and "--teacher-checkpoint" in outcome.err
+    damaged = shutil.copytree(distilled[0], tmp_path / "damaged")
+    for content in (b"{}", (distilled[0] / "model.safetensors").read_bytes()):
+        (damaged / "teacher.safetensors").write_bytes(content)
+        outcome = call(*tune, damaged)
+        assert outcome.code == 5 and "is no teacher" in outcome.err and len(outcome.err.strip().splitlines()) == 2
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_without_a_teacher_is_said_so(dataset, warm, tmp_path):

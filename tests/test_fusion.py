@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from samsemi.fusion import CoTrained, FusionHead, entropy, mean_answer
+from samsemi.fusion import CoTrained, FusionHead, mean_answer
+from samsemi.losses import entropy
 
 
 def test_head_has_the_published_size():

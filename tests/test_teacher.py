@@ -174,7 +174,7 @@ def test_teacher_of_another_sam_or_none_is_a_checkpoint_error(tmp_path):
     with pytest.raises(CheckpointError, match="no teacher.safetensors"):
         read_teacher_card(tmp_path)
     sam = backend()
-    save_teacher(tmp_path, make_teacher(sam, 3, None, True), sam, {})
+    save_teacher(tmp_path, make_teacher(sam, 3, None, True), sam, {"temperature": 10.0})
     with pytest.raises(CheckpointError, match="other weights") as caught:
         load_teacher(tmp_path, backend(seed=1), 3)
     assert "--teacher-checkpoint" in caught.value.hint

@@ -1,4 +1,4 @@
-"""What mining brings: arms x sets x shares of labels x seeds, all with the same number of images seen, resumable.
+"""What mining brings: arms x sets x shares of labels x seeds, all with the same number of images drawn, resumable.
 
     python examples/evidence/run.py FOLDER OUT                   # FOLDER/SET/images and FOLDER/SET/masks
     python examples/evidence/run.py FOLDER OUT --only kvasir_seg-10 --seeds 2
@@ -9,6 +9,7 @@ Stopped at any moment, the same command goes on. The settings are those of a CPU
     --warm-iterations 2000 --iterations 4000 --lr 1e-3 --adapt "--all --iterations 1000" --distill ""
 
 The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
+KnowSAM's arms see most of theirs twice, as they are and mixed, and `finetune-distill` has a teacher that was trained like `distill`.
 A share of labels counts labeled and val cases, as part of all cases but the test cases.
 """
 
@@ -101,8 +102,12 @@ class Cell:
     def warmstart(self, name: str, data: str, iterations: int) -> None:
         s = self.settings
         network = ("--encoder", s.encoder, "--decoder-channels", s.decoder, "--size", s.size, "--encoder-weights", s.encoder_weights)
-        training = ("--iterations", iterations, "--lr", s.lr, "--seed", self.seed, "--precision", s.precision, "--resume")
+        training = ("--iterations", iterations, "--lr", s.lr, *self.common())
         self.step(name, "warmstart", self.folder / data, "--out", self.folder / name, *network, *training)
+
+    def common(self) -> tuple[object, ...]:
+        """Options of every training but `adapt`."""
+        return "--keep", self.settings.keep, "--seed", self.seed, "--precision", self.settings.precision, "--resume"
 
     def distill(self, arm: str) -> None:
         s = self.settings
@@ -111,7 +116,7 @@ class Cell:
             self.warmstart("warm", "data", s.warm_iterations)
             store = ("--store", self.mine(s.sam))
         sam = () if arm == "distill-no-sam" else ("--sam", s.sam, "--sam-checkpoint", self.adapt())
-        training = ("--iterations", s.warm_iterations + s.iterations, "--seed", self.seed, "--precision", s.precision, "--resume")
+        training = ("--iterations", s.warm_iterations + s.iterations, *self.common())
         shape = ("--size", s.size, "--decoder-channels", s.decoder, "--encoder-weights", s.encoder_weights, "--batch-size", BATCH_SIZE)
         chosen = (*sam, *shape, *shlex.split(s.distill), *ABLATIONS[arm], *store)
         self.step(arm, "distill", self.folder / "data", "--out", self.folder / arm, *chosen, *training)
@@ -128,7 +133,7 @@ class Cell:
             schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
             mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
         s = self.settings
-        training = ("--iterations", s.iterations, "--lr", s.lr, "--seed", self.seed, "--precision", s.precision, "--resume")
+        training = ("--iterations", s.iterations, "--lr", s.lr, *self.common())
         self.step(arm, "finetune", self.folder / "data", "--model", self.folder / "warm", "--out", self.folder / arm, *mining, *training)
 
     def adapt(self) -> Path:
@@ -209,6 +214,7 @@ def main() -> None:
     parser.add_argument("--warm-iterations", type=int, default=400, help="of the warm start")
     parser.add_argument("--iterations", type=int, default=800, help="of the fine-tuning; the supervised arms run for both")
     parser.add_argument("--lr", default="4e-3", help="of every training but `adapt` and `distill`")
+    parser.add_argument("--keep", default="last", help="last or best: which model of every training but `adapt`")
     parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
     parser.add_argument("--decoder", default="48,32,16,12,8")
     parser.add_argument("--encoder-weights", default="none")
@@ -218,7 +224,9 @@ def main() -> None:
     parser.add_argument("--sam-checkpoint", default="")
     parser.add_argument("--adapt", default="--all --iterations 200 --validate-every 50", help="options of `samsemi adapt`")
     parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
-    parser.add_argument("--finetune", default="--from-scratch", help="more options of `samsemi finetune`, of every arm that mines")
+    parser.add_argument(
+        "--finetune", default="--from-scratch --pseudo-share 0.25", help="more options of `samsemi finetune`, of every arm that mines"
+    )
     parser.add_argument("--distill", default=SHORT_DISTILL, help="more options of `samsemi distill`; '' for the published networks")
     settings = parser.parse_args()
     with ThreadPoolExecutor(settings.jobs) as pool:

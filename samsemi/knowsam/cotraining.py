@@ -5,9 +5,10 @@ Each loss of the public code of KnowSAM (arXiv 2412.13742) is here, with these d
 - Mutual learning runs in both directions and over all classes; the code detaches one network from its own loss and keeps the last class
   only.
 - Distillation and entropy take any number of classes; the code reshapes to two and divides by log 2.
-- Cross-entropy and Dice are those of all samsemi: pixels that were moved in from outside the image count nowhere, and Dice is averaged over
+- Cross-entropy and Dice are those of all samsemi: what was moved in from outside a labeled image counts nowhere, and Dice is averaged over
   the classes of the batch instead of all, since that of an absent one stays high whatever is predicted.
-- SAM learns from the labeled half alone, as in the code, so its answers to the unlabeled half are computed without gradients.
+- SAM learns from the labeled half alone, as in the code, so its answers to the unlabeled half are computed without gradients, and the batch
+  norm of its prompts sees each half by itself.
 - Which cells are mixed is a choice, the paper's by default (samsemi.knowsam.mixing).
 - Ramps and the start of the mixing are shares of the run; the code counts iterations of 50,000.
 - The averaged weights (--ema) are validated and kept, as by every training of samsemi, and the teacher goes with the peers whose map it is
@@ -22,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samsemi.batches import Sample
-from samsemi.fusion import Answers, entropy
+from samsemi.fusion import Answers
 from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
-from samsemi.losses import distillation_loss, entropy_loss, mutual_loss, segmentation_loss
+from samsemi.losses import distillation_loss, entropy, entropy_loss, mutual_loss, segmentation_loss
 from samsemi.models import ModelSpec, Segmenter
 from samsemi.options import DistillOptions
 from samsemi.training import ramp_up

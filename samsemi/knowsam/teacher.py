@@ -25,6 +25,7 @@ from samsemi.sam.original import OriginalSam, decode_objects
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors
 
 TEACHER = "teacher.safetensors"
+CARD_FIELDS = ("sam", "sam_weights", "side", "learned_prompts")
 LARGEST_SIDE = 256
 """Pixels at which a larger SAM sees an image by default. Source: KnowSAM."""
 TOKENS = 2
@@ -193,8 +194,8 @@ def make_teacher(sam: object, num_classes: int, side: int | None, learned_prompt
 
 
 def save_teacher(folder: Path, teacher: Teacher, sam: OriginalSam, about: Mapping[str, object]) -> None:
-    """Write what was learnt to RUN/teacher.safetensors; its header says of which SAM, and more."""
-    card = {"sam": sam.name, "sam_weights": sam.identity, "side": teacher.side, "learned_prompts": teacher.prompts is not None}
+    """Write what was learnt to RUN/teacher.safetensors; its header says of which SAM and what else is known, its temperature at least."""
+    card = dict(zip(CARD_FIELDS, (sam.name, sam.identity, teacher.side, teacher.prompts is not None), strict=True))
     save_tensors(folder / TEACHER, teacher.learned(), {CARD: json.dumps({**card, **about})})
 
 
@@ -204,8 +205,9 @@ def read_teacher_card(folder: Path) -> dict[str, object]:
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {TEACHER}", "give the --out folder of `samsemi distill`, not one of --no-sam")
     try:
-        return json.loads(load_metadata(path)[CARD])
-    except (KeyError, ValueError):
+        card = json.loads(load_metadata(path)[CARD])
+        return {name: card[name] for name in (*CARD_FIELDS, "temperature")}
+    except (CheckpointError, KeyError, TypeError, ValueError):
         raise CheckpointError(f"{path} is no teacher", "run `samsemi distill` again") from None
 
 

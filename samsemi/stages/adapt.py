@@ -40,7 +40,7 @@ STREAM_LENGTH = 1_000_000
 
 
 def adapt(options: AdaptOptions) -> dict[str, object]:
-    """Train a SAM and keep it where it is best on val; with ``--evaluate`` measure it on a split."""
+    """Train a SAM and keep it, as a rule where it is best on val; with ``--evaluate`` measure it on a split."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     torch.manual_seed(options.seed)
@@ -175,7 +175,7 @@ def prompted_goal(
     made_from: Mapping[str, object],
     options: AdaptOptions,
 ) -> Goal:
-    """Mean prompted IoU on val; the best weights are written to ``options.out``, in half precision, with a card in the header."""
+    """Mean prompted IoU on val; the weights that are kept are written to ``options.out``, in half precision, with a card in the header."""
 
     def score(network: Sam) -> dict[str, float]:
         measured = measure_prompted(
@@ -196,15 +196,15 @@ def prompted_goal(
 def summarize(options: AdaptOptions, run: Run) -> dict[str, object]:
     """Prompted IoU on val before and after."""
     rows = History(run.folder / "history.csv").rows
-    best = max(rows, key=lambda row: float(row["val_iou"]))
-    before, after = ({name.removeprefix("val_"): float(v) for name, v in row.items() if name.startswith("val_")} for row in (rows[0], best))
+    kept = rows[-1] if options.keep == "last" else max(rows, key=lambda row: float(row["val_iou"]))
+    before, after = ({name.removeprefix("val_"): float(v) for name, v in row.items() if name.startswith("val_")} for row in (rows[0], kept))
     return {
         "sam": str(options.out),
         "run": str(run.folder),
         "before": before,
         "after": after,
         **({"overlays": str(run.folder / "overlays")} if options.overlays else {}),
-        "iteration": int(best["iteration"]),
+        "iteration": int(kept["iteration"]),
         "iterations": int(rows[-1]["iteration"]),
         "seconds": float(rows[-1]["seconds"] or 0),
     }

@@ -33,12 +33,13 @@ def distill(options: DistillOptions) -> dict[str, object]:
     made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
     made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
     policy = store_policy(store, options) if store else None
-    if store:
-        made_from |= {"pseudo_labeled": len(usable_cases(store, dataset, policy)), "store": dict(store.provenance.made_from)}
+    usable = usable_cases(store, dataset, policy) if store else []
+    made_from |= {"pseudo_labeled": len(usable), "store": dict(store.provenance.made_from)} if store else {}
     shape = {"num_classes": len(dataset.classes), "size": options.size}
+    load = unlabeled_loader(store, policy, {case.id for case in usable}, **shape)
     streams = [
         Stream(labeled, partial(labeled_sample, **shape), options.batch_size // 2),
-        Stream(unlabeled, unlabeled_loader(store, policy, **shape), options.batch_size // 2, augment=augment_strongly),
+        Stream(unlabeled, load, options.batch_size // 2, augment=augment_strongly),
     ]
     run = open_run(options, made_from)
     optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)

@@ -65,7 +65,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
             "store": dict(store.provenance.made_from),
         }
     teacher = load_distilled(options, dataset, device) if options.distill else None
-    made_from |= {"teacher": hash_tensors(teacher.network.state_dict())} if teacher else {}
+    made_from |= {"teacher": hash_tensors(teacher.network.teacher.learned() | teacher.network.segmenter.state_dict())} if teacher else {}
     run = open_run(options, made_from)
     setting = Setting(dataset, labeled, val, options, device, run, teacher)
     share = options.iterations // options.rounds
@@ -85,7 +85,11 @@ def load_distilled(options: FinetuneOptions, dataset: Dataset, device: torch.dev
     card = read_teacher_card(options.distill)
     if card["sam"] not in BACKENDS:
         raise CheckpointError(f"{options.distill} was distilled from {card['sam']}, which is no SAM of samsemi", "distill from another")
-    sam = load_sam(card["sam"], options.teacher_checkpoint, device, options.precision)
+    try:
+        sam = load_sam(card["sam"], options.teacher_checkpoint, device, options.precision)
+    except CheckpointError as error:
+        hint = f"give the weights of the {card['sam']} that --distill was made with as --teacher-checkpoint"
+        raise CheckpointError(f"--distill {options.distill}: {error.message}", hint) from None
     network = KnowSam(load_model_for(dataset, options.distill), load_teacher(options.distill, sam, len(dataset.classes)))
     return Distilled(network.to(device).eval().requires_grad_(False), card["temperature"])
 
@@ -122,12 +126,14 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
     if store is None and setting.teacher is None:
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
     policy = store_policy(store, options) if store else None
-    cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable_cases(store, setting.dataset, policy)
+    usable = usable_cases(store, setting.dataset, policy) if store else []
+    cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
+    load = unlabeled_loader(store, policy, {case.id for case in usable}, **shape)
     count = max(1, min(round(options.pseudo_share * options.batch_size), options.batch_size - 1))
     change = augment_strongly if options.strong else augment
     return [
         Stream(setting.labeled, load_labeled, max(1, options.batch_size - count)),
-        Stream(cases, unlabeled_loader(store, policy, **shape), count, augment=change),
+        Stream(cases, load, count, augment=change),
     ]
 
 
