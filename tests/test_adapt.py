@@ -248,6 +248,13 @@ def test_training_that_makes_it_worse_leaves_the_weights_as_they_were(few, tmp_p
     assert same_weights(out, TINY_WEIGHTS)
 
 
+def test_last_weights_are_kept_where_asked_for(few, tmp_path):
+    result = adapt(few, tmp_path / "SAM.safetensors", *ONE, "--lr", 10, "--ema", 0, "--clicks", 0, "--keep", "last")
+    rows = read_csv(tmp_path / "SAM.run" / "history.csv")
+    assert result["iteration"] == 1 and result["after"]["iou"] == float(rows[1]["val_iou"]) < float(rows[0]["val_iou"])
+    assert not same_weights(tmp_path / "SAM.safetensors", TINY_WEIGHTS)
+
+
 def test_noise_or_nothing_for_the_hidden_truth_changes_nothing(few, adapted, tmp_path):
     folder, rng = shutil.copytree(few, tmp_path / "copied"), np.random.default_rng(0)
     gone, *noisy = sorted((folder / "truth").iterdir())
