@@ -179,9 +179,9 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
         int, Option(min=1, help="Share the iterations out to rounds: each mines with the last one's model and starts again from --model.")
     ] = 1
     remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
-    lr: LearningRate = 5e-4
+    lr: LearningRate = 1e-3
     pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
-    pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is unlabeled.")] = 0.25
+    pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is unlabeled.")] = 0.5
     ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
     from_scratch: Annotated[bool, Option("--from-scratch", help="Start each round from random weights of --model's network.")] = False
     strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the unlabeled part.")] = True

@@ -6,7 +6,7 @@
 
 Stopped at any moment, the same command goes on. The settings are those of a CPU; on a GPU add
     --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --precision auto
-    --warm-iterations 2000 --iterations 4000 --lr 1e-3 --adapt "--all --iterations 1000" --distill ""
+    --warm-iterations 3000 --iterations 3000 --lr 1e-3 --finetune-lr 5e-4 --adapt "--all --iterations 1000" --distill ""
 
 The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
 KnowSAM's arms see most of theirs twice, as they are and mixed, and `finetune-distill` has a teacher that was trained like `distill`.
@@ -133,7 +133,7 @@ class Cell:
             schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
             mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
         s = self.settings
-        training = ("--iterations", s.iterations, "--lr", s.lr, *self.common())
+        training = ("--iterations", s.iterations, "--lr", s.finetune_lr, *self.common())
         self.step(arm, "finetune", self.folder / "data", "--model", self.folder / "warm", "--out", self.folder / arm, *mining, *training)
 
     def adapt(self) -> Path:
@@ -211,9 +211,10 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", help="arms, such as once")
     parser.add_argument("--seeds", nargs="*", type=int, default=[2, 3, 4])
     parser.add_argument("--jobs", type=int, default=2, help="commands side by side")
-    parser.add_argument("--warm-iterations", type=int, default=400, help="of the warm start")
-    parser.add_argument("--iterations", type=int, default=800, help="of the fine-tuning; the supervised arms run for both")
-    parser.add_argument("--lr", default="4e-3", help="of every training but `adapt` and `distill`")
+    parser.add_argument("--warm-iterations", type=int, default=1200, help="of the warm start")
+    parser.add_argument("--iterations", type=int, default=1200, help="of the fine-tuning; the supervised arms run for both")
+    parser.add_argument("--lr", default="4e-3", help="of the warm start and of the supervised arms")
+    parser.add_argument("--finetune-lr", default="1e-3")
     parser.add_argument("--keep", default="last", help="last or best: which model of every training but `adapt`")
     parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
     parser.add_argument("--decoder", default="48,32,16,12,8")
@@ -224,9 +225,7 @@ def main() -> None:
     parser.add_argument("--sam-checkpoint", default="")
     parser.add_argument("--adapt", default="--all --iterations 200 --validate-every 50", help="options of `samsemi adapt`")
     parser.add_argument("--mine", default="", help="more options of `samsemi mine`, of every arm that mines")
-    parser.add_argument(
-        "--finetune", default="--from-scratch --pseudo-share 0.25", help="more options of `samsemi finetune`, of every arm that mines"
-    )
+    parser.add_argument("--finetune", default="--pseudo-share 0.5", help="more options of `samsemi finetune`, of every arm that mines")
     parser.add_argument("--distill", default=SHORT_DISTILL, help="more options of `samsemi distill`; '' for the published networks")
     settings = parser.parse_args()
     with ThreadPoolExecutor(settings.jobs) as pool:
