@@ -31,6 +31,14 @@ from samsemi.training import fit, ramp_up, segmentation_goal, start_training, su
 
 
 @dataclass(frozen=True)
+class Distilled:
+    """What `samsemi distill` has made, as a teacher."""
+
+    network: KnowSam
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Setting:
     """What all rounds of a fine-tuning share."""
 
@@ -40,15 +48,7 @@ class Setting:
     options: FinetuneOptions
     device: torch.device
     run: Run
-    teacher: "Distilled | None"
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """What `samsemi distill` has made, as a teacher."""
-
-    network: KnowSam
-    temperature: float
+    teacher: Distilled | None
 
 
 def finetune(options: FinetuneOptions) -> dict[str, object]:
