@@ -35,7 +35,9 @@ SETTINGS = Namespace(
     finetune="--min-quality 0",
     distill="--sam-size 64",
 )
-ARMS = ("supervised", "labeled-only", "self-training", "once", "supervised-all", "continuous", "rounds", "ellipse", *evidence.KNOWSAM)
+KNOWSAM = ("distill", "distill-no-sam", "distill-store", "finetune-distill")
+"""Of evidence.KNOWSAM; the others differ by a flag that test_distill.py knows."""
+ARMS = ("supervised", "labeled-only", "self-training", "once", "supervised-all", "continuous", "rounds", "ellipse", *KNOWSAM)
 
 
 def names_of(folder: Path, count: int) -> Path:
