@@ -16,12 +16,11 @@ import torch
 
 from samsemi.batches import Sample
 from samsemi.devices import choose_device
-from samsemi.knowsam.cotraining import KnowSam, make_step
-from samsemi.knowsam.teacher import make_teacher
-from samsemi.models import ModelSpec, new_segmenter
+from samsemi.knowsam.cotraining import make_step
 from samsemi.optimizers import make_peer_optimizer
-from samsemi.options import DistillOptions, parse_channels
+from samsemi.options import DistillOptions
 from samsemi.sam.original import untrained
+from samsemi.stages.distill import build
 from samsemi.training import TrainingState, linear, train_step
 
 
@@ -40,7 +39,8 @@ def main() -> None:
     device = choose_device(chosen.device)
     network = {"peers": chosen.peers, "size": chosen.size, "batch_size": chosen.batch_size, "precision": chosen.precision, "mix_from": 0.0}
     options = DistillOptions(dataset=Path("data"), out=Path("run"), sam=chosen.sam, **network)
-    model = build(options, device)
+    sam = untrained(options.sam, device, options.precision)
+    model = build(options, ("background", "object"), sam).to(device)
     optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
     state = TrainingState(model, optimizer, schedule=linear)
     batch = make_batch(options, device)
@@ -56,14 +56,6 @@ def main() -> None:
     cells = [chosen.sam, chosen.peers, chosen.size, chosen.batch_size, name, f"{learned:.1f} M"]
     cells += [f"{sorted(seconds[1:])[chosen.repeat // 2]:.2f}", f"{peak_memory(device) / 1e9:.1f}"]
     print("| " + " | ".join(map(str, cells)) + " |")
-
-
-def build(options: DistillOptions, device: torch.device) -> KnowSam:
-    """Peers and teacher for two classes."""
-    peers = tuple(options.peers.split(","))
-    spec = ModelSpec("", parse_channels(options.decoder_channels), ("background", "object"), options.size, peers=peers)
-    teacher = make_teacher(untrained(options.sam, device, options.precision), 2, options.sam_size, learned_prompts=True)
-    return KnowSam(new_segmenter(spec, 0), teacher).to(device).train()
 
 
 def make_batch(options: DistillOptions, device: torch.device) -> Sample:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from samsemi.errors import UsageError
+from samsemi.tensors import first_line
 
 WIDTHS = (16, 32, 64, 128, 256)
 """Channels of both published networks, from the full resolution to a sixteenth of it."""
@@ -116,7 +117,7 @@ def build_network(
         return smp.create_model(architecture, encoder, encoder_weights, in_channels=3, classes=num_classes, **decoder)
     except (ValueError, KeyError, RuntimeError) as error:
         raise UsageError(
-            f"{asked} cannot be used in a {architecture} ({str(error).splitlines()[0]})", "take another encoder, for example resnet34"
+            f"{asked} cannot be used in a {architecture} ({first_line(error)})", "take another encoder, for example resnet34"
         ) from None
 
 

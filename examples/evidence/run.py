@@ -129,7 +129,7 @@ class Cell:
         elif arm != "labeled-only":
             sam = STORES.get(arm, self.settings.sam)
             store = self.mine(sam)
-            weights = () if sam in STORES.values() else ("--sam-checkpoint", self.folder / "sam.safetensors")
+            weights = () if sam in STORES.values() else ("--sam-checkpoint", self.adapt())
             schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
             mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
         s = self.settings

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.networks import double_conv
+from samsemi.sam import SamBackend
 from samsemi.sam.original import OriginalSam, decode_objects
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors
 
@@ -186,7 +187,7 @@ class Teacher(nn.Module):
         return {name: value for name, value in self.state_dict().items() if name not in self.frozen}
 
 
-def make_teacher(sam: object, num_classes: int, side: int | None, learned_prompts: bool) -> Teacher:
+def make_teacher(sam: SamBackend, num_classes: int, side: int | None, learned_prompts: bool) -> Teacher:
     """A teacher from a backend; UsageError for one that is no network of segment-anything."""
     if not isinstance(sam, OriginalSam):
         raise UsageError(f"--sam {sam.name} cannot learn", "take tiny, vit_b, vit_l, vit_h or medsam, or --no-sam")

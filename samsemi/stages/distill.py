@@ -29,7 +29,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     labeled, unlabeled, val = (need_cases(dataset, split) for split in ("labeled", "unlabeled", "val"))
     store = open_store(options.store, dataset) if options.store else None
     sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    model = build(options, dataset, sam).to(device)
+    model = build(options, dataset.classes, sam).to(device)
     made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
     made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
     policy = store_policy(store, options) if store else None
@@ -51,18 +51,18 @@ def distill(options: DistillOptions) -> dict[str, object]:
     return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}
 
 
-def build(options: DistillOptions, dataset: Dataset, sam: SamBackend | None) -> KnowSam:
+def build(options: DistillOptions, classes: tuple[str, ...], sam: SamBackend | None) -> KnowSam:
     """Peers with random weights and, unless there is no SAM, a teacher whose adapters and prompts are new."""
     spec = ModelSpec(
         encoder="",
         decoder_channels=parse_channels(options.decoder_channels),
-        classes=dataset.classes,
+        classes=classes,
         size=options.size,
         peers=tuple(options.peers.split(",")),
         fusion=not options.no_fusion,
     )
     segmenter = new_segmenter(spec, options.seed, None if options.encoder_weights == "none" else options.encoder_weights)
-    teacher = make_teacher(sam, len(dataset.classes), options.sam_size, not options.no_learned_prompts) if sam else None
+    teacher = make_teacher(sam, len(classes), options.sam_size, not options.no_learned_prompts) if sam else None
     return KnowSam(segmenter, teacher)
 
 

@@ -20,7 +20,7 @@ from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining import Miner, describe, mine_cases, open_store, open_writer, store_policy, usable_cases
-from samsemi.models import Segmenter
+from samsemi.models import Segmenter, new_segmenter
 from samsemi.options import FinetuneOptions, MineOptions
 from samsemi.pseudolabels import unlabeled_loader
 from samsemi.runs import History, Run, open_run
@@ -96,8 +96,7 @@ def load_distilled(options: FinetuneOptions, dataset: Dataset, device: torch.dev
 
 def begin(segmenter: Segmenter, options: FinetuneOptions) -> Segmenter:
     """A network to train: a copy of the given one, or, from scratch, one like it."""
-    torch.manual_seed(options.seed)
-    return Segmenter(segmenter.spec) if options.from_scratch else copy.deepcopy(segmenter)
+    return new_segmenter(segmenter.spec, options.seed) if options.from_scratch else copy.deepcopy(segmenter)
 
 
 def train_round(
