@@ -21,7 +21,6 @@ SETTINGS = Namespace(
     warm_iterations=2,
     iterations=4,
     lr="1e-3",
-    finetune_lr="1e-3",
     keep="last",
     encoder=NETWORK[3],
     decoder=NETWORK[5],

@@ -6,7 +6,7 @@
 
 Stopped at any moment, the same command goes on. The settings are those of a CPU; on a GPU add
     --jobs 1 --encoder resnet34 --decoder 256,128,64,32,16 --size 256 --precision auto
-    --warm-iterations 3000 --iterations 3000 --lr 1e-3 --finetune-lr 5e-4 --adapt "--all --iterations 1000" --distill ""
+    --warm-iterations 3000 --iterations 3000 --lr 1e-3 --adapt "--all --iterations 1000" --distill ""
 
 The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
 KnowSAM's arms see most of theirs twice, as they are and mixed, and `finetune-distill` has a teacher that was trained like `distill`.
@@ -133,7 +133,7 @@ class Cell:
             schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
             mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
         s = self.settings
-        training = ("--iterations", s.iterations, "--lr", s.finetune_lr, *self.common())
+        training = ("--iterations", s.iterations, "--lr", s.lr, *self.common())
         self.step(arm, "finetune", self.folder / "data", "--model", self.folder / "warm", "--out", self.folder / arm, *mining, *training)
 
     def adapt(self) -> Path:
@@ -213,8 +213,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="commands side by side")
     parser.add_argument("--warm-iterations", type=int, default=1200, help="of the warm start")
     parser.add_argument("--iterations", type=int, default=1200, help="of the fine-tuning; the supervised arms run for both")
-    parser.add_argument("--lr", default="4e-3", help="of the warm start and of the supervised arms")
-    parser.add_argument("--finetune-lr", default="1e-3")
+    parser.add_argument("--lr", default="4e-3", help="of all trainings but those of `adapt` and `distill`")
     parser.add_argument("--keep", default="last", help="last or best: which model of every training but `adapt`")
     parser.add_argument("--encoder", default="tu-mobilenetv3_small_100")
     parser.add_argument("--decoder", default="48,32,16,12,8")
