@@ -124,12 +124,16 @@ def test_table_holds_means_differences_and_what_was_not_run(measured):
         return np.mean([json.loads((folder / f"eval-{arm}" / "metrics.json").read_text())["mean"]["dice"]["mean"] for folder in folders])
 
     assert once["dice"] == pytest.approx(mean_dice("once"), abs=1e-5) and once["seeds"] == [2, 3]
+    assert np.mean(once["by_seed"]) == pytest.approx(once["dice"]) and once["by_seed"][0] != once["by_seed"][1]
     assert once["gain"]["mean"] == pytest.approx(mean_dice("once") - max(mean_dice("supervised"), mean_dice("labeled-only")), abs=1e-5)
     assert once["over_self"]["mean"] == pytest.approx(mean_dice("once") - mean_dice("self-training"), abs=1e-5)
     assert own["over_self"] is None and 0 < own["coverage"] <= 1 and 0 < own["pseudo_dice"] <= 1
     assert rows["kvasir_seg-75", "supervised-all"]["gain"] is None
     text = table.write_table(list(rows.values()))
-    assert text.count("not run") == len(rows) - 8
+    missing = {(name, arm) for (name, arm), row in rows.items() if "dice" not in row}
+    lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if "not run" in line]
+    assert len(missing) == len(rows) - 8
+    assert {(cells[1].removesuffix(" %").replace(" ", "-"), arm) for cells in lines for arm in cells[3].split(", ")} == missing
     assert rows["kvasir_seg-75", "supervised"]["gain"] is None
     assert len({line.count("|") for line in text.splitlines()}) == 1
 
