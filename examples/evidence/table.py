@@ -139,7 +139,7 @@ def write_table(rows: Sequence[Mapping[str, object]]) -> str:
         ]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     missing = groupby((row for row in rows if "dice" not in row), title)
-    lines += [f"| {name} | | {', '.join(str(row['arm']) for row in some)} | not run {'| ' * (len(COLUMNS) - 3)}" for name, some in missing]
+    lines += [f"| {name} | | {', '.join(str(row['arm']) for row in some)} | not run{' |' * (len(COLUMNS) - 3)}" for name, some in missing]
     return "\n".join(lines)
 
 
