@@ -17,7 +17,7 @@
 : "${ADAPT:=}" "${FOLDS:=}"           # options of `samsemi adapt`, such as --all; folds of the warm start, whose masks SAM then learns to mend
 : "${ARMS:=labeled-only self-training mined}"
 : "${SIZE:=256}" "${ENCODER:=resnet34}" "${DECODER:=256,128,64,32,16}" "${WEIGHTS:=none}"
-: "${ITERATIONS:=2000}" "${FINETUNE_ITERATIONS:=2000}" "${BATCH:=8}" "${LR:=1e-3}" "${FINETUNE_LR:=5e-4}" "${SEED:=0}"
+: "${ITERATIONS:=2000}" "${FINETUNE_ITERATIONS:=2000}" "${BATCH:=8}" "${LR:=1e-3}" "${SEED:=0}"
 : "${PREPARE:=--labeled 0.1 --val 0.1 --test 0.1}"
 # 900 images of Kvasir-SEG take half an hour with the settings below.
 # On a CPU: SIZE=128 ENCODER=mobilenet_v2 DECODER=48,32,16,12,8 ITERATIONS=700 FINETUNE_ITERATIONS=600 OMP_NUM_THREADS=1
@@ -44,7 +44,7 @@ finetune() {  # ARM [OPTIONS...]
     local arm=$1
     shift
     stage "finetune $arm" samsemi finetune "$data" --model "$out/warm" --out "$out/$arm" --iterations "$FINETUNE_ITERATIONS" \
-        --batch-size "$BATCH" --lr "$FINETUNE_LR" --seed "$SEED" --resume "$@"
+        --batch-size "$BATCH" --lr "$LR" --seed "$SEED" --resume "$@"
 }
 
 mine() {  # NAME SAM [OPTIONS...]
