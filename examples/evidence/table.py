@@ -20,11 +20,13 @@ from samsemi.metrics import compare
 from samsemi.stages.evaluate import mean_over_classes, read_scores
 
 METRICS = ("dice", "iou", "hd95")
-COLUMNS = ("set, labels", "seeds", "arm", "Dice", "of each seed", "IoU", "HD95", "gain (points)", "over self-training")
-COLUMNS += ("pseudo-label Dice (images)", "s")
+COLUMNS = (
+    *("set, labels", "seeds", "arm", "Dice", "of each seed", "IoU", "HD95"),
+    *("gain (points)", "over self-training", "pseudo-label Dice (images)", "s"),
+)
 LABELS_ALONE = ("supervised", "labeled-only", "supervised-all")
 Cases = dict[str, float]
-"""Test case -> mean over the seeds."""
+"""Test case -> score, with one seed or as the mean over the seeds."""
 
 
 def find_seeds(row: Path, seeds: Sequence[int]) -> list[int]:
@@ -32,16 +34,17 @@ def find_seeds(row: Path, seeds: Sequence[int]) -> list[int]:
     return [seed for seed in seeds if all((row / f"seed-{seed}" / f"eval-{arm}" / "metrics.csv").exists() for arm in (*BASELINES, "once"))]
 
 
-def read_arm(row: Path, arm: str, seeds: Sequence[int]) -> dict[str, Cases] | None:
-    """{metric: cases} of an arm; None unless all seeds are there, or there are none."""
+def read_arm(row: Path, arm: str, seeds: Sequence[int]) -> list[dict[str, Cases]] | None:
+    """{metric: cases} of an arm with each seed; None unless all seeds are there, or there are none."""
     folders = [row / f"seed-{seed}" / f"eval-{arm}" for seed in seeds]
     if not folders or not all((folder / "metrics.csv").exists() for folder in folders):
         return None
     scores = [read_scores(folder) for folder in folders]
-    return {
-        metric: {case: float(np.mean([mean_over_classes(found[case], metric) for found in scores])) for case in scores[0]}
-        for metric in METRICS
-    }
+    return [{metric: {case: mean_over_classes(found[case], metric) for case in found} for metric in METRICS} for found in scores]
+
+
+def mean_over_seeds(found: Sequence[Mapping[str, Cases]]) -> dict[str, Cases]:
+    return {metric: {case: float(np.mean([one[metric][case] for one in found])) for case in found[0][metric]} for metric in METRICS}
 
 
 def mean_dice(found: Mapping[str, Cases]) -> float:
@@ -99,14 +102,15 @@ def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
     rows = []
     for name, some in arms.items():
         done = find_seeds(out / name, seeds)
-        measured = {arm: read_arm(out / name, arm, done) for arm in some}
+        by_seed = {arm: read_arm(out / name, arm, done) for arm in some}
+        measured = {arm: mean_over_seeds(found) if found else None for arm, found in by_seed.items()}
         bases = [measured[arm] for arm in ("supervised", "labeled-only") if measured.get(arm)]
         base = max(bases, key=mean_dice) if len(bases) == 2 else None
         for arm, found in measured.items():
             row: dict[str, object] = {"row": name, "arm": arm, "seeds": done}
             if found:
                 row |= {metric: float(np.nanmean(list(found[metric].values()))) for metric in METRICS}
-                row["by_seed"] = [mean_dice(read_arm(out / name, arm, [seed])) for seed in done]
+                row["by_seed"] = [mean_dice(one) for one in by_seed[arm]]
                 row |= {"seconds": read_seconds(out / name, arm, done), "cases": found["dice"]}
                 row |= read_stores(out / name, arm, done)
                 learns_more = arm not in LABELS_ALONE
