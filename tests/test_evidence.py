@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import NETWORK, ROOT, call
+from PIL import Image
 
 sys.path.insert(0, str(ROOT / "examples" / "evidence"))
 import run as evidence
@@ -39,10 +40,11 @@ KNOWSAM = ("distill", "distill-no-sam", "distill-store", "finetune-distill")
 ARMS = ("supervised", "labeled-only", "self-training", "once", "supervised-all", "continuous", "rounds", "ellipse", *KNOWSAM)
 
 
-def names_of(folder: Path, count: int) -> Path:
+def images_of(folder: Path, count: int) -> Path:
+    """A set of ``count`` different images."""
     (folder / "images").mkdir(parents=True)
     for i in range(count):
-        (folder / "images" / f"{i:03d}.png").touch()
+        Image.fromarray(np.uint8([[[*divmod(i, 256), 0]]])).save(folder / "images" / f"{i:03d}.png")
     return folder
 
 
@@ -53,14 +55,14 @@ def read_split(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(("percent", "labels", "val"), [(5, 40, 13), (10, 80, 26), (75, 600, 80), (100, 800, 80)])
 def test_labels_are_counted_as_labeled_and_val(tmp_path, percent, labels, val):
-    evidence.write_split(names_of(tmp_path / "set", 1000), percent, 2, tmp_path / "split.csv")
+    evidence.write_split(images_of(tmp_path / "set", 1000), percent, 2, tmp_path / "split.csv")
     counts = Counter(read_split(tmp_path / "split.csv").values())
     assert counts["test"] == 200 and sum(counts.values()) == 1000
     assert (counts["labeled"] + counts["val"], counts["val"]) == (labels, val)
 
 
 def test_test_cases_are_the_same_for_all_seeds_and_shares_and_the_rest_is_dealt_anew(tmp_path):
-    data, found = names_of(tmp_path / "set", 200), []
+    data, found = images_of(tmp_path / "set", 200), []
     for seed, percent in ((2, 10), (3, 10), (2, 50)):
         evidence.write_split(data, percent, seed, tmp_path / "split.csv")
         found.append(read_split(tmp_path / "split.csv"))
@@ -72,6 +74,13 @@ def test_test_cases_are_the_same_for_all_seeds_and_shares_and_the_rest_is_dealt_
     whole = read_split(tmp_path / "all.csv")
     assert "unlabeled" not in whole.values()
     assert {name for name in whole if whole[name] in ("test", "val")} == {name for name in whole if found[2][name] in ("test", "val")}
+
+
+def test_of_images_that_are_the_same_one_is_kept(tmp_path):
+    data = images_of(tmp_path / "set", 10)
+    shutil.copy(data / "images" / "003.png", data / "images" / "copy.png")
+    evidence.write_split(data, 50, 2, tmp_path / "split.csv")
+    assert sorted(read_split(tmp_path / "split.csv")) == [f"{i:03d}" for i in range(10)]
 
 
 def in_process(words: list[str], stdout, stderr, text) -> subprocess.CompletedProcess:
@@ -116,7 +125,7 @@ def test_command_that_fails_is_named(measured, pictures, monkeypatch, tmp_path):
 
 
 def test_table_holds_means_differences_and_what_was_not_run(measured):
-    rows = {(row["row"], row["arm"]): row for row in table.measure_rows(measured, [2, 3])}
+    rows = {(row["row"], row["arm"]): row for row in table.measure_rows(measured, [2, 3], "self-training")}
     once, own = rows["kvasir_seg-75", "once"], rows["kvasir_seg-75", "self-training"]
     folders = [measured / "kvasir_seg-75" / f"seed-{seed}" for seed in (2, 3)]
 
@@ -126,10 +135,10 @@ def test_table_holds_means_differences_and_what_was_not_run(measured):
     assert once["dice"] == pytest.approx(mean_dice("once"), abs=1e-5) and once["seeds"] == [2, 3]
     assert np.mean(once["by_seed"]) == pytest.approx(once["dice"]) and once["by_seed"][0] != once["by_seed"][1]
     assert once["gain"]["mean"] == pytest.approx(mean_dice("once") - max(mean_dice("supervised"), mean_dice("labeled-only")), abs=1e-5)
-    assert once["over_self"]["mean"] == pytest.approx(mean_dice("once") - mean_dice("self-training"), abs=1e-5)
-    assert own["over_self"] is None and 0 < own["coverage"] <= 1 and 0 < own["pseudo_dice"] <= 1
+    assert once["over"]["mean"] == pytest.approx(mean_dice("once") - mean_dice("self-training"), abs=1e-5)
+    assert own["over"] is None and 0 < own["coverage"] <= 1 and 0 < own["pseudo_dice"] <= 1
     assert rows["kvasir_seg-75", "supervised-all"]["gain"] is None
-    text = table.write_table(list(rows.values()))
+    text = table.write_table(list(rows.values()), "self-training")
     missing = {(name, arm) for (name, arm), row in rows.items() if "dice" not in row}
     lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if "not run" in line]
     assert len(missing) == len(rows) - 8
@@ -142,5 +151,7 @@ def test_seed_that_lacks_an_arm_is_left_out_of_its_row(measured, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(measured, out, ignore=shutil.ignore_patterns("*.safetensors", "*.h5", "data*", "overlays"))
     shutil.rmtree(out / "kvasir_seg-75" / "seed-3" / "eval-once")
-    rows = {(row["row"], row["arm"]): row for row in table.measure_rows(out, [2, 3])}
+    rows = {(row["row"], row["arm"]): row for row in table.measure_rows(out, [2, 3], "distill")}
     assert all(rows["kvasir_seg-75", arm]["seeds"] == [2] for arm in ("supervised", "once", "rounds"))
+    ablation, whole = rows["kvasir_seg-75", "distill-no-sam"], rows["kvasir_seg-75", "distill"]
+    assert whole["over"] is None and ablation["over"]["mean"] == pytest.approx(ablation["dice"] - whole["dice"], abs=1e-9)

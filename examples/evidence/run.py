@@ -9,7 +9,8 @@ Stopped at any moment, the same command goes on. The settings are those of a CPU
     --warm-iterations 3000 --iterations 3000 --lr 1e-3 --adapt "--all --iterations 1000" --distill ""
 
 The test cases of a set are the same for all seeds; a seed deals the others to labeled, val and unlabeled, and starts the weights.
-KnowSAM's arms see most of theirs twice, as they are and mixed, and `finetune-distill` has a teacher that was trained like `distill`.
+KnowSAM's arms see most of theirs twice, as they are and mixed; beyond that number go what others have trained for two of them: the
+warm start that mines for `distill-store`, and the teacher of `finetune-distill`, which is that of `distill`.
 A share of labels counts labeled and val cases, as part of all cases but the test cases.
 """
 
@@ -28,6 +29,8 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+
+from samsemi.images import hash_pixels, read_image
 
 BASELINES = ("supervised", "labeled-only", "self-training")
 ABLATIONS = {
@@ -177,8 +180,12 @@ class Cell:
 
 
 def write_split(data: Path, percent: int, seed: int, out: Path) -> None:
-    """Columns id, split: test cases alike for all seeds; a third of the labels, a tenth of all cases at most, are val."""
-    ids = sorted(path.stem for path in (data / "images").iterdir())
+    """Columns id, split: test cases alike for all seeds; a third of the labels, a tenth of all cases at most, are val.
+
+    Of images that are pixel for pixel the same, one is kept.
+    """
+    images = {hash_pixels(read_image(path)): path.stem for path in sorted((data / "images").iterdir(), reverse=True)}
+    ids = sorted(images.values())
     order = np.random.default_rng(0).permutation(len(ids))
     tests = round(TEST_SHARE * len(ids))
     rest = np.random.default_rng((seed, 1)).permutation(order[tests:])

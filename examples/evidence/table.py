@@ -1,10 +1,10 @@
 """The table of what `run.py` has measured: Markdown on stdout, OUT/table.json beside it.
 
-    python examples/evidence/table.py OUT [--seeds 2 3 4]
+    python examples/evidence/table.py OUT [--seeds 2 3 4] [--over distill]
 
 Of each arm the mean over the seeds, and Dice of each seed; of each difference the mean over test cases of the mean over seeds, with a
 95 % bootstrap interval over test cases (the same cases for all seeds) and Wilcoxon's p, which say nothing of what another seed would
-give. The gain is that over the better of `supervised` and `labeled-only`.
+give. The gain is that over the better of `supervised` and `labeled-only`; the column after it is the difference to the arm of --over.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from samsemi.stages.evaluate import mean_over_classes, read_scores
 METRICS = ("dice", "iou", "hd95")
 COLUMNS = (
     *("set, labels", "seeds", "arm", "Dice", "of each seed", "IoU", "HD95"),
-    *("gain (points)", "over self-training", "pseudo-label Dice (images)", "s"),
+    *("gain (points)", "over {over}", "pseudo-label Dice (images)", "s"),
 )
 LABELS_ALONE = ("supervised", "labeled-only", "supervised-all")
 Cases = dict[str, float]
@@ -94,8 +94,8 @@ def show(found: Mapping[str, float] | None) -> str:
     return f"{100 * found['mean']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}] p {found['wilcoxon_p']:.2g}"
 
 
-def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
-    """One entry per set, share of labels and arm; without scores where it was not run."""
+def measure_rows(out: Path, seeds: Sequence[int], over: str) -> list[dict[str, object]]:
+    """One entry per set, share of labels and arm, compared with the arm ``over``; without scores where it was not run."""
     arms: dict[str, list[str]] = {}
     for name, percent, some in PLAN:
         arms.setdefault(f"{name}-{percent}", []).extend(some)
@@ -115,15 +115,15 @@ def measure_rows(out: Path, seeds: Sequence[int]) -> list[dict[str, object]]:
                 row |= read_stores(out / name, arm, done)
                 learns_more = arm not in LABELS_ALONE
                 row["gain"] = difference(found["dice"], base["dice"]) if base and learns_more else None
-                own = measured.get("self-training")
-                row["over_self"] = difference(found["dice"], own["dice"]) if own and learns_more and arm != "self-training" else None
+                other = measured.get(over)
+                row["over"] = difference(found["dice"], other["dice"]) if other and learns_more and arm != over else None
             rows.append(row)
     return rows
 
 
-def write_table(rows: Sequence[Mapping[str, object]]) -> str:
+def write_table(rows: Sequence[Mapping[str, object]], over: str) -> str:
     """Markdown: a line for each arm that was measured, then one for the arms of a row that were not."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    lines = ["| " + " | ".join(COLUMNS).format(over=over) + " |", "|---" * len(COLUMNS) + "|"]
     for row in rows:
         if "dice" not in row:
             continue
@@ -137,7 +137,7 @@ def write_table(rows: Sequence[Mapping[str, object]]) -> str:
             f"{row['iou']:.3f}",
             f"{row['hd95']:.1f}",
             show(row["gain"]),
-            show(row["over_self"]),
+            show(row["over"]),
             labels,
             f"{row['seconds']:.0f}",
         ]
@@ -157,13 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", nargs="*", type=int, default=[2, 3, 4])
+    parser.add_argument("--over", default="self-training", help="the arm that the others are compared with")
     options = parser.parse_args()
-    rows = measure_rows(options.out, options.seeds)
-    print(write_table(rows))
-    by_place = {(row["row"], row["arm"]): row["cases"] for row in rows if "cases" in row}
-    pairs = [(cases, by_place[name, "self-training"]) for (name, arm), cases in by_place.items() if arm == "once"]
+    rows = measure_rows(options.out, options.seeds, options.over)
+    print(write_table(rows, options.over))
+    once, other = ({row["row"]: row["cases"] for row in rows if row["arm"] == arm and "cases" in row} for arm in ("once", options.over))
+    pairs = [(cases, other[name]) for name, cases in once.items() if name in other]
     if pairs:
-        print(f"\nonce over self-training, {len(pairs)} rows pooled: {show(pooled(pairs))}")
+        print(f"\nonce over {options.over}, {len(pairs)} rows pooled: {show(pooled(pairs))}")
     rows = [{key: value for key, value in row.items() if key != "cases"} for row in rows]
     (options.out / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
 
