@@ -30,15 +30,15 @@ MOVE = (
 )
 AUGMENT = v2.Compose([*MOVE, v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.03)])
 """Of image, target and weight together; what comes in from outside the image has weight 0."""
-STRONG = v2.Compose(
+RECOLOR = v2.Compose(
     [
-        *MOVE,
         v2.RandomApply([v2.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1)], p=0.8),
         v2.RandomGrayscale(p=0.2),
         v2.RandomApply([v2.GaussianBlur(kernel_size=9, sigma=(0.2, 2.0))], p=0.5),
     ]
 )
 """For images whose pseudo-label was made from the clean image. Source: FixMatch, arXiv 2001.07685; UniMatch, arXiv 2208.09910."""
+STRONG = v2.Compose([*MOVE, RECOLOR])
 CUT_MIX = 0.5
 """Share of the samples of a strongly augmented batch that get a rectangle of another one."""
 
@@ -73,9 +73,14 @@ def augment(sample: Sample, transform: v2.Transform = AUGMENT) -> Sample:
 augment_strongly = partial(augment, transform=STRONG)
 
 
+def recolor(images: Tensor) -> Tensor:
+    """The strong view of images (B, 3, S, S) in [0, 1], each recolored and blurred by itself, nothing moved; by torch's generator."""
+    return torch.stack([RECOLOR(image) for image in images])
+
+
 def cut_mix(batch: Sample) -> Sample:
-    """A rectangle of a fifth to half of the image is replaced, in CUT_MIX of a batch's samples, by that of the next one: image, target
-    and weight. By torch's generator. Source: CutMix, arXiv 1905.04899."""
+    """A rectangle of a fifth to half of the image is replaced, in CUT_MIX of a batch's samples, by that of the next one: image, target,
+    weight, and what else a batch with these has. By torch's generator. Source: CutMix, arXiv 1905.04899."""
     count, (height, width) = len(batch.image), batch.weight.shape[1:]
     inside = torch.zeros(count, height, width, dtype=torch.bool)
     for i in torch.nonzero(torch.rand(count) < CUT_MIX).flatten() if count > 1 else ():
@@ -84,12 +89,12 @@ def cut_mix(batch: Sample) -> Sample:
         h, w = min(height, round(height * (area * aspect) ** 0.5)), min(width, round(width * (area / aspect) ** 0.5))
         y, x = int(torch.randint(height - h + 1, ())), int(torch.randint(width - w + 1, ()))
         inside[i, y : y + h, x : x + w] = True
-    return paste(batch, Sample(*(part.roll(-1, 0) for part in batch)), inside.to(batch.weight.device))
+    return paste(batch, [part.roll(-1, 0) for part in batch], inside.to(batch.weight.device))
 
 
-def paste(batch: Sample, other: Sample, inside: Tensor) -> Sample:
-    """A batch whose pixels ``inside`` (B, S, S) are those of another batch: image, target and weight."""
-    return Sample(*(torch.where(inside if a.ndim == 3 else inside[:, None], b, a) for a, b in zip(batch, other, strict=True)))
+def paste(batch: Sample, other: Sequence[Tensor], inside: Tensor) -> Sample:
+    """A batch whose pixels ``inside`` (B, S, S) are those of another batch, in every part of it."""
+    return batch._make(torch.where(inside if a.ndim == 3 else inside[:, None], b, a) for a, b in zip(batch, other, strict=True))
 
 
 @dataclass(frozen=True)

@@ -221,9 +221,12 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     decoder_channels: DecoderChannels = "256,128,64,32,16"
     iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 50_000
     batch_size: Annotated[int, Option(min=4, help="Images per step, half of them labeled.")] = 24
-    lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of the peers, which falls in a line.")] = 0.01
+    lr: Annotated[
+        float,
+        Option(min=1e-8, max=10.0, help="Highest learning rate of the peers: of sgd it falls in a line, of adamw as in all trainings."),
+    ] = 0.01
     optimizer: Annotated[Literal["sgd", "adamw"], Option(help="Of the peers; adamw, with a lower --lr, for short runs.")] = "sgd"
-    sam_lr: Annotated[float, Option(min=1e-8, max=10.0, help="First learning rate of SAM's adapters and prompts (Adam).")] = 1e-4
+    sam_lr: Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate of SAM's adapters and prompts (Adam).")] = 1e-4
     temperature: Annotated[float, Option(min=0.1, help="Softens what SAM says before it is learnt.")] = 10.0
     distill_weight: Annotated[float, Option(min=0.0, help="Weight of learning from SAM.")] = 1.0
     entropy_weight: Annotated[float, Option(min=0.0, help="Weight of being sure.")] = 0.9

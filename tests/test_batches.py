@@ -1,11 +1,23 @@
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from samsemi.batches import Sample, SampleSequence, Stream, augment, augment_strongly, cut_mix, labeled_sample, load_batches, shuffled
+from samsemi.batches import (
+    Sample,
+    SampleSequence,
+    Stream,
+    augment,
+    augment_strongly,
+    cut_mix,
+    labeled_sample,
+    load_batches,
+    recolor,
+    shuffled,
+)
 from samsemi.dataset import IGNORE, Case
 from samsemi.errors import DataError
 
@@ -227,6 +239,19 @@ def test_cut_mix_takes_a_rectangle_of_the_next_sample_image_target_and_weight_to
     assert 25 <= mixed_samples <= 55, "half of the samples"
 
 
+def test_cut_mix_cuts_whatever_else_a_batch_has():
+    class Named(NamedTuple):
+        image: torch.Tensor
+        target: torch.Tensor
+        weight: torch.Tensor
+        said: torch.Tensor
+
+    torch.manual_seed(0)
+    batch = batch_of(4)
+    mixed = cut_mix(Named(*batch, batch.target * 2))
+    assert torch.equal(mixed.said, mixed.target * 2) and not torch.equal(mixed.target, batch.target)
+
+
 def test_cut_mix_leaves_a_single_sample_alone():
     assert torch.equal(cut_mix(batch_of(1)).image, batch_of(1).image)
     assert len(cut_mix(batch_of(0)).image) == 0
@@ -239,6 +264,16 @@ def test_strong_augmentation_moves_image_and_target_alike_and_recolors_the_image
     assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1
     inside = weight == 1
     assert torch.equal(target.sum(dim=0)[inside], torch.ones_like(weight[inside])) and set(target.unique().tolist()) <= {0, 1}
+
+
+def test_recolored_images_stay_where_they_are_and_each_changes_by_itself():
+    torch.manual_seed(0)
+    images = torch.zeros(12, 3, SIZE, SIZE)
+    images[..., SIZE // 2 :] = 0.6
+    changed = recolor(images)
+    assert changed.shape == images.shape and changed.min() >= 0 and changed.max() <= 1
+    assert (changed[..., -1] > changed[..., 0]).all(), "dark and bright are where they were"
+    assert len({round(value, 4) for value in changed[:, 0, 0, -1].tolist()}) > 6
 
 
 def test_strong_augmentation_changes_colors_more():

@@ -3,14 +3,18 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, files_in, read_array, succeed
 
 from samsemi import training
+from samsemi.batches import Sample, Stream
 from samsemi.checkpoints import load_model
 from samsemi.dataset import read_dataset
+from samsemi.options import FinetuneOptions
+from samsemi.stages import finetune
 from samsemi.tensors import load_tensors
 
 SMALL = ("--size", 64, "--batch-size", 4, "--ema", 0.5, "--sam-size", 64)
@@ -109,6 +113,14 @@ def test_peers_fall_in_a_line_and_sam_has_a_rate_of_its_own(dataset, tmp_path, m
     assert rates == pytest.approx([0.08, 0.004, 0.06, 0.003, 0.04, 0.002, 0.02, 0.001])
 
 
+def test_with_adamw_the_rates_are_those_of_every_other_training(dataset, tmp_path, monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1])
+    succeed("distill", dataset, "--out", tmp_path / "run", *SHORT, "--optimizer", "adamw", "--lr", 0.01, "--no-sam")
+    assert rates == pytest.approx([0.01 * training.cosine(i / 4) for i in range(4)])
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
@@ -141,6 +153,24 @@ def test_finetune_learns_from_the_teacher_on_unlabeled_images_too(dataset, warm,
     succeed(*tune, "--out", tmp_path / "other", "--distill-weight", 0)
     one, other = (load_tensors(tmp_path / name / "model.safetensors") for name in ("one", "other"))
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("strong", [True, False])
+def test_teacher_of_a_finetuning_answers_before_images_are_recolored_and_cut(monkeypatch, strong):
+    """Both say what the color of a pixel is: they agree where the teacher's answer was cut with the image."""
+    monkeypatch.setattr(finetune, "recolor", lambda images: images)
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([images[:, 0], -images[:, 0]], dim=1) * 4
+
+    torch.manual_seed(0)
+    batch = Sample(torch.rand(6, 3, 32, 32), torch.ones(6, 2, 32, 32) / 2, torch.ones(6, 32, 32))
+    options = FinetuneOptions(dataset=Path("d"), model=Path("m"), out=Path("o"), distill=Path("k"), strong=strong)
+    streams = [Stream([], None, 2), Stream([], None, 4)]
+    step = finetune.make_step(network, streams, options, finetune.Distilled(network, 2.0))
+    assert step(batch, 1.0)["distillation"] == pytest.approx(0, abs=1e-6)
+    monkeypatch.setattr(finetune, "recolor", lambda images: 1 - images)
+    assert (step(batch, 1.0)["distillation"] > 0.1) == strong
 
 
 def test_finetune_takes_a_store_and_a_teacher(dataset, warm, store, distilled, tmp_path):

@@ -11,9 +11,13 @@ Each loss of the public code of KnowSAM (arXiv 2412.13742) is here, with these d
   norm of its prompts sees each half by itself.
 - Which cells are mixed is a choice, the paper's by default (samsemi.knowsam.mixing).
 - Ramps and the start of the mixing are shares of the run; the code counts iterations of 50,000.
-- The averaged weights (--ema) are validated and kept, as by every training of samsemi, and the teacher goes with the peers whose map it is
-  asked by; the code keeps the best of each by itself.
-- Augmentation is samsemi's: weak for the labeled, strong for the unlabeled half, which like in the code is also what SAM sees.
+- The averaged weights (--ema) are validated and kept, the last ones or the best (--keep), as by every training of samsemi, and the teacher
+  goes with the peers whose map it is asked by; the code keeps the best of each by itself.
+- Unlabeled images have two views that lie alike: the peers learn from one that is strongly recolored, SAM and the map that asks it see the
+  other. The code shows both the same strong view, on which SAM is worse than its pupils.
+- Augmentation is samsemi's: every image is turned, shifted and scaled; the code moves half of them, by less, distorts the unlabeled ones
+  and cuts holes. Peers see normalized images; the code's see them as they are. Resizing is antialiased; the code takes the nearest pixel.
+- With --optimizer adamw rates warm up and fall in a cosine, as in all other trainings of samsemi; with sgd in a line, as in the code.
 """
 
 from collections.abc import Callable
@@ -22,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samsemi.batches import Sample
+from samsemi.batches import Sample, recolor
 from samsemi.fusion import Answers
 from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
@@ -65,18 +69,20 @@ def make_step(model: KnowSam, options: DistillOptions, stored: bool) -> Callable
     half = options.batch_size // 2
 
     def step(batch: Sample, progress: float) -> Terms:
-        labeled, unlabeled = Sample(*(part[:half] for part in batch)), Sample(*(part[half:] for part in batch))
+        labeled, calm = Sample(*(part[:half] for part in batch)), Sample(*(part[half:] for part in batch))
+        unlabeled = calm._replace(image=recolor(calm.image))
         growing = ramp_up(progress, 1.0)
-        answers = model.answers(batch.image)
+        answers = model.answers(torch.cat([labeled.image, unlabeled.image]))
         terms = learn_labels(take(answers, slice(half)), labeled, model.spec.fusion) | agree(answers, options, growing)
         if stored:
             of_store = learn_labels(take(answers, slice(half, None)), unlabeled, model.spec.fusion)
             terms["store"] = options.store_weight * growing * sum(of_store.values())
-        said = answers.fused.detach()
+        with torch.no_grad():
+            said = torch.cat([answers.fused[:half], model.answers(calm.image).fused])
         if model.teacher is not None:
             taught = model.teacher(labeled.image, said[:half])
             with torch.no_grad():
-                said = torch.cat([taught.detach(), model.teacher(unlabeled.image, said[half:])])
+                said = torch.cat([taught, model.teacher(calm.image, said[half:])])
             terms["sam"] = segmentation_loss(taught, labeled.target, labeled.weight)
             terms["distillation"] = options.distill_weight * mean_of_peers(answers, distillation_loss, said, options.temperature)
         if not options.no_mixing and progress >= options.mix_from:

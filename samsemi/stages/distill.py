@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from samsemi.batches import Stream, augment_strongly, labeled_sample
+from samsemi.batches import Stream, labeled_sample
 from samsemi.checkpoints import load_model
 from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
 from samsemi.devices import choose_device
@@ -19,7 +19,7 @@ from samsemi.pseudolabels import unlabeled_loader
 from samsemi.runs import Run, open_run
 from samsemi.sam import SamBackend, load_sam
 from samsemi.tensors import load_tensors
-from samsemi.training import Goal, TrainingState, fit, go_on, linear, segmentation_goal, summarize_run, validate
+from samsemi.training import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
 
 
 def distill(options: DistillOptions) -> dict[str, object]:
@@ -39,11 +39,11 @@ def distill(options: DistillOptions) -> dict[str, object]:
     load = unlabeled_loader(store, policy, {case.id for case in usable}, **shape)
     streams = [
         Stream(labeled, partial(labeled_sample, **shape), options.batch_size // 2),
-        Stream(unlabeled, load, options.batch_size // 2, augment=augment_strongly),
+        Stream(unlabeled, load, options.batch_size // 2),
     ]
     run = open_run(options, made_from)
     optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
-    state = go_on(TrainingState(model, optimizer, schedule=linear), options, run)
+    state = go_on(TrainingState(model, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
     fit(state, make_step(model, options, store is not None), streams, options, run, make_goal(val, options, run, made_from, sam))
     draw_answers(run, state.averaged, val[: options.overlays], dataset)
     counts = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}

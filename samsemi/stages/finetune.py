@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from samsemi import console
-from samsemi.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample
+from samsemi.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
 from samsemi.calibration import finish_store
 from samsemi.checkpoints import load_model, load_model_for, read_model_card
 from samsemi.dataset import Case, Dataset, need_cases, read_dataset
@@ -36,6 +37,16 @@ class Distilled:
 
     network: KnowSam
     temperature: float
+
+
+class TaughtSample(NamedTuple):
+    """A Sample, and what a teacher says of its image."""
+
+    image: torch.Tensor
+    target: torch.Tensor
+    weight: torch.Tensor
+    said: torch.Tensor
+    """(B, K, S, S) logits."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
     load = unlabeled_loader(store, policy, {case.id for case in usable}, **shape)
     count = max(1, min(round(options.pseudo_share * options.batch_size), options.batch_size - 1))
-    change = augment_strongly if options.strong else augment
+    change = augment_strongly if options.strong and setting.teacher is None else augment
     return [
         Stream(setting.labeled, load_labeled, max(1, options.batch_size - count)),
         Stream(cases, load, count, augment=change),
@@ -137,22 +148,27 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
 
 
 def make_step(segmenter: Segmenter, streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Callable:
-    """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part; a teacher's on both."""
+    """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part; a teacher's on both.
+
+    A teacher answers to images that are neither recolored nor cut yet; what it says is cut with them.
+    """
     count = streams[0].per_batch
 
     def step(batch: Sample, progress: float) -> dict[str, torch.Tensor]:
         labeled, pseudo = Sample(*(part[:count] for part in batch)), Sample(*(part[count:] for part in batch))
+        if teacher:
+            with torch.no_grad():
+                said = teacher.network(batch.image)
+            pseudo = TaughtSample(recolor(pseudo.image) if options.strong else pseudo.image, *pseudo[1:], said[count:])
         if options.strong:
             pseudo = cut_mix(pseudo)
-        images = torch.cat([labeled.image, pseudo.image])
-        logits = segmenter(images)
+        logits = segmenter(torch.cat([labeled.image, pseudo.image]))
         terms = {"supervised": segmentation_loss(logits[:count], labeled.target, labeled.weight)}
         if options.store:
             growing = options.pseudo_weight * ramp_up(progress, options.ramp_up)
             terms["pseudo"] = growing * segmentation_loss(logits[count:], pseudo.target, pseudo.weight)
         if teacher:
-            with torch.no_grad():
-                said = teacher.network(images)
+            said = torch.cat([said[:count], pseudo.said])
             terms["distillation"] = options.distill_weight * distillation_loss(logits, said, teacher.temperature)
         return terms
 
