@@ -226,10 +226,16 @@ def test_mine_ends_with_7_where_nothing_is_accepted(dataset, warm, tmp_path):
     outcome = call("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", *thresholds, "--no-calibrate", "--json", "--quiet")
     assert outcome.code == 7
     assert outcome.out == ""
-    assert re.fullmatch(r"error: .*none of \d+ objects was accepted.*\nhint: .*--min-.*\n", outcome.err)
+    assert re.fullmatch(r"error: .*none of \d+ objects was accepted \(\w+ \d+.*\)\nhint: .*--min-.*\n", outcome.err)
     check_store(tmp_path / "s.h5", 9, 2)
     finetune = call("finetune", dataset, "--model", warm, "--store", tmp_path / "s.h5", "--out", tmp_path / "run", *SHORT, "--quiet")
     assert finetune.code == 7
+
+
+def test_mine_ends_with_7_where_the_model_finds_nothing(dataset, warm, tmp_path):
+    outcome = call("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--min-area", 10**6, "--no-calibrate", "--quiet")
+    assert outcome.code == 7
+    assert outcome.err == f"error: {warm} finds nothing in any of 9 unlabeled images\nhint: train the model longer\n"
 
 
 def test_thresholds_can_be_changed_after_mining(dataset, warm, store, tmp_path):

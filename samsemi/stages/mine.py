@@ -44,9 +44,12 @@ def mine(options: MineOptions) -> dict[str, object]:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
     if result["unreadable"] == result["images"]:
         raise DataError(f"{options.dataset}: none of the {result['images']} unlabeled images can be read", "see `samsemi check`")
+    if not result["objects"]:
+        raise NothingUsable(f"{options.model} finds nothing in any of {result['images']} unlabeled images", "train the model longer")
     if not result["accepted"]:
+        why = ", ".join(f"{reason} {count}" for reason, count in result["rejected"].items())
         raise NothingUsable(
-            f"{options.out}: none of {result['objects']} objects was accepted ({result['rejected']})",
+            f"{options.out}: none of {result['objects']} objects was accepted ({why})",
             "train the model longer, or lower what was given as --target-precision or --min-...",
         )
     return {
