@@ -14,7 +14,7 @@ Each loss of the public code of KnowSAM (arXiv 2412.13742) is here, with these d
 - The averaged weights (--ema) are validated and kept, the last ones or the best (--keep), as by every training of samsemi, and the teacher
   goes with the peers whose map it is asked by; the code keeps the best of each by itself.
 - Unlabeled images have two views that lie alike: the peers learn from one that is strongly recolored, SAM and the map that asks it see the
-  other. The code shows both the same strong view, on which SAM is worse than its pupils.
+  other. The code shows both the same strong view; on strong views of samsemi's SAM is worse than its pupils.
 - Augmentation is samsemi's: every image is turned, shifted and scaled; the code moves half of them, by less, distorts the unlabeled ones
   and cuts holes. Peers see normalized images; the code's see them as they are. Resizing is antialiased; the code takes the nearest pixel.
 - With --optimizer adamw rates warm up and fall in a cosine, as in all other trainings of samsemi; with sgd in a line, as in the code.

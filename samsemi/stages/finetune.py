@@ -129,7 +129,7 @@ def train_round(
 
 def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) -> list[Stream]:
     """Labeled cases alone; or a share of each batch with pseudo-labels, or, where a teacher says something of each image, from all
-    unlabeled cases."""
+    unlabeled cases, which then are recolored after it has answered."""
     options = setting.options
     shape = {"num_classes": len(setting.dataset.classes), "size": segmenter.spec.size}
     load_labeled = partial(labeled_sample, **shape)
