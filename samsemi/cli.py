@@ -23,7 +23,7 @@ from samsemi.fields import Options, declared
 from samsemi.options import STAGES
 
 INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 WrongUsage = typer.BadParameter.__bases__[0]  # the base of typer's own usage errors
 
 app = typer.Typer(
@@ -112,7 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in NO_ROOM:
             return bug()
-        return report(RefusedError(f"{error.filename or 'output'}: {error.strerror}", "make room, or give another --out"))
+        return report(
+            RefusedError(f"{error.filename or 'output'}: {os.strerror(error.errno)}", "make room and --resume, or give another --out")
+        )
     except Exception as error:
         if is_out_of_memory(error):
             return report(DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam"))
@@ -152,4 +154,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def run() -> None:
     """The console script."""
-    sys.exit(main())
+    code = main()
+    if code == RefusedError.exit_code:  # at a usual exit HDF5 crashes over a file that it found no room for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

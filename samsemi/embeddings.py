@@ -14,6 +14,7 @@ import torch
 
 from samsemi.errors import CheckpointError
 from samsemi.images import hash_pixels
+from samsemi.outputs import named_errors
 from samsemi.sam import Embedding, SamBackend
 
 SCHEMA = "samsemi.embeddings/1"
@@ -66,11 +67,13 @@ class EmbeddingCache:
             self.file.create_dataset("features", (0, *shape), "f2", maxshape=(None, *shape), chunks=(1, *shape))
             self.file.create_dataset("keys", (0,), "S64", maxshape=(None,))
         count = len(self.row)
-        for name, rows in (("features", features), ("keys", [key.encode() for key in keys])):
-            self.file[name].resize(count + len(keys), axis=0)
-            self.file[name][count:] = np.asarray(rows)
-            self.file.flush()
-        os.fsync(self.file.id.get_vfd_handle())
+        with named_errors(self.path):
+            for name, rows in (("features", features), ("keys", [key.encode() for key in keys])):
+                table = self.file[name]  # open while it is flushed: one that is closed loses what there is no room for, unsaid
+                table.resize(count + len(keys), axis=0)
+                table[count:] = np.asarray(rows)
+                self.file.flush()
+            os.fsync(self.file.id.get_vfd_handle())
         self.row |= {key: count + i for i, key in enumerate(keys)}
 
     def close(self) -> None:

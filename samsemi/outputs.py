@@ -1,6 +1,7 @@
 """Output folders and files: refused when they exist, replaced when asked, written whole or not at all."""
 
 import os
+import re
 import shutil
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,13 +20,27 @@ def whole_file(path: Path, sync: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
-        yield part
-        if sync:
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(part, path)
+        with named_errors(path):
+            yield part
+            if sync:
+                with open(part, "rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """What the system refused in writing a file, as OSError with its name; HDF5 and safetensors only tell of it in words."""
+    try:
+        yield
+    except Exception as error:
+        told = re.search(r"(?:errno = |os error )(\d+)", str(error))
+        number = getattr(error, "errno", None) or (told and int(told[1]))
+        if not number:
+            raise
+        raise OSError(number, os.strerror(number), getattr(error, "filename", None) or str(path)) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,5 @@
 import os
+import resource
 
 import h5py
 import numpy as np
@@ -13,14 +14,14 @@ from samsemi.sam import Embedding, load_sam
 class CountingSam:
     """A backend whose embeddings are means of the image, with a rest that half precision rounds; counts what it encodes."""
 
-    def __init__(self, identity: str = "weights-1"):
-        self.name, self.identity = "counting", identity
+    def __init__(self, identity: str = "weights-1", width: int = 3):
+        self.name, self.identity, self.width = "counting", identity, width
         self.encoded: list[np.ndarray] = []
 
     def encode(self, images):
         self.encoded += images
-        means = [torch.full((2, 3, 3), float(image.mean()) / 7) for image in images]
-        return [Embedding(mean + torch.arange(9).view(3, 3) / 3, image.shape[:2]) for mean, image in zip(means, images, strict=True)]
+        steps = torch.arange(self.width**2).view(self.width, self.width) / 3
+        return [Embedding((float(image.mean()) / 7 + steps).repeat(2, 1, 1), image.shape[:2]) for image in images]
 
 
 def images_of(*seeds: int) -> list[np.ndarray]:
@@ -111,6 +112,19 @@ def test_cache_of_a_killed_process_is_whole(tmp_path):
     found = encode(tmp_path / "c.h5", sam, images)
     assert len(sam.encoded) == 1, "two of the three were encoded by the process that died"
     assert_identical(found, encode(tmp_path / "d.h5", CountingSam(), images))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_no_room_is_an_error_rather_than_embeddings_of_zeros(tmp_path):
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1))
+        cache = EmbeddingCache(tmp_path / "c.h5", CountingSam(width=50))
+        try:
+            cache.encode(images_of(0, 1, 2, 3))
+        except OSError as error:
+            os._exit(3 if error.filename == str(tmp_path / "c.h5") else 4)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
 
 
 def test_cache_is_plain_hdf5(tmp_path):

@@ -3,7 +3,10 @@
 import json
 import os
 import pickle
+import resource
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -757,6 +760,36 @@ def test_resuming_predictions_with_another_model_or_other_options_is_refused(pic
     tensors = load_file(run / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, run / "model.safetensors")
     refused(REFUSED, *arguments, "--model", run, "--resume", said=(tmp_path / "p", "model"))
+
+
+# no room
+
+
+@pytest.fixture
+def small_files():
+    """Files may not grow beyond 100 kB: the nearest to a full disk that any user can have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_room_for_weights(dataset, tmp_path, small_files):
+    arguments = ("warmstart", dataset, "--out", tmp_path / "run", *NETWORK, *SHORT)
+    refused(REFUSED, *arguments, said=(tmp_path / "run" / "model.safetensors", "File too large"))
+    assert not [name for name in files_in(tmp_path) if name.endswith((".part", "model.safetensors"))]
+
+
+@pytest.mark.parametrize("size", [3_000, 9_000])
+def test_no_room_for_a_store_ends_as_an_error_not_as_a_crash(dataset, warm, tmp_path, size):
+    script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, -1)); from samsemi.cli import run; run()"
+    arguments = [str(word) for word in (*mine_with(dataset, warm, tmp_path / "s.h5"), "--device", "cpu", "--quiet")]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == REFUSED
+    error, hint = done.stderr.splitlines()[-2:]
+    assert error == f"error: {tmp_path / 's.h5.parts' / '000000.h5'}: File too large"
+    assert "--resume" in hint
+    succeed(*mine_with(dataset, warm, tmp_path / "s.h5"), "--resume")
 
 
 # devices, and what is not the user's fault
