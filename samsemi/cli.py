@@ -113,7 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in NO_ROOM:
             return bug()
         return report(
-            RefusedError(f"{error.filename or 'output'}: {os.strerror(error.errno)}", "make room and --resume, or give another --out")
+            RefusedError(
+                f"{error.filename or 'output'}: {os.strerror(error.errno)}",
+                "make room and go on with --resume where there is one, or give another --out",
+            )
         )
     except Exception as error:
         if is_out_of_memory(error):
