@@ -1,5 +1,4 @@
 import os
-import resource
 
 import h5py
 import numpy as np
@@ -116,6 +115,7 @@ def test_cache_of_a_killed_process_is_whole(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_no_room_is_an_error_rather_than_embeddings_of_zeros(tmp_path):
+    resource = pytest.importorskip("resource")
     if os.fork() == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1))
         cache = EmbeddingCache(tmp_path / "c.h5", CountingSam(width=50))

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import resource
 import shutil
 import subprocess
 import sys
@@ -768,6 +767,7 @@ def test_resuming_predictions_with_another_model_or_other_options_is_refused(pic
 @pytest.fixture
 def small_files():
     """Files may not grow beyond 100 kB: the nearest to a full disk that any user can have."""
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     yield
@@ -782,6 +782,7 @@ def test_no_room_for_weights(dataset, tmp_path, small_files):
 
 @pytest.mark.parametrize("size", [3_000, 9_000])
 def test_no_room_for_a_store_ends_as_an_error_not_as_a_crash(dataset, warm, tmp_path, size):
+    pytest.importorskip("resource")
     script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, -1)); from samsemi.cli import run; run()"
     arguments = [str(word) for word in (*mine_with(dataset, warm, tmp_path / "s.h5"), "--device", "cpu", "--quiet")]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
