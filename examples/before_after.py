@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.checkpoints import load_model
-from samsemi.dataset import read_dataset
-from samsemi.images import overlay, read_image, read_label, side_by_side, write_picture
-from samsemi.models import predict, to_label
+from samsemi.data.dataset import read_dataset
+from samsemi.data.images import overlay, read_image, read_label, side_by_side, write_picture
+from samsemi.segmenters.checkpoints import load_model
+from samsemi.segmenters.segmenter import predict, to_label
 
 ROWS = 6
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from samsemi.batches import Sample
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import make_step
-from samsemi.optimizers import make_peer_optimizer
-from samsemi.options import DistillOptions
+from samsemi.options.distill import DistillOptions
 from samsemi.sam.original import untrained
 from samsemi.stages.distill import build
-from samsemi.training import TrainingState, linear, train_step
+from samsemi.training.batches import Sample
+from samsemi.training.loop import TrainingState, linear, train_step
+from samsemi.training.optimizers import make_peer_optimizer
 
 
 def main() -> None:

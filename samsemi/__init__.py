@@ -8,7 +8,7 @@ Each command is a function of the same name that takes its options as keywords a
 
 from importlib import import_module
 
-from samsemi.options import STAGES
+from samsemi.options.commands import STAGES
 
 __all__ = ["adapt", "check", "distill", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
 

@@ -17,10 +17,10 @@ from typing import Annotated
 import typer
 
 from samsemi import console
-from samsemi.config import read_defaults
 from samsemi.errors import DeviceError, RefusedError, SamsemiError, UsageError
-from samsemi.fields import Options, declared
-from samsemi.options import STAGES
+from samsemi.options.commands import STAGES
+from samsemi.options.config import read_defaults
+from samsemi.options.fields import Options, declared
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)

@@ -11,10 +11,10 @@ from segment_anything.modeling import Sam
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from samsemi.models import ModelSpec, Segmenter, predict
-from samsemi.prompts import Prompts
-from samsemi.sam import SamBackend, load_sam
+from samsemi.sam.prompts import Prompts
+from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.sam.tiny import build_tiny
+from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict
 
 REPEATS = 5
 SAMS: dict[str, Callable[[], Sam]] = {"tiny": build_tiny, **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")}}

@@ -14,7 +14,7 @@ from math import hypot, nan
 import numpy as np
 from scipy import ndimage
 
-from samsemi.dataset import IGNORE
+from samsemi.data.dataset import IGNORE
 
 METRICS = ("dice", "iou", "precision", "recall", "hd95", "assd", "nsd")
 RESAMPLES = 2000

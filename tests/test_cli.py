@@ -9,12 +9,12 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from conftest import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
+from builders import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
 
 import samsemi
-from samsemi.checkpoints import load_model
-from samsemi.fields import declared, flag
-from samsemi.options import STAGES
+from samsemi.options.commands import STAGES
+from samsemi.options.fields import declared, flag
+from samsemi.segmenters.checkpoints import load_model
 from samsemi.tensors import hash_tensors
 
 METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd"]
@@ -292,14 +292,14 @@ def test_finetune_in_rounds_starts_again_from_the_model_and_mines_in_between(dat
 
 def test_round_that_is_worse_on_val_is_said(dataset, warm, store, tmp_path, monkeypatch):
     scores = iter([0.9, 0.2])
-    monkeypatch.setattr("samsemi.training.validate", lambda *_: next(scores))
+    monkeypatch.setattr("samsemi.training.loop.validate", lambda *_: next(scores))
     arguments = ("--store", store, "--rounds", 2, "--iterations", 2, "--batch-size", 4, *ACCEPT_ALL)
     outcome = succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "run", *arguments, "--quiet")
     assert "warning: round 2 is worse on val than round 1 (0.200, 0.900)" in outcome.err
 
 
 def test_finetune_warns_where_labels_drift(dataset, warm, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("samsemi.drift.FLIPPED", -1.0)
+    monkeypatch.setattr("samsemi.mining.drift.FLIPPED", -1.0)
     arguments = ("--store", store, "--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL, *SHORT, "--quiet")
     outcome = succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "run", *arguments)
     assert "warning: mined again at iteration 2" in outcome.err and "drift" in outcome.err

@@ -11,34 +11,30 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import MINING, NETWORK, Outcome, call, file_bytes, files_in, read_array, succeed, truncate, write_image
+from builders import (
+    CHECKPOINT,
+    DATA,
+    DEVICE,
+    MINING,
+    NETWORK,
+    REFUSED,
+    USAGE,
+    assert_complains,
+    call,
+    file_bytes,
+    files_in,
+    interrupt,
+    read_array,
+    refused,
+    succeed,
+    truncate,
+    write_image,
+)
 from safetensors.torch import load_file, save_file
 
 from samsemi.stages import info as info_stage
 
-USAGE, REFUSED, DATA, CHECKPOINT, DEVICE = 2, 3, 4, 5, 6
 SHORT = ("--iterations", 2, "--batch-size", 2)
-
-
-def assert_complains(outcome: Outcome, code: int, *said: object, problems: bool = False) -> None:
-    """The exit code and the two lines; ``said`` must stand in the first. With ``problems``, warnings come before."""
-    assert outcome.code == code, outcome.err
-    assert outcome.out == ""
-    lines = outcome.err.splitlines()
-    if problems:
-        assert all(line.startswith("warning: ") for line in lines[:-2])
-        lines = lines[-2:]
-    assert len(lines) == 2, outcome.err
-    assert lines[0].startswith("error: ")
-    assert lines[1].startswith("hint: ")
-    assert len(lines[1]) > len("hint: ")
-    for text in said:
-        assert str(text) in lines[0]
-
-
-def refused(code: int, *arguments: object, said: tuple = (), problems: bool = False) -> None:
-    """Run a command and see it complain."""
-    assert_complains(call(*arguments, "--quiet"), code, *said, problems=problems)
 
 
 @pytest.fixture
@@ -124,7 +120,7 @@ def test_configuration_file_that_is_not_there(tmp_path):
     [
         (["--sam", "vit_z"], "vit_z"),
         (["--sam", "no_such_module:load"], "no_such_module"),
-        (["--sam", "samsemi.sam:no_such_function"], "no_such_function"),
+        (["--sam", "samsemi.sam.protocol:no_such_function"], "no_such_function"),
         (["--sam", "none", "--sam-checkpoint", __file__], "none"),
         (["--device", "gpu"], "gpu"),
     ],
@@ -697,7 +693,7 @@ def test_finetune_never_replaces_the_model_or_store_that_it_reads(dataset, run, 
 
 
 def test_begun_store_is_taken_up_only_when_told(dataset, warm, tmp_path, monkeypatch):
-    from samsemi import mining
+    from samsemi.mining import miner as mining
 
     arguments = mine_with(dataset, warm, tmp_path / "s.h5", "--sam", "none")
     with monkeypatch.context() as patch:
@@ -706,10 +702,6 @@ def test_begun_store_is_taken_up_only_when_told(dataset, warm, tmp_path, monkeyp
     refused(REFUSED, *arguments, said=("s.h5",))
     refused(REFUSED, *arguments, "--resume", "--box-margin", 9, said=("box_margin", "2", "9"))
     assert call(*arguments, "--resume").code == 0
-
-
-def interrupt(*arguments: object, **options: object) -> None:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("changed", [["--seed", 3], ["--lr", 0.5], ["--iterations", 30]])

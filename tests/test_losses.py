@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from samsemi.dataset import IGNORE
+from samsemi.data.dataset import IGNORE
 from samsemi.losses import cross_entropy, dice_loss, distillation_loss, entropy_loss, mutual_loss, segmentation_loss
 
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from samsemi.dataset import IGNORE
+from samsemi.data.dataset import IGNORE
 from samsemi.metrics import (
     METRICS,
     bootstrap_interval,

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from samsemi import check, prepare
-from samsemi.dataset import read_case_label, read_dataset
-from samsemi.images import read_image
-from samsemi.prompts import Prompts
-from samsemi.sam import load_sam
+from samsemi.data.dataset import read_case_label, read_dataset
+from samsemi.data.images import read_image
+from samsemi.sam.prompts import Prompts
+from samsemi.sam.protocol import load_sam
 
 DATA = Path(os.environ.get("SAMSEMI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SETS = {

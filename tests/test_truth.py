@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ACCEPT_ALL, MINING, NETWORK, call, hdf5_values, read_array, succeed, write_image
+from builders import ACCEPT_ALL, MINING, NETWORK, call, hdf5_values, read_array, succeed, write_image
 
 SHORT = ("--iterations", 4, "--validate-every", 2, "--batch-size", 4)
 

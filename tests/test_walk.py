@@ -5,12 +5,12 @@ import re
 import h5py
 import pytest
 import torch
-from conftest import ROOT
+from builders import ROOT
 
-from samsemi.checkpoints import load_model
-from samsemi.policy import Policy, numbers
-from samsemi.sam import load_sam
-from samsemi.store import Provenance, Store, StoreWriter
+from samsemi.mining.policy import Policy, numbers
+from samsemi.mining.store import Provenance, Store, StoreWriter
+from samsemi.sam.protocol import load_sam
+from samsemi.segmenters.checkpoints import load_model
 
 OPEN = Policy(**dict.fromkeys(numbers(Policy()), 0.0))
 """Accepts whatever is not empty."""

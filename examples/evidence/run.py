@@ -30,7 +30,7 @@ from threading import Lock
 
 import numpy as np
 
-from samsemi.images import hash_pixels, read_image
+from samsemi.data.images import hash_pixels, read_image
 
 BASELINES = ("supervised", "labeled-only", "self-training")
 ABLATIONS = {

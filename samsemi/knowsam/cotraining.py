@@ -26,14 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samsemi.batches import Sample, recolor
-from samsemi.fusion import Answers
 from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
 from samsemi.losses import distillation_loss, entropy, entropy_loss, mutual_loss, segmentation_loss
-from samsemi.models import ModelSpec, Segmenter
-from samsemi.options import DistillOptions
-from samsemi.training import ramp_up
+from samsemi.options.distill import DistillOptions
+from samsemi.segmenters.fusion import Answers
+from samsemi.segmenters.segmenter import ModelSpec, Segmenter
+from samsemi.training.batches import Sample, recolor
+from samsemi.training.loop import ramp_up
 
 Terms = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samsemi.batches import Sample, paste
+from samsemi.training.batches import Sample, paste
 
 Which = Literal["highest", "lowest"]
 

@@ -20,9 +20,9 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.networks import double_conv
-from samsemi.sam import SamBackend
 from samsemi.sam.original import OriginalSam, decode_objects
+from samsemi.sam.protocol import SamBackend
+from samsemi.segmenters.networks import double_conv
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors
 
 TEACHER = "teacher.safetensors"

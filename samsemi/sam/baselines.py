@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from samsemi.errors import UsageError
-from samsemi.prompts import Prompts
-from samsemi.sam import Embedding, MaskBatch
+from samsemi.sam.prompts import Prompts
+from samsemi.sam.protocol import Embedding, MaskBatch
 
 GRID = 256
 

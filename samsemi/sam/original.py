@@ -17,8 +17,8 @@ from torch import Tensor
 
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.prompts import Prompts
-from samsemi.sam import Embedding, MaskBatch
+from samsemi.sam.prompts import Prompts
+from samsemi.sam.protocol import Embedding, MaskBatch
 from samsemi.sam.tiny import build_tiny
 from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 

@@ -13,27 +13,27 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from samsemi import console
-from samsemi.adaptation import KINDS, choose_learned, prompted_losses
-from samsemi.batches import Stream
-from samsemi.checkpoints import load_model_for
-from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
+from samsemi.adaptation.losses import KINDS, choose_learned, prompted_losses
+from samsemi.adaptation.prompt_samples import VIEWS, WRONG, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
+from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
+from samsemi.data.images import read_image
 from samsemi.devices import choose_device, choose_precision
-from samsemi.embeddings import EmbeddingCache
 from samsemi.errors import RefusedError, UsageError
-from samsemi.folds import OUT_OF_FOLD, FoldMaps
-from samsemi.images import read_image
-from samsemi.models import Segmenter
-from samsemi.options import AdaptOptions
+from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
+from samsemi.mining.pictures import draw_comparison
+from samsemi.options.adapt import AdaptOptions
 from samsemi.outputs import refuse_file
-from samsemi.pictures import draw_comparison
-from samsemi.prompt_samples import VIEWS, WRONG, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
-from samsemi.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
-from samsemi.runs import MADE_FROM, STATE, History, Run, open_run
-from samsemi.sam import SamBackend, find_function, load_sam
+from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import ARCHITECTURES, OriginalSam, untrained
+from samsemi.sam.protocol import SamBackend, find_function, load_sam
+from samsemi.segmenters.checkpoints import load_model_for
+from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, load_metadata, load_tensors, save_tensors
-from samsemi.training import Goal, fit, keep_model, start_training
+from samsemi.training.batches import Stream
+from samsemi.training.loop import Goal, fit, keep_model, start_training
+from samsemi.training.runs import MADE_FROM, STATE, History, Run, open_run
 
 STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""

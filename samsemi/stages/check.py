@@ -1,8 +1,8 @@
 """``samsemi check``: every problem of a data set at once."""
 
 from samsemi import console
-from samsemi.dataset import complain, read_dataset, verify
-from samsemi.options import CheckOptions
+from samsemi.data.dataset import complain, read_dataset, verify
+from samsemi.options.check import CheckOptions
 
 
 def check(options: CheckOptions) -> dict[str, object]:

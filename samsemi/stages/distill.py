@@ -3,23 +3,24 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from samsemi.batches import Stream, labeled_sample
-from samsemi.checkpoints import load_model
-from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
+from samsemi.data.images import read_image
 from samsemi.devices import choose_device
-from samsemi.images import read_image
 from samsemi.knowsam.cotraining import KnowSam, make_step
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
-from samsemi.mining import open_store, store_policy, usable_cases
-from samsemi.models import ModelSpec, new_segmenter, predict, to_label
-from samsemi.optimizers import make_peer_optimizer
-from samsemi.options import DistillOptions, parse_channels
-from samsemi.pictures import draw_comparison
-from samsemi.pseudolabels import unlabeled_loader
-from samsemi.runs import Run, open_run
-from samsemi.sam import SamBackend, load_sam
+from samsemi.mining.miner import open_store, store_policy, usable_cases
+from samsemi.mining.pictures import draw_comparison
+from samsemi.mining.pseudolabels import unlabeled_loader
+from samsemi.options.distill import DistillOptions
+from samsemi.options.shared import parse_channels
+from samsemi.sam.protocol import SamBackend, load_sam
+from samsemi.segmenters.checkpoints import load_model
+from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict, to_label
 from samsemi.tensors import load_tensors
-from samsemi.training import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
+from samsemi.training.batches import Stream, labeled_sample
+from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
+from samsemi.training.optimizers import make_peer_optimizer
+from samsemi.training.runs import Run, open_run
 
 
 def distill(options: DistillOptions) -> dict[str, object]:

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.checkpoints import load_model_for
-from samsemi.config import input_paths
 from samsemi.cost import compare_cost
-from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
+from samsemi.data.images import find_images, read_image
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
-from samsemi.images import find_images, read_image
 from samsemi.metrics import METRICS, compare, measure, summarize
-from samsemi.mining import open_store, store_policy
-from samsemi.models import Segmenter, predict_batch, to_label
-from samsemi.options import EvalOptions
+from samsemi.mining.miner import open_store, store_policy
+from samsemi.mining.pictures import draw_comparison
+from samsemi.mining.pseudolabels import mined_label, usable_ids
+from samsemi.options.config import input_paths
+from samsemi.options.evaluate import EvalOptions
 from samsemi.outputs import new_folder, write_text
-from samsemi.pictures import draw_comparison
-from samsemi.pseudolabels import mined_label, usable_ids
+from samsemi.segmenters.checkpoints import load_model_for
+from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 
 BATCH = 8
 

@@ -10,25 +10,26 @@ from typing import NamedTuple
 import torch
 
 from samsemi import console
-from samsemi.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
-from samsemi.calibration import finish_store
-from samsemi.checkpoints import load_model, load_model_for, read_model_card
-from samsemi.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
-from samsemi.drift import measure_drift, warn_of_drift
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
-from samsemi.mining import Miner, describe, mine_cases, open_store, open_writer, store_policy, usable_cases
-from samsemi.models import Segmenter, new_segmenter
-from samsemi.options import FinetuneOptions, MineOptions
-from samsemi.pseudolabels import unlabeled_loader
-from samsemi.runs import History, Run, open_run
-from samsemi.sam import BACKENDS, load_sam
-from samsemi.store import Store
+from samsemi.mining.calibration import finish_store
+from samsemi.mining.drift import measure_drift, warn_of_drift
+from samsemi.mining.miner import Miner, describe, mine_cases, open_store, open_writer, store_policy, usable_cases
+from samsemi.mining.pseudolabels import unlabeled_loader
+from samsemi.mining.store import Store
+from samsemi.options.finetune import FinetuneOptions
+from samsemi.options.mine import MineOptions
+from samsemi.sam.protocol import BACKENDS, load_sam
+from samsemi.segmenters.checkpoints import load_model, load_model_for, read_model_card
+from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
-from samsemi.training import fit, ramp_up, segmentation_goal, start_training, summarize_run
+from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
+from samsemi.training.loop import fit, ramp_up, segmentation_goal, start_training, summarize_run
+from samsemi.training.runs import History, Run, open_run
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 import torch
 
-from samsemi.options import InfoOptions
-from samsemi.runs import describe_environment
-from samsemi.sam import BACKENDS
+from samsemi.options.info import InfoOptions
 from samsemi.sam.original import TINY_WEIGHTS
+from samsemi.sam.protocol import BACKENDS
 from samsemi.tensors import hash_file
+from samsemi.training.runs import describe_environment
 
 
 def info(options: InfoOptions) -> dict[str, object]:

@@ -3,17 +3,17 @@
 import time
 
 from samsemi import console
-from samsemi.calibration import finish_store
-from samsemi.checkpoints import load_model_for
-from samsemi.dataset import need_cases, read_dataset
+from samsemi.data.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
-from samsemi.folds import OUT_OF_FOLD, FoldMaps
-from samsemi.mining import Miner, describe, mine_cases, open_writer, store_policy, summarize
-from samsemi.options import MineOptions
-from samsemi.pictures import draw_mined
-from samsemi.sam import load_sam
-from samsemi.store import Store
+from samsemi.mining.calibration import finish_store
+from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
+from samsemi.mining.miner import Miner, describe, mine_cases, open_writer, store_policy, summarize
+from samsemi.mining.pictures import draw_mined
+from samsemi.mining.store import Store
+from samsemi.options.mine import MineOptions
+from samsemi.sam.protocol import load_sam
+from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.tensors import hash_file, hash_tensors
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.checkpoints import load_model
-from samsemi.config import input_paths
+from samsemi.data.images import find_images, overlay, read_readable, write_picture
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError
-from samsemi.images import find_images, overlay, read_readable, write_picture
-from samsemi.models import predict_batch, to_label
-from samsemi.options import PredictOptions
+from samsemi.options.config import input_paths
+from samsemi.options.predict import PredictOptions
 from samsemi.outputs import claim_folder, refuse_changes, refuse_inside, whole_file, write_text
+from samsemi.segmenters.checkpoints import load_model
+from samsemi.segmenters.segmenter import predict_batch, to_label
 from samsemi.tensors import hash_tensors
 
 ABOUT = "predictions.json"

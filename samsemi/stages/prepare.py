@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.config import input_paths
-from samsemi.dataset import Case, Dataset, assign_splits, complain, is_safe_id, join_duplicates, verify, with_split, write_dataset
+from samsemi.data.dataset import Case, Dataset, assign_splits, complain, is_safe_id, join_duplicates, verify, with_split, write_dataset
+from samsemi.data.images import find_images, read_label, write_picture
+from samsemi.data.layouts import MaskValues, find_group, interpret_values, match_masks, read_split_file
 from samsemi.errors import DataError, UsageError
-from samsemi.images import find_images, read_label, write_picture
-from samsemi.layouts import MaskValues, find_group, interpret_values, match_masks, read_split_file
-from samsemi.options import PrepareOptions
+from samsemi.options.config import input_paths
+from samsemi.options.prepare import PrepareOptions
 from samsemi.outputs import new_folder, refuse_inside
 
 

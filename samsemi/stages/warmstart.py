@@ -7,17 +7,18 @@ from pathlib import Path
 import torch
 
 from samsemi import console
-from samsemi.batches import Stream, labeled_sample
-from samsemi.checkpoints import load_model
-from samsemi.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
-from samsemi.folds import OUT_OF_FOLD, deal_folds, write_fold_maps
 from samsemi.losses import segmentation_loss
-from samsemi.models import ModelSpec, Segmenter, new_segmenter
-from samsemi.options import WarmstartOptions, parse_channels
-from samsemi.runs import Run, open_run
+from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, write_fold_maps
+from samsemi.options.shared import parse_channels
+from samsemi.options.warmstart import WarmstartOptions
+from samsemi.segmenters.checkpoints import load_model
+from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
 from samsemi.tensors import load_strictly, load_tensors
-from samsemi.training import fit, segmentation_goal, start_training, summarize_run
+from samsemi.training.batches import Stream, labeled_sample
+from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
+from samsemi.training.runs import Run, open_run
 
 
 def warmstart(options: WarmstartOptions) -> dict[str, object]:

@@ -1,0 +1,263 @@
+"""What SAM learns from: images with the masks of objects -> prompts, good and faulty ones, and what they should be answered with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from samsemi.data.dataset import IGNORE, Case, read_case_label
+from samsemi.data.images import read_image
+from samsemi.errors import UsageError
+from samsemi.mining.folds import FoldMaps
+from samsemi.options.mine import MineOptions
+from samsemi.sam.embeddings import EmbeddingCache
+from samsemi.sam.original import Preprocessing, place_masks
+from samsemi.sam.prompts import find_objects, make_prompts, number_objects, shared_most
+from samsemi.sam.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
+from samsemi.training.batches import AUGMENT
+
+FAULTY = 0.5
+"""Share of the prompts that come from the U-Net++'s out-of-fold objects, where there are any."""
+WRONG = 0.25
+"""Share of the prompts of labeled cases that ask for what is no object: their predicted IoU should be 0."""
+TRIES, TOUCHES = 10, 0.1
+MIN_IOU = 0.5
+"""An object of the U-Net++ that fits the true one less is not trusted to ask for it."""
+VIEWS = ((False, False), (True, False), (False, True), (True, True))
+"""Rows mirrored, columns mirrored: the views in which a frozen encoder sees an image."""
+BOX_MARGIN = MineOptions.box_margin
+MIN_SHARE = 0.0015
+"""Objects below this share of the model's square input are asked for only in images that have no larger one."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and what can be asked for in it."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8."""
+    layers: np.ndarray
+    """(L, H, W) int32: i + 1 on object i; objects that overlap stand in different layers."""
+    class_id: np.ndarray
+    """(N,) uint8, from 1."""
+    valid: np.ndarray
+    """(H, W) float32: 0 on pixels that nobody vouches for."""
+    probs: np.ndarray | None = None
+    """(K, H, W) float32: what a U-Net++ that has not seen the image makes of it."""
+
+    def mask(self, i: int) -> np.ndarray:
+        """(H, W) bool of object i."""
+        return (self.layers == i + 1).any(axis=0)
+
+
+class PromptedObject(NamedTuple):
+    """An object and its prompts, as arrays of numbers, in pixels of the model's padded square input of side S, with masks of
+    side m. All kinds of prompt are there; the training takes those that it asks with. In a sample each part has an axis for
+    the objects in front."""
+
+    target: np.ndarray
+    """(m, m) in [0, 1]; empty where the prompts ask for nothing."""
+    known: np.ndarray
+    """(): 0 where the image has nothing to ask for."""
+    trust: np.ndarray
+    """(): how much the target is what the prompts ask for: 1, or the IoU of the U-Net++'s object with it, 0 below MIN_IOU."""
+    box: np.ndarray
+    """(4,) x0 y0 x1 y1."""
+    coords: np.ndarray
+    """(POINTS, 2) x y."""
+    labels: np.ndarray
+    """(POINTS,) 1 on the object, 0 beside it."""
+    rough: np.ndarray
+    """(m, m) mask logits."""
+
+
+class PromptedSample(NamedTuple):
+    """An image and Q objects in it, as float32; in a batch each part has one axis more in front."""
+
+    image: Tensor
+    """(3, S, S) normalized, or (C, h, w) the image's embedding where the encoder is frozen."""
+    valid: Tensor
+    """(m, m): 0 on pixels that nobody vouches for."""
+    target: Tensor
+    """(Q, m, m)."""
+    known: Tensor
+    """(Q,)."""
+    trust: Tensor
+    """(Q,)."""
+    boxes: Tensor
+    """(Q, 4)."""
+    coords: Tensor
+    """(Q, POINTS, 2)."""
+    labels: Tensor
+    """(Q, POINTS)."""
+    rough: Tensor
+    """(Q, m, m)."""
+
+
+def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = None) -> Scene:
+    """A labeled case: each connected component of a class is an object."""
+    image, label = read_image(case.image), read_case_label(case, case.mask, num_classes)
+    numbers, class_id = number_objects(label, num_classes)
+    probs = fold_maps.read(case.id, image.shape[:2]) if fold_maps else None
+    if probs is not None:
+        probs[1:, label == IGNORE] = 0
+    return Scene(image, numbers[None], class_id, (label != IGNORE).astype(np.float32), probs)
+
+
+def scene_of_drawing(draw: Callable[[int], tuple[np.ndarray, np.ndarray]], number: int) -> Scene:
+    """What a function of the user's draws; UsageError where it is not an image and masks."""
+    image, masks = draw(number)
+    if image.dtype != np.uint8 or image.shape[2:] != (3,) or masks.dtype != bool or masks.shape[1:] != image.shape[:2]:
+        raise UsageError(
+            f"--stream: scene {number} is {image.dtype} {image.shape} and {masks.dtype} {masks.shape}",
+            "draw an image (H, W, 3) uint8 and masks (N, H, W) bool",
+        )
+    numbers = np.arange(1, len(masks) + 1, dtype=np.int32)
+    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), np.ones(image.shape[:2], np.float32))
+
+
+@dataclass(frozen=True)
+class PromptSampler:
+    """Scene -> PromptedSample: resize, augment, choose objects and draw prompts, by torch's generator. For ``Stream.augment``."""
+
+    preprocessing: Preprocessing
+    side: int
+    """Of the model's input."""
+    mask_size: int
+    count: int
+    """Objects asked for in each image."""
+    wrong: float = 0.0
+    """Share of the prompts that ask for what is no object."""
+    cache: EmbeddingCache | None = None
+    """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
+
+    def __call__(self, scene: Scene) -> PromptedSample:
+        rng = np.random.default_rng(torch.randint(2**62, ()).item())
+        if self.cache:
+            scene = mirror_scene(scene, VIEWS[rng.integers(len(VIEWS))])
+            seen = self.cache.encode([scene.image])[0].features
+        size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
+        margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
+        scene = transform(scene, v2.Resize(size, antialias=True))
+        if not self.cache:
+            scene = transform(scene, AUGMENT)
+            seen = self.preprocessing.square(scene.image, self.side)
+        valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
+        return PromptedSample(seen, valid, *ask(rng, scene, self.count, self.side, self.mask_size, margin, self.wrong))
+
+
+def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:
+    """Mirrored top to bottom, left to right, both or neither; rows are axis ``first``, columns the next."""
+    return np.ascontiguousarray(np.flip(array, [first + i for i, wanted in enumerate(view) if wanted]))
+
+
+def mirror_scene(scene: Scene, view: tuple[bool, bool]) -> Scene:
+    probs = None if scene.probs is None else mirror(scene.probs, view, 1)
+    return Scene(mirror(scene.image, view), mirror(scene.layers, view, 1), scene.class_id, mirror(scene.valid, view), probs)
+
+
+def transform(scene: Scene, change: Callable) -> Scene:
+    """Image and maps changed together by a transform of torchvision; what comes in from outside is valid background."""
+    image = tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1))
+    maps = (scene.layers, 1 - scene.valid[None], *(() if scene.probs is None else (scene.probs,)))
+    image, layers, unknown, *probs = change(image, *(tv_tensors.Mask(torch.from_numpy(x.copy())) for x in maps))
+    if probs:
+        probs[0][0][probs[0].sum(dim=0) == 0] = 1
+    return Scene(
+        image.permute(1, 2, 0).contiguous().numpy(),
+        layers.numpy(),
+        scene.class_id,
+        1 - unknown[0].numpy(),
+        probs[0].numpy() if probs else None,
+    )
+
+
+def ask(
+    rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int, margin: float = BOX_MARGIN, wrong: float = 0.0
+) -> list[Tensor]:
+    """``count`` objects of a scene at the size of the model's input, with prompts: the parts of PromptedObject, stacked.
+
+    ``margin`` is that of ``mine``'s boxes, in pixels of the input. A share ``wrong`` of the prompts asks for an object where
+    there is none.
+    """
+    min_area = max(4, round(MIN_SHARE * side * side))
+    areas = np.bincount(scene.layers.ravel(), minlength=len(scene.class_id) + 1)[1:]
+    large = np.flatnonzero(areas >= (min_area if areas.max(initial=0) >= min_area else 4))
+    faulty = find_faulty(scene, min_area, side, mask_size, margin)
+    rows = []
+    for _ in range(count):
+        if faulty and (not len(large) or rng.random() < FAULTY):
+            rows.append(faulty[rng.integers(len(faulty))])
+        elif len(large):
+            weight = areas[large] ** 0.5
+            mask = scene.mask(rng.choice(large, p=weight / weight.sum()))
+            elsewhere = move_away(rng, mask, (scene.layers > 0).any(axis=0)) if rng.random() < wrong else None
+            rows.append(simulate(rng, mask, side, mask_size) if elsewhere is None else ask_in_vain(rng, elsewhere, side, mask_size))
+        else:
+            empty = np.zeros((mask_size, mask_size))
+            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
+    return [torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True)]
+
+
+def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
+    """A mask (H', W') bool, which must not be empty, with simulated prompts."""
+    target, box = place(mask, side, mask_size), box_of(mask)
+    centers = (np.arange(mask_size) + 0.5) * side / mask_size - 0.5
+    columns, rows = (centers >= box[0]) & (centers <= box[2]), (centers >= box[1]) & (centers <= box[3])
+    coords, labels = simulate_points(rng, target >= min(0.5, target.max()), columns & rows[:, None])
+    moved = simulate_box(rng, box, mask.shape)
+    return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target))
+
+
+def ask_in_vain(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
+    """A mask (H', W') bool on background with simulated prompts: the target is empty and not to be trusted, as one of a false object."""
+    prompted = simulate(rng, mask, side, mask_size)
+    return prompted._replace(target=np.zeros_like(prompted.target), trust=np.zeros(()))
+
+
+def move_away(rng: np.random.Generator, mask: np.ndarray, objects: np.ndarray) -> np.ndarray | None:
+    """A mask (H', W') bool moved within the image to where it hardly touches the ``objects`` (H', W') bool; None where there is no
+    such place in TRIES."""
+    box, (height, width) = box_of(mask).astype(int), mask.shape
+    for _ in range(TRIES):
+        y, x = rng.integers(-box[1], height - box[3]), rng.integers(-box[0], width - box[2])
+        moved = np.roll(mask, (y, x), (0, 1))
+        if (moved & objects).sum() <= TOUCHES * moved.sum():
+            return moved
+    return None
+
+
+def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: float = BOX_MARGIN) -> list[PromptedObject]:
+    """The objects of the U-Net++'s map, with the prompts that ``mine`` would give.
+
+    The target is the true object of the same class that shares most pixels with it; nothing, where none shares any.
+    """
+    objects = find_objects(scene.probs, min_area) if scene.probs is not None else ()
+    if not len(objects):
+        return []
+    prompts = make_prompts(objects, "box+point+mask", margin, positive=POINTS - 1, mask_size=mask_size)
+    order = [0, POINTS - 1, *range(1, POINTS - 1)]  # on the object, beside it, on it again
+    size = scene.image.shape[:2]
+    rough = place_masks(torch.from_numpy(prompts.mask_logits), size, side, mask_size)[:, 0].numpy()
+    found = []
+    for i, class_id in enumerate(objects.class_id):
+        own = objects.components == i + 1
+        mask = shared_most(scene.layers, scene.class_id, own, class_id)
+        shares = (mask & own).sum() / (mask | own).sum()
+        trust = np.array(shares if shares >= MIN_IOU else 0.0)
+        coords, labels = prompts.point_coords[i, order], prompts.point_labels[i, order]
+        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), trust, prompts.boxes[i], coords, labels, rough[i]))
+    return found
+
+
+def place(mask: np.ndarray, side: int, mask_size: int, outside: float = 0.0) -> np.ndarray:
+    """A mask (H', W') in the corner of the padded input, averaged to (mask_size, mask_size) float32."""
+    padded = np.full((side, side), outside, dtype=np.float32)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    cell = side // mask_size
+    return padded.reshape(mask_size, cell, mask_size, cell).mean(axis=(1, 3))

@@ -1,0 +1,164 @@
+"""How well a SAM answers prompts: IoU of its masks with true objects, for boxes and points, beside plain shapes in the same boxes."""
+
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from scipy import ndimage
+from skimage import draw
+
+from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_label
+from samsemi.data.images import read_image
+from samsemi.errors import NothingUsable
+from samsemi.metrics import overlap
+from samsemi.sam.prompts import Prompts, deepest_points, find_objects, make_prompts, number_objects, shared_most
+from samsemi.sam.protocol import Embedding, SamBackend
+from samsemi.sam.simulation import box_of, move_box
+from samsemi.segmenters.segmenter import Segmenter, predict
+
+JITTER = 0.1
+"""How far a side of a jittered box is moved at most, as a share of the box."""
+ROWS = 16
+"""Masks upscaled at once: bounds memory."""
+JUDGED_BY = ("box", "jittered_box", "point", "box_point", "model_box", "model_box_point")
+"""The scores of a SAM itself, of which ``mean_score`` is the mean."""
+
+Row = tuple[str, dict[str, float]]
+"""The class of an object and its scores."""
+
+
+def measure_prompted(
+    sam: SamBackend,
+    cases: Sequence[Case],
+    classes: Sequence[str],
+    seed: int = 0,
+    segmenter: Segmenter | None = None,
+    encode: Callable[[Sequence[np.ndarray]], list[Embedding]] | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, object]:
+    """Mean IoU over the largest object of each class in each image, at the size of the image; the same boxes for every SAM.
+
+    ``box``: the tight box; ``jittered_box``: each side moved by up to JITTER of its size; ``point``: the deepest one;
+    ``box_point``: that point and the jittered box. ``ellipse``, ``full_box`` and ``jittered_ellipse`` are plain shapes in
+    the same boxes. With a segmenter also, over the objects that it finds, ``model_mask``: its own IoU with the true object
+    that it shares most pixels with (0 without one); ``model_box`` and ``model_box_point``: that of SAM, asked as ``mine``
+    does. A prompt that the SAM is not made for is left out. ``encode`` stands in for the SAM's own; ``advance`` is called
+    after each image.
+    """
+    rows: list[Row] = []
+    seconds = 0.0
+    for case in cases:
+        image, label = read_image(case.image), read_case_label(case, case.mask, len(classes))
+        start = time.monotonic()
+        embedding = (encode or sam.encode)([image])[0]
+        seconds += time.monotonic() - start
+        for k, truth in largest_objects(label, len(classes)):
+            moved = jittered_box(case, k, truth, seed)
+            rows.append((classes[k], score_object(sam, embedding, truth, label != IGNORE, moved)))
+        if segmenter:
+            rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict(segmenter, image), label)]
+        advance()
+    objects = sum("ellipse" in scores for _, scores in rows)
+    if not objects:
+        raise NothingUsable(f"none of {len(cases)} cases has an object to ask for", "take a split whose masks are not all empty")
+    result: dict[str, object] = mean_of([scores for _, scores in rows])
+    if len(classes) > 2:
+        result["by_class"] = {name: mean_of([scores for k, scores in rows if k == name]) for name in classes[1:]}
+    return {**result, "images": len(cases), "objects": objects, "encode_seconds_per_image": seconds / max(len(cases), 1)}
+
+
+def mean_score(measured: dict[str, object]) -> float:
+    """One number to choose by: the mean of the SAM's own scores."""
+    known = [measured[name] for name in JUDGED_BY if name in measured]
+    return sum(known) / len(known) if known else 0.0
+
+
+def mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each score over the objects that have it."""
+    values = defaultdict(list)
+    for scores in rows:
+        for name, value in scores.items():
+            values[name].append(value)
+    return {name: float(np.mean(found)) for name, found in values.items()}
+
+
+def largest_objects(label: np.ndarray, num_classes: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Each class that a label map (H, W) holds, and its largest connected component (H, W) bool."""
+    numbers, class_id = number_objects(label, num_classes)
+    areas = np.bincount(numbers.ravel(), minlength=len(class_id) + 1)[1:]
+    for k in np.unique(class_id):
+        yield int(k), numbers == (areas * (class_id == k)).argmax() + 1
+
+
+def jittered_box(case: Case, class_id: int, truth: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(4,) float32: the box of a true object with each side moved, always alike for a case, class and seed."""
+    rng = np.random.default_rng((seed, zlib.crc32(case.id.encode()), class_id))
+    return move_box(rng, box_of(truth), JITTER, truth.shape)
+
+
+def label_by_boxes(sam: SamBackend, case: Case, dataset: Dataset) -> np.ndarray:
+    """(H, W) uint8: what a SAM answers to the jittered boxes of the largest true object of each class."""
+    label = read_case_label(case, case.mask, len(dataset.classes))
+    [embedding] = sam.encode([read_image(case.image)])
+    answered = np.zeros_like(label)
+    for k, truth in largest_objects(label, len(dataset.classes)):
+        answered[answers(sam, embedding, Prompts(boxes=jittered_box(case, k, truth)[None]))[0]] = k
+    return answered
+
+
+def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, valid: np.ndarray, moved: np.ndarray) -> dict[str, float]:
+    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each way of asking for it; ``moved`` is its jittered box."""
+    box = box_of(truth)
+    row, column = deepest_points(ndimage.distance_transform_edt(np.pad(truth, 1)), 1)[0] - 1
+    point = {"point_coords": np.array([[[column, row]]], np.float32), "point_labels": np.ones((1, 1), np.int32)}
+    asked = {
+        "box": ("box", Prompts(boxes=box[None])),
+        "jittered_box": ("box", Prompts(boxes=moved[None])),
+        "point": ("point", Prompts(**point)),
+        "box_point": ("box+point", Prompts(boxes=moved[None], **point)),
+    }
+    masks = {name: answers(sam, embedding, prompts)[0] for name, (kinds, prompts) in asked.items() if takes(sam, kinds)}
+    masks |= {"ellipse": ellipse(box, truth.shape), "full_box": full_box(box, truth.shape), "jittered_ellipse": ellipse(moved, truth.shape)}
+    return {name: overlap(mask & valid, truth)["iou"] for name, mask in masks.items()}
+
+
+def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label: np.ndarray) -> Iterator[tuple[int, dict[str, float]]]:
+    """For each object in a map (K, H, W): its class, and the IoU of itself and of SAM's answers with the true one it shares most with."""
+    objects = find_objects(probs)
+    kinds = {name: kind for name, kind in (("model_box", "box"), ("model_box_point", "box+point")) if takes(sam, kind)}
+    masks = {name: answers(sam, embedding, make_prompts(objects, kind)) for name, kind in kinds.items()} if len(objects) else {}
+    numbers, class_id = number_objects(label, len(probs))
+    for i, k in enumerate(objects.class_id):
+        own = objects.components == i + 1
+        truth = shared_most(numbers[None], class_id, own, k)
+        found = {"model_mask": own, **{name: answered[i] for name, answered in masks.items()}}
+        yield int(k), {name: overlap(mask & (label != IGNORE), truth)["iou"] if truth.any() else 0.0 for name, mask in found.items()}
+
+
+def takes(sam: SamBackend, kinds: str) -> bool:
+    """True where a SAM can be asked by these kinds of prompt."""
+    return sam.prompt_kinds in (None, kinds)
+
+
+def answers(sam: SamBackend, embedding: Embedding, prompts: Prompts) -> np.ndarray:
+    """(N, H, W) bool masks of the prompts on one image."""
+    [found] = sam.decode([embedding], [prompts])
+    return np.concatenate([(found.at_image_size(slice(i, i + ROWS)) > 0).cpu().numpy() for i in range(0, len(found), ROWS)])
+
+
+def ellipse(box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mask (H, W) bool of the ellipse that touches the sides of a box x0 y0 x1 y1."""
+    mask = np.zeros(shape, dtype=bool)
+    radii = (box[3] - box[1] + 1) / 2, (box[2] - box[0] + 1) / 2
+    mask[draw.ellipse((box[1] + box[3]) / 2, (box[0] + box[2]) / 2, *radii, shape)] = True
+    return mask
+
+
+def full_box(box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mask (H, W) bool of a box x0 y0 x1 y1."""
+    mask = np.zeros(shape, dtype=bool)
+    x0, y0, x1, y1 = np.round(box).astype(int)
+    mask[y0 : y1 + 1, x0 : x1 + 1] = True
+    return mask

@@ -1,0 +1,73 @@
+"""Out-of-fold maps: what a model that has not seen a labeled case says of it. Calibration and SAM's adaptation learn from them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from samsemi.data.dataset import Case
+from samsemi.data.images import read_image
+from samsemi.errors import CheckpointError, DataError
+from samsemi.mining.pseudolabels import quantize
+from samsemi.mining.store import new_hdf5, open_hdf5
+from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_input
+
+SCHEMA = "samsemi.out-of-fold/1"
+OUT_OF_FOLD = "out_of_fold.h5"
+"""File of a run folder."""
+
+
+def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]:
+    """Whole groups (patients) dealt to ``count`` folds of nearly the same number of groups."""
+    groups = sorted({case.group for case in cases})
+    if len(groups) < count:
+        raise DataError(f"--folds {count}: there are only {len(groups)} labeled groups", "ask for fewer folds")
+    order = np.random.default_rng((seed, count)).permutation(len(groups))
+    fold_of = {groups[i]: place % count for place, i in enumerate(order)}
+    return [[case for case in cases if fold_of[case.group] == fold] for fold in range(count)]
+
+
+def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequence[Segmenter]) -> None:
+    """Predict each fold by its own model: datasets ids (n,) and probs (n, K, S, S) uint8, probability times 255."""
+    spec = models[0].spec
+    ids = [case.id for fold in folds for case in fold]
+    shape = (len(spec.classes), spec.size, spec.size)
+    with new_hdf5(path) as file:
+        file.attrs["schema"] = SCHEMA
+        file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+        maps = file.create_dataset("probs", (len(ids), *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)
+        row = 0
+        for fold, model in zip(folds, models, strict=True):
+            for case in fold:
+                square = to_input(read_image(case.image), spec.size).permute(1, 2, 0).numpy()
+                maps[row] = quantize(predict_batch(model.eval(), [square])[0])
+                row += 1
+
+
+class FoldMaps:
+    """out_of_fold.h5 of a run: what a model that has not seen a labeled case made of it."""
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise CheckpointError(f"{path.parent} has no out-of-fold maps", "train it with `samsemi warmstart --folds 5`")
+        self.path = path
+        with open_hdf5(path) as file:
+            self.row = {name.decode(): i for i, name in enumerate(file["ids"][:])}
+
+    def need(self, ids: Sequence[str]) -> None:
+        """CheckpointError where a case has no map."""
+        missing = [name for name in ids if name not in self.row]
+        if missing:
+            raise CheckpointError(
+                f"{self.path} lacks {len(missing)} of {len(ids)} labeled cases, such as case {missing[0]}",
+                "train the model with --folds on this data set",
+            )
+
+    def read(self, case_id: str, image_size: tuple[int, int]) -> np.ndarray:
+        """(K, H, W) float32 probabilities at the size of the image; CheckpointError for a case that is not there."""
+        self.need([case_id])
+        with open_hdf5(self.path) as file:
+            probs = torch.from_numpy(file["probs"][self.row[case_id]]).float()[None] / 255
+        return torch.nn.functional.interpolate(probs, image_size, mode="bilinear")[0].numpy()

@@ -1,0 +1,180 @@
+"""Mining: images -> the U-Net++'s maps -> objects -> prompts -> SAM -> the store. Used by ``mine`` and by ``finetune``,
+which mines again while it trains. Reads images only: never a mask, never a truth."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from samsemi import console
+from samsemi.data.dataset import Case, Dataset
+from samsemi.data.images import read_readable
+from samsemi.devices import autocast, choose_precision
+from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.mining.policy import REASONS, Policy, decide, numbers
+from samsemi.mining.pseudolabels import score, usable_ids
+from samsemi.mining.store import Mined, Provenance, Store, StoreWriter
+from samsemi.options.mine import MineOptions, parse_prompts
+from samsemi.options.shared import PolicyOptions
+from samsemi.sam.embeddings import EmbeddingCache
+from samsemi.sam.prompts import Objects, Prompts, find_objects, make_prompts
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, join_answers
+from samsemi.sam.simulation import move_box
+from samsemi.segmenters.segmenter import Segmenter, predict_batch
+
+JITTER = 0.05
+"""How far a side of a box is moved at most, as a share of the box."""
+NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", "resume", "overwrite"}
+"""Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""
+
+
+def open_store(path: Path, dataset: Dataset) -> Store:
+    """A store of this data set; CheckpointError for one of another."""
+    store = Store(path)
+    if store.provenance.made_from.get("dataset") != dataset.fingerprint():
+        raise CheckpointError(f"{path} was mined from another data set, or other splits, than {dataset.folder}", "mine this data set")
+    return store
+
+
+def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
+    """The numbers given as options, the others as in ``base``."""
+    given = {name: getattr(options, name) for name in numbers(base)}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def store_policy(store: Store, options: PolicyOptions) -> Policy:
+    """What a reader of a store accepts: as the store says, unless the options say otherwise."""
+    return choose_policy(options, Policy.from_json(store.provenance.policy))
+
+
+def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
+    """The unlabeled cases with an accepted pseudo-label; NothingUsable where there are none."""
+    cases = [dataset.cases[name] for name in usable_ids(store, policy)]
+    if not cases:
+        raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower what was given as --min-...")
+    return cases
+
+
+def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, model: str, out_of_fold: str | None = None) -> Provenance:
+    """What a store mined so is made with and from; ``model`` is the hash of the U-Net++'s weights, the last one of its fold maps."""
+    config = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_STORE}
+    made_from = {"dataset": dataset_fingerprint, "model": model, "sam": sam.name, "sam_weights": sam.identity}
+    made_from |= {"embeddings": "float16" if options.embeddings else "float32", "out_of_fold": out_of_fold}  # the cache rounds them
+    return Provenance(config, made_from, choose_policy(options, Policy()).to_json())
+
+
+def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance, num_classes: int) -> StoreWriter:
+    """The writer of a store for this SAM's masks and these prompts."""
+    asked = any("point" in kinds for kinds in alternatives(options, sam))
+    num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
+    return StoreWriter(path, provenance, sam.mask_size, num_points if asked else 0, options.overwrite, options.resume)
+
+
+class Miner:
+    """Asks a SAM for what a U-Net++ found, in batches of images."""
+
+    def __init__(self, segmenter: Segmenter, sam: SamBackend, options: MineOptions):
+        self.segmenter, self.sam, self.options = segmenter, sam, options
+        precision = choose_precision(segmenter.mean.device, options.precision)
+        self.encoder = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else sam
+
+    def find(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(K, H, W) maps of the U-Net++."""
+        with autocast(self.segmenter.mean.device, self.options.precision):
+            return predict_batch(self.segmenter, images, self.options.flips) if images else []
+
+    def ask(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts]]:
+        """SAM's answers to the objects in the maps of some images, scored, and the first of the prompts; images without any are left out.
+
+        SAM encodes each image once; every alternative, and every pass, is one call of its decoder over all objects of all images.
+        """
+        found = {name: find_objects(probs, self.options.min_area) for name, probs in zip(images, maps, strict=True)}
+        found = {name: objects for name, objects in found.items() if len(objects)}
+        if not found:
+            return {}
+        embeddings = self.encoder.encode([images[name] for name in found])
+        views = [list(view) for view in zip(*(self.views(name, objects) for name, objects in found.items()), strict=True)]
+        answers = [self.answer(embeddings, prompts) for prompts in views]
+        mined = {}
+        for i, (name, objects) in enumerate(found.items()):
+            joined, consensus = join_answers([view[i] for view in answers])
+            mined[name] = (score(joined, objects, self.sam.mask_size, consensus), views[0][i])
+        return mined
+
+    def views(self, name: str, objects: Objects) -> list[Prompts]:
+        """The alternative prompts for the objects of an image, those with points first, and each again with moved boxes."""
+        options, num_classes = self.options, len(self.segmenter.spec.classes)
+        others = other_points(options, num_classes)
+        points = (options.positive_points, options.negative_points, self.sam.mask_size, others)
+        views = [make_prompts(objects, kinds, options.box_margin, *points) for kinds in alternatives(options, self.sam)]
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        return views + [jitter_boxes(rng, view, objects) for view in views if view.boxes is not None for _ in range(options.jitters)]
+
+    def answer(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
+        """The answers to one alternative, in as many passes as asked for."""
+        answers = self.sam.decode(embeddings, prompts)
+        for _ in range(1, self.options.passes if self.sam.prompt_kinds is None else 1):
+            again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, answers, strict=True)]
+            answers = self.sam.decode(embeddings, again)
+        return answers
+
+    def close(self) -> None:
+        if self.encoder is not self.sam:
+            self.encoder.close()
+
+
+def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
+    """Mine every case into the parts of a store, batch by batch; those that a stopped command has written are not mined again.
+
+    Batches are cut from the given order alone, so that a resumed store equals an uninterrupted one. Returns the number
+    of images mined now.
+    """
+    size = miner.options.batch_size
+    batches = [cases[i : i + size] for i in range(0, len(cases), size)]
+    todo = [number for number in range(len(batches)) if not writer.has_part(number)]
+    count = sum(len(batches[number]) for number in todo)
+    with console.progress("mine", len(cases), done=len(cases) - count) as advance:
+        for number in todo:
+            images, _ = read_readable({case.id: case.image for case in batches[number]})
+            mined = miner.ask(images, miner.find(list(images.values())))
+            for case in batches[number]:
+                if case.id in images:
+                    writer.add(case.id, images[case.id].shape, *mined.get(case.id, ()))
+                else:
+                    writer.add_unreadable(case.id)
+            writer.commit(number)
+            advance(len(batches[number]))
+    return count
+
+
+def alternatives(options: MineOptions, sam: SamBackend) -> list[tuple[str, ...]]:
+    """The alternative kinds of prompt for a backend, those with points first: its own, where it takes no others, or the user's."""
+    return sorted(parse_prompts(sam.prompt_kinds or options.prompts), key=lambda kinds: "point" not in kinds)
+
+
+def other_points(options: MineOptions, num_classes: int) -> int:
+    """Points on objects of other classes, which only several classes have."""
+    return options.other_points if num_classes > 2 else 0
+
+
+def jitter_boxes(rng: np.random.Generator, prompts: Prompts, objects: Objects) -> Prompts:
+    """The same prompts, the sides of each box moved by up to JITTER of it."""
+    size = objects.components.shape
+    return replace(prompts, boxes=np.stack([move_box(rng, box, JITTER, size) for box in prompts.boxes]))
+
+
+def summarize(store: Store, policy: Policy) -> dict[str, object]:
+    """Counts of a store: images, objects, what is accepted and why the rest is not."""
+    reasons = np.concatenate([decide(store.read(name, maps=False), policy) for name in store.ids] or [np.zeros(0, dtype=int)])
+    counts = np.bincount(reasons, minlength=len(REASONS))
+    return {
+        "images": len(store.ids),
+        "nothing_found": int((store.images["readable"] & (store.images["num_objects"] == 0)).sum()),
+        "unreadable": int((~store.images["readable"]).sum()),
+        "objects": len(store.objects),
+        "accepted": int(counts[0]),
+        "accepted_images": len(usable_ids(store, policy)),
+        "rejected": {reason: int(n) for reason, n in zip(REASONS[1:], counts[1:], strict=True) if n},
+    }

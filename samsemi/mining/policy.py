@@ -1,0 +1,109 @@
+"""What is accepted from a store, and why not: thresholds, and the probability that an object is right. Pure, knows nothing of torch.
+
+Decided when a store is read, so that thresholds can be changed without asking SAM again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from samsemi.mining.store import Mined
+
+THRESHOLDS = ("confidence", "predicted_iou", "stability", "agreement", "consensus", "area_ratio")
+"""The scores of an object; greater is better."""
+REASONS = ("accepted", "empty", *THRESHOLDS, "quality", "background")
+"""Why an object is accepted or, by the first test that it fails, rejected; whatever that is, one that is surely none is background."""
+RIDGE = 1.0
+"""Penalty of a squared weight of the logistic model: that of a standard normal prior."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The probability that an object is right: a logistic function of its standardized scores."""
+
+    mean: tuple[float, ...]
+    """Of each of THRESHOLDS over the objects that it was fitted to."""
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """(N,) probabilities of (N, 6) scores; NaN where a score is."""
+        return expit((scores - self.mean) / self.scale @ np.asarray(self.weights) + self.bias)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is accepted: every threshold must be reached; and what is learnt from it. Chosen on validation cases of Kvasir-SEG."""
+
+    min_confidence: float = 0.7
+    min_predicted_iou: float = 0.5
+    min_stability: float = 0.0
+    min_agreement: float = 0.5
+    min_consensus: float = 0.0
+    min_area_ratio: float = 0.0
+    min_quality: float = 0.0
+    background_below: float = 0.0
+    """Objects of a lower quality are so surely wrong that their places are background; those of other rejected ones are ignored."""
+    sam_share: float = 0.5
+    """Share of SAM in the soft label; the rest is the U-Net++."""
+    disagreement_weight: float = 1.0
+    """Weight of the pixels where SAM and the U-Net++ disagree."""
+    quality: Quality | None = None
+    """None: not calibrated, every object may be right."""
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> "Policy":
+        quality = values.get("quality")
+        return cls(**{**values, "quality": Quality(**{k: as_tuple(v) for k, v in quality.items()}) if quality else None})
+
+
+def as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def numbers(policy: Policy) -> dict[str, float]:
+    """All of a policy that is one number and can be given as an option."""
+    return {field.name: getattr(policy, field.name) for field in fields(policy) if field.name != "quality"}
+
+
+def score_table(mined: Mined) -> np.ndarray:
+    """(N, 6) float64: the scores that are judged, in the order of THRESHOLDS; a predicted IoU above 1 is 1."""
+    columns = [np.asarray(getattr(mined, name), dtype=np.float64) for name in THRESHOLDS]
+    return np.minimum(np.stack(columns, axis=1), 1.0)
+
+
+def judge(mined: Mined, policy: Policy) -> np.ndarray:
+    """(N,) probability that each object is right; 1 without a calibration."""
+    return policy.quality(score_table(mined)) if policy.quality else np.ones(len(mined))
+
+
+def decide(mined: Mined, policy: Policy) -> np.ndarray:
+    """(N,) index into REASONS for each object."""
+    scores = [getattr(mined, name) for name in THRESHOLDS] + [judge(mined, policy)]
+    least = [getattr(policy, f"min_{name}") for name in (*THRESHOLDS, "quality")]
+    failed = np.stack([mined.area == 0, *(~(score >= value) for score, value in zip(scores, least, strict=True))])
+    reason = np.where(failed.any(axis=0), failed.argmax(axis=0) + 1, 0)
+    return np.where((reason > 0) & (scores[-1] < policy.background_below), REASONS.index("background"), reason)
+
+
+def fit_quality(scores: np.ndarray, right: np.ndarray) -> Quality:
+    """Logistic regression with a ridge of (N, 6) scores on (N,) bool; a score that never varies gets weight 0."""
+    mean, scale = scores.mean(axis=0), scores.std(axis=0)
+    scale = np.where(scale > 1e-6, scale, np.inf)
+    inputs = np.column_stack([(scores - mean) / scale, np.ones(len(scores))])
+    sign = np.where(right, 1.0, -1.0)
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (inputs @ w)
+        return np.logaddexp(0, -margin).sum() + RIDGE / 2 * w @ w, -inputs.T @ (sign * expit(-margin)) + RIDGE * w
+
+    w = minimize(loss, np.zeros(inputs.shape[1]), jac=True, method="L-BFGS-B").x
+    finite = np.where(np.isfinite(scale), scale, 1.0)
+    return Quality(tuple(mean.tolist()), tuple(finite.tolist()), tuple(w[:-1].tolist()), float(w[-1]))

@@ -1,0 +1,183 @@
+"""Training samples: labels as soft targets with pixel weights, augmentation, and batches from one stream or several.
+
+Sample n of a training run is a pure function of (seed, n): which case, and how it is augmented. So an interrupted run
+resumes exactly, whatever the number of workers, and no state of a random generator has to be saved.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
+
+from samsemi.data.dataset import IGNORE, Case, read_case_label
+from samsemi.data.images import read_image
+from samsemi.errors import SamsemiError
+from samsemi.segmenters.segmenter import to_input
+
+MOVE = (
+    v2.RandomHorizontalFlip(),
+    v2.RandomVerticalFlip(),
+    v2.RandomAffine(degrees=20, translate=(0.08, 0.08), scale=(0.8, 1.25), interpolation=v2.InterpolationMode.BILINEAR),
+)
+AUGMENT = v2.Compose([*MOVE, v2.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.03)])
+"""Of image, target and weight together; what comes in from outside the image has weight 0."""
+RECOLOR = v2.Compose(
+    [
+        v2.RandomApply([v2.ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1)], p=0.8),
+        v2.RandomGrayscale(p=0.2),
+        v2.RandomApply([v2.GaussianBlur(kernel_size=9, sigma=(0.2, 2.0))], p=0.5),
+    ]
+)
+"""For images whose pseudo-label was made from the clean image. Source: FixMatch, arXiv 2001.07685; UniMatch, arXiv 2208.09910."""
+STRONG = v2.Compose([*MOVE, RECOLOR])
+CUT_MIX = 0.5
+"""Share of the samples of a strongly augmented batch that get a rectangle of another one."""
+
+
+class Sample(NamedTuple):
+    """What a network learns from one image; in a batch every part has one axis more in front."""
+
+    image: Tensor
+    """(3, S, S) uint8 as loaded, float32 in [0, 1] once augmented."""
+    target: Tensor
+    """(K, S, S) float32, sums to 1 where the weight is above 0."""
+    weight: Tensor
+    """(S, S) float32."""
+
+
+def labeled_sample(case: Case, num_classes: int, size: int) -> Sample:
+    """The image and mask of a case at the network's size; IGNORE becomes weight 0."""
+    label = torch.from_numpy(read_case_label(case, case.mask, num_classes))[None]
+    label = TF.resize(label, [size, size], interpolation=v2.InterpolationMode.NEAREST_EXACT)[0].long()
+    valid = label != IGNORE
+    target = torch.nn.functional.one_hot(torch.where(valid, label, 0), num_classes).permute(2, 0, 1).float()
+    return Sample(to_input(read_image(case.image), size), target, valid.float())
+
+
+def augment(sample: Sample, transform: v2.Transform = AUGMENT) -> Sample:
+    """Flip, turn, shift, scale and recolor a sample by torch's generator."""
+    maps = tv_tensors.Mask(torch.cat([sample.target, sample.weight[None]]))
+    image, maps = transform(tv_tensors.Image(sample.image), maps)
+    return Sample(image.as_subclass(Tensor).float() / 255, maps[:-1].as_subclass(Tensor), maps[-1].as_subclass(Tensor))
+
+
+augment_strongly = partial(augment, transform=STRONG)
+
+
+def recolor(images: Tensor) -> Tensor:
+    """The strong view of images (B, 3, S, S) in [0, 1], each recolored and blurred by itself, nothing moved; by torch's generator."""
+    return torch.stack([RECOLOR(image) for image in images])
+
+
+def cut_mix(batch: Sample) -> Sample:
+    """A rectangle of a fifth to half of the image is replaced, in CUT_MIX of a batch's samples, by that of the next one: image, target,
+    weight, and what else a batch with these has. By torch's generator. Source: CutMix, arXiv 1905.04899."""
+    count, (height, width) = len(batch.image), batch.weight.shape[1:]
+    inside = torch.zeros(count, height, width, dtype=torch.bool)
+    for i in torch.nonzero(torch.rand(count) < CUT_MIX).flatten() if count > 1 else ():
+        area, aspect = torch.empty(2).uniform_(0, 1).tolist()
+        area, aspect = 0.2 + 0.3 * area, 0.5 + 1.5 * aspect
+        h, w = min(height, round(height * (area * aspect) ** 0.5)), min(width, round(width * (area / aspect) ** 0.5))
+        y, x = int(torch.randint(height - h + 1, ())), int(torch.randint(width - w + 1, ()))
+        inside[i, y : y + h, x : x + w] = True
+    return paste(batch, [part.roll(-1, 0) for part in batch], inside.to(batch.weight.device))
+
+
+def paste(batch: Sample, other: Sequence[Tensor], inside: Tensor) -> Sample:
+    """A batch whose pixels ``inside`` (B, S, S) are those of another batch, in every part of it."""
+    return batch._make(torch.where(inside if a.ndim == 3 else inside[:, None], b, a) for a, b in zip(batch, other, strict=True))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Cases that share a way of being loaded and augmented, and how many of each batch they are."""
+
+    cases: Sequence[Any]
+    load: Callable[[Any], Any]
+    per_batch: int
+    augment: Callable[[Any], tuple[Tensor, ...]] = augment
+    """What was loaded -> the tensors of a sample, a NamedTuple, drawn by torch's generator."""
+
+
+class SampleSequence(Dataset):
+    """Sample n of a run: batch n // B takes its first samples from the first stream, the next from the second."""
+
+    def __init__(self, streams: Sequence[Stream], seed: int):
+        self.streams = streams
+        self.seed = seed
+        self.batch_size = sum(stream.per_batch for stream in streams)
+
+    def __getitem__(self, n: int) -> tuple[Tensor, ...] | SamsemiError:
+        try:
+            return self.make(n)
+        except SamsemiError as error:
+            return error
+
+    def make(self, n: int) -> tuple[Tensor, ...]:
+        """Choose, load and augment sample n."""
+        batch, place = divmod(n, self.batch_size)
+        number = 0
+        while place >= self.streams[number].per_batch:
+            place -= self.streams[number].per_batch
+            number += 1
+        stream = self.streams[number]
+        epoch, position = divmod(batch * stream.per_batch + place, len(stream.cases))
+        case = stream.cases[shuffled(self.seed, number, epoch, len(stream.cases))[position]]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(self.seed, number, n))
+            return stream.augment(stream.load(case))
+
+
+@lru_cache(maxsize=8)
+def shuffled(seed: int, stream: int, epoch: int, count: int) -> np.ndarray:
+    """The order of a stream's cases in one epoch."""
+    return np.random.default_rng((seed, stream, epoch)).permutation(count)
+
+
+def mix(*numbers: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def load_batches(streams: Sequence[Stream], seed: int, start: int, stop: int, workers: int) -> Iterator[tuple[Tensor, ...]]:
+    """Batches ``start`` to ``stop`` of a run, of what the streams' ``augment`` gives: for segmentation (B, 3, S, S) images
+    in [0, 1], (B, K, S, S) targets, (B, S, S) weights.
+
+    A user's error in a worker process is raised here as what it is.
+    """
+    samples = SampleSequence(streams, seed)
+    size = samples.batch_size
+    loader = DataLoader(
+        samples,
+        batch_size=size,
+        sampler=range(start * size, stop * size),
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=ignore_interrupts,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for batch in loader:
+        if isinstance(batch, SamsemiError):
+            raise batch
+        yield batch
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM to the main process, which ends the workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def collate(samples: list[tuple[Tensor, ...] | SamsemiError]) -> tuple[Tensor, ...] | SamsemiError:
+    """A batch, or the first error among its samples."""
+    errors = [sample for sample in samples if isinstance(sample, SamsemiError)]
+    return errors[0] if errors else default_collate(samples)

@@ -1,0 +1,316 @@
+"""The one training loop: steps, averaged weights, validation, the model that is kept, and an exact state to resume from."""
+
+import copy
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from samsemi import console
+from samsemi.data.dataset import Case, read_case_label
+from samsemi.data.images import read_image
+from samsemi.devices import autocast
+from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.metrics import dice_score
+from samsemi.options.shared import TrainingOptions
+from samsemi.segmenters.checkpoints import read_model_card, save_model
+from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
+from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
+from samsemi.training.batches import Stream, load_batches, mix
+from samsemi.training.optimizers import Both, make_optimizer
+from samsemi.training.runs import History, Run
+
+WARM_UP = 0.05
+"""Share of the iterations over which the learning rate rises."""
+LAST_LR = 0.01
+"""Share of the highest learning rate at the end of the cosine."""
+
+
+def cosine(progress: float) -> float:
+    """Share of the highest rate: a linear warm-up, then a cosine."""
+    if progress < WARM_UP:
+        return (progress + 1e-3) / (WARM_UP + 1e-3)
+    return LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def linear(progress: float) -> float:
+    """Share of the highest rate: from 1 to 0."""
+    return 1 - progress
+
+
+Step = Callable[[tuple[Tensor, ...], float], Mapping[str, Tensor]]
+"""A batch, such as Sample, and the progress in [0, 1] -> loss terms, which are summed."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a training is for: how good a model is on val, and what becomes of the one that is kept."""
+
+    name: str
+    """Of the score to choose by, such as 'val_dice'."""
+    score: Callable[[nn.Module], Mapping[str, float]]
+    """The averaged model -> that score and others, which become columns of history.csv."""
+    keep: Callable[[nn.Module, Mapping[str, object]], None]
+    """Called with the averaged model and its scores, 'iteration' among them."""
+
+
+@dataclass
+class TrainingState:
+    """All that changes while training: weights, their average, the optimizer, how far it is and the best so far."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer | Both
+    schedule: Callable[[float], float] = cosine
+    """Progress in [0, 1] -> share of each group's own learning rate."""
+    averaged: nn.Module = field(init=False)
+    iteration: int = 0
+    best: float = -math.inf
+    seconds: float = 0.0
+
+    def __post_init__(self):
+        for group in self.optimizer.param_groups:
+            group["highest_lr"] = group["lr"]
+        shared = {id(value): value for value in self.model.parameters() if not value.requires_grad}
+        self.averaged = copy.deepcopy(self.model, shared).eval().requires_grad_(False)
+
+    def save(self, path: Path) -> None:
+        """Write the exact state as one safetensors file, whole or not at all; frozen weights are left out."""
+        frozen = self.frozen()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items() if name not in frozen}
+        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items() if name not in frozen}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        numbers = {"iteration": self.iteration, "best": self.best, "seconds": self.seconds}
+        save_tensors(path, tensors, {"state": json.dumps(numbers)})
+
+    def load(self, path: Path) -> None:
+        """Continue from a saved state; CheckpointError where it is not one of this model."""
+        try:
+            numbers = json.loads(load_metadata(path)["state"])
+        except (KeyError, ValueError):
+            raise CheckpointError(f"{path} is not a training state", "start the run again with --overwrite") from None
+        tensors = load_tensors(path)
+        hint = "start the run again with --overwrite"
+        for name, module in (("model", self.model), ("averaged", self.averaged)):
+            load_strictly(module, {**self.frozen(), **with_prefix(tensors, f"{name}.")}, str(path), hint)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in with_prefix(tensors, "optimizer.").items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.iteration, self.best, self.seconds = numbers["iteration"], numbers["best"], numbers["seconds"]
+
+    def frozen(self) -> dict[str, Tensor]:
+        """The weights that are not trained."""
+        return {name: value.data for name, value in self.model.named_parameters() if not value.requires_grad}
+
+    def average(self, decay: float) -> None:
+        """Move the averaged weights towards the present ones; in the first iterations faster than ``decay``."""
+        decay = min(decay, (1 + self.iteration) / (10 + self.iteration))
+        pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
+        means, values = zip(*((mean, value) for mean, value in pairs if value.requires_grad), strict=True)
+        with torch.no_grad():
+            get_ema_multi_avg_fn(decay)(means, values, None)
+            for mean, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                mean.copy_(value)
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def start_training(model: nn.Module, options: TrainingOptions, run: Run, optimizer: str = "adamw") -> TrainingState:
+    """Train all weights that are not frozen, from the beginning or from where the run was interrupted."""
+    return go_on(TrainingState(model, make_optimizer(optimizer, model, options.lr)), options, run)
+
+
+def go_on(state: TrainingState, options: TrainingOptions, run: Run) -> TrainingState:
+    """The state from where the run was interrupted, if it was."""
+    if run.resumed:
+        state.load(run.state_file)
+        console.note(f"resuming at iteration {state.iteration} of {options.iterations}")
+    return state
+
+
+def fit(
+    state: TrainingState,
+    step: Step,
+    streams: list[Stream],
+    options: TrainingOptions,
+    run: Run,
+    goal: Goal,
+    until: int | None = None,
+) -> None:
+    """Train to iteration ``until`` (all of them by default), validating and saving on the way.
+
+    The averaged model is kept as it is at the last validation, or at that which was best by ``goal``. The exact state is
+    saved at every validation and when interrupted.
+    """
+    until = until or options.iterations
+    every = options.validate_every or max(1, options.iterations // 20)
+    history = History(run.folder / "history.csv", state.iteration)
+    meter = Meter()
+    device = next(state.model.parameters()).device
+    batches = load_batches(streams, options.seed, state.iteration, until, choose_workers(options.workers, device))
+    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, held_interrupts() as interrupted:
+        for batch in batches:
+            terms = train_step(state, step, batch._make(part.to(device, non_blocking=True) for part in batch), options, device)
+            meter.add(terms, len(batch[0]))
+            if state.iteration % every == 0 or state.iteration == options.iterations:
+                record(state, meter, history, run, goal, options.keep)
+                meter = Meter()
+            advance(1, meter.status(goal.name, state.best))
+            if interrupted or state.iteration == until < options.iterations:
+                state.seconds += meter.seconds()
+                state.save(run.state_file)
+            if interrupted:
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def held_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM wait for the end of the iteration: the list is no longer empty once one came. A second one acts at once."""
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+
+    def hold(number: int, frame: object) -> None:
+        if arrived:
+            raise KeyboardInterrupt
+        arrived.append(number)
+        console.note("stopping after this step")
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train_step(
+    state: TrainingState, step: Step, batch: tuple[Tensor, ...], options: TrainingOptions, device: torch.device
+) -> dict[str, Tensor]:
+    """One optimizer step; its randomness is a function of seed and iteration alone."""
+    progress = state.iteration / options.iterations
+    torch.manual_seed(mix(options.seed, 97, state.iteration))
+    state.model.train()
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["highest_lr"] * state.schedule(progress)
+    with autocast(device, options.precision):
+        terms = dict(step(batch, progress))
+    loss = sum(terms.values())
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    state.optimizer.step()
+    state.iteration += 1
+    state.average(options.ema)
+    return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+
+
+def ramp_up(progress: float, length: float) -> float:
+    """exp(-5 (1 - t)^2), t from 0 to 1 over the first ``length`` of a run. Source: arXiv 1610.02242, KnowSAM 2412.13742."""
+    t = min(1.0, progress / length) if length > 0 else 1.0
+    return math.exp(-5 * (1 - t) ** 2)
+
+
+def record(state: TrainingState, meter: "Meter", history: History, run: Run, goal: Goal, keep: str) -> None:
+    """Validate the averaged model, add a row to the history, keep the model, save the state."""
+    means = meter.means()
+    if not math.isfinite(means["loss"]):
+        raise NothingUsable(
+            f"{run.folder}: the loss is {means['loss']} at iteration {state.iteration}", "lower --lr, or use --precision fp32"
+        )
+    state.seconds += meter.seconds()
+    scores = goal.score(state.averaged)
+    history.add(iteration=state.iteration, **means, **scores, images_per_second=meter.images_per_second(), seconds=state.seconds)
+    keep_model(state, goal, scores, keep)
+    state.save(run.state_file)
+
+
+def keep_model(state: TrainingState, goal: Goal, scores: Mapping[str, float], keep: str) -> None:
+    """Keep the averaged model if it is the 'last', or if it has to be the 'best' and none was better."""
+    better = scores[goal.name] > state.best
+    state.best = max(state.best, scores[goal.name])
+    if better or keep == "last":
+        goal.keep(state.averaged, {**scores, "iteration": state.iteration})
+
+
+def segmentation_goal(val: Sequence[Case], options: TrainingOptions, run: Run, made_from: Mapping[str, object]) -> Goal:
+    """Mean Dice on val; the model is kept in the run folder, with ``made_from`` on its card."""
+
+    def keep(segmenter: Segmenter, scores: Mapping[str, object]) -> None:
+        save_model(run.folder, segmenter, {"scores": scores, "made_from": made_from})
+
+    return Goal("val_dice", lambda segmenter: {"val_dice": validate(segmenter, val, options)}, keep)
+
+
+def validate(segmenter: Segmenter, cases: Sequence[Case], options: TrainingOptions) -> float:
+    """Mean Dice over cases and classes at source size; 0 where nothing can be measured."""
+    num_classes = len(segmenter.spec.classes)
+    scores = []
+    for first in range(0, len(cases), options.batch_size):
+        batch = cases[first : first + options.batch_size]
+        with autocast(segmenter.mean.device, options.precision):
+            maps = predict_batch(segmenter, [read_image(case.image) for case in batch])
+        scores += [
+            dice_score(to_label(probs), read_case_label(case, case.mask, num_classes), num_classes)
+            for probs, case in zip(maps, batch, strict=True)
+        ]
+    known = [score for score in scores if not math.isnan(score)]
+    return sum(known) / len(known) if known else 0.0
+
+
+def summarize_run(run: Run) -> dict[str, object]:
+    """The closing line of a training: where it lies, its score on val, and how long it took."""
+    card = read_model_card(run.folder)
+    rows = History(run.folder / "history.csv").rows
+    return {"run": str(run.folder), **card["scores"], "iterations": int(rows[-1]["iteration"]), "seconds": float(rows[-1]["seconds"])}
+
+
+class Meter:
+    """Mean loss terms and speed since the last validation."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.steps = self.images = 0
+        self.start = time.monotonic()
+
+    def add(self, terms: Mapping[str, Tensor], images: int) -> None:
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += 1
+        self.images += images
+
+    def means(self) -> dict[str, float]:
+        return {name: float(value) / self.steps for name, value in self.sums.items()}
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds(), 1e-9)
+
+    def status(self, name: str, best: float) -> str:
+        """'loss 0.412, best val_dice 0.731, 13.2 images/s'."""
+        parts = [f"loss {float(self.sums['loss']) / self.steps:.3f}"] if self.steps and self.steps % 10 == 0 else []
+        parts += [f"best {name} {best:.3f}"] if best > -math.inf else []
+        return ", ".join([*parts, f"{self.images_per_second():.1f} images/s"]) if self.steps and self.steps % 10 == 0 else ""
+
+
+def choose_workers(workers: int | None, device: torch.device) -> int:
+    """The number asked for, or none on a CPU, which has better to do, and up to 8 on a GPU."""
+    if workers is not None:
+        return workers
+    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0

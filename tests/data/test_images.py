@@ -1,0 +1,247 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samsemi.data.images import PALETTE, find_images, overlay, read_image, read_label, side_by_side, write_picture
+from samsemi.errors import DataError
+
+RGB = np.random.default_rng(0).integers(0, 256, size=(12, 17, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 240, 20)[:, None], np.arange(0, 255, 15)[None], 100), axis=-1).astype(np.uint8)
+
+
+def encoded(picture: Image.Image, kind: str, **how) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("a.png", {}), ("a.tif", {}), ("b.tiff", {"compression": "tiff_lzw"}), ("c.tif", {"compression": "tiff_deflate"}), ("a.bmp", {})],
+)
+def test_lossless_rgb_is_read_as_it_is(tmp_path, name, how):
+    Image.fromarray(RGB).save(tmp_path / name, **how)
+    image = read_image(tmp_path / name)
+    assert image.dtype == np.uint8 and (image == RGB).all()
+
+
+def test_jpeg_is_read_with_its_small_errors(tmp_path):
+    Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", quality=95)
+    image = read_image(tmp_path / "a.jpg")
+    assert image.shape == SMOOTH.shape and np.abs(image.astype(int) - SMOOTH).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_8_bit_grey_is_repeated(tmp_path, name):
+    Image.fromarray(GREY).save(tmp_path / name)
+    assert (read_image(tmp_path / name) == GREY[..., None]).all()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bit_grey_is_scaled_from_its_own_range(tmp_path, name):
+    values = np.array([[1000, 1100, 1200], [1300, 1400, 2000]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / name)
+    expected = np.rint((values.astype(float) - 1000) * 0.255)
+    assert (read_image(tmp_path / name) == expected[..., None]).all()
+
+
+def test_float_and_constant_greys_are_scaled(tmp_path):
+    Image.fromarray(np.array([[-1.0, 0.0], [0.5, 1.0]], dtype=np.float32)).save(tmp_path / "f.tif")
+    assert read_image(tmp_path / "f.tif")[..., 0].tolist() == [[0, 128], [191, 255]]
+    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "c.png")
+    assert not read_image(tmp_path / "c.png").any()
+
+
+def test_float_image_with_nan_is_refused_or_scaled_by_the_others(tmp_path):
+    values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    values[0, 0] = np.nan
+    Image.fromarray(values).save(tmp_path / "f.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            assert read_image(tmp_path / "f.tif").max() == 255
+        except DataError as error:
+            assert "f.tif" in error.message
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (Image.fromarray(np.dstack([RGB, np.full((12, 17), 90, np.uint8)])), RGB),
+        (Image.fromarray(np.dstack([GREY, np.full((12, 17), 90, np.uint8)])), np.repeat(GREY[..., None], 3, axis=2)),
+        (Image.fromarray(GREY > 128), np.repeat((GREY > 128)[..., None] * np.uint8(255), 3, axis=2)),
+    ],
+    ids=["RGBA", "LA", "1"],
+)
+def test_alpha_is_dropped_and_bits_become_black_and_white(tmp_path, picture, expected):
+    picture.save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png") == expected).all()
+
+
+def test_palette_image_shows_its_colors(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1], [2, 0]], dtype=np.uint8))
+    picture.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    picture.save(tmp_path / "p.png")
+    assert read_image(tmp_path / "p.png").tolist() == [[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [10, 20, 30]]]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [(1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)],
+)
+def test_exif_orientation_is_applied_to_images_and_masks(tmp_path, orientation, upright):
+    """A camera's JPEG and the mask that was drawn on the upright picture must fit."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(GREY).save(tmp_path / "m.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), upright(RGB))
+    assert np.array_equal(read_label(tmp_path / "m.png"), upright(GREY))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+@pytest.mark.filterwarnings("ignore")
+def test_truncated_file_is_a_data_error_wherever_it_is_cut(tmp_path, kind):
+    data = encoded(Image.fromarray(RGB), kind)
+    path = tmp_path / "cut.png"
+    for length in range(0, int(0.95 * len(data)), 37):
+        path.write_bytes(data[:length])
+        with pytest.raises(DataError, match="cut.png"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_label])
+def test_missing_foreign_and_directory_are_data_errors_that_name_the_file(tmp_path, read):
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("missing.png", "text.png", "empty.png", "folder.png"):
+        with pytest.raises(DataError, match=name) as caught:
+            read(tmp_path / name)
+        assert caught.value.hint
+
+
+def test_image_too_large_to_be_meant_is_a_data_error(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(DataError, match="a.png"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)
+    with pytest.raises(DataError, match="a.png"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["m.png", "m.tif", "m.bmp"])
+def test_grey_mask_is_read_as_its_values(tmp_path, name):
+    label = np.array([[0, 1, 2], [3, 254, 255]], dtype=np.uint8)
+    Image.fromarray(label).save(tmp_path / name)
+    assert np.array_equal(read_label(tmp_path / name), label)
+
+
+def test_palette_mask_is_read_as_its_indices(tmp_path):
+    label = np.array([[0, 1], [2, 5]], dtype=np.uint8)
+    picture = Image.fromarray(label)
+    picture.putpalette(list(range(90, 108)))
+    picture.save(tmp_path / "m.png")
+    assert np.array_equal(read_label(tmp_path / "m.png"), label)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "1"])
+def test_grey_mask_in_another_mode_is_read_as_its_grey(tmp_path, mode):
+    label = np.array([[0, 255], [255, 0]], dtype=np.uint8)
+    Image.fromarray(label).convert(mode).save(tmp_path / "m.png")
+    assert np.array_equal(read_label(tmp_path / "m.png"), label)
+
+
+def test_16_bit_mask_of_class_indices_is_read(tmp_path):
+    label = np.array([[0, 3], [255, 1]], dtype=np.uint16)
+    Image.fromarray(label).save(tmp_path / "m.png")
+    assert np.array_equal(read_label(tmp_path / "m.png"), label) and read_label(tmp_path / "m.png").dtype == np.uint8
+
+
+def test_colored_mask_and_mask_of_large_values_are_refused(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "color.png")
+    Image.fromarray(np.array([[0, 300]], dtype=np.uint16)).save(tmp_path / "large.png")
+    with pytest.raises(DataError, match="color.png: a color picture"):
+        read_label(tmp_path / "color.png")
+    with pytest.raises(DataError, match="300"):
+        read_label(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("value", [0.6, np.nan])
+@pytest.mark.filterwarnings("ignore")
+def test_mask_with_fractions_or_nan_is_refused(tmp_path, value):
+    Image.fromarray(np.array([[0, 1], [1, value]], dtype=np.float32)).save(tmp_path / "m.tif")
+    with pytest.raises(DataError, match="m.tif"):
+        read_label(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize("array", [GREY, RGB], ids=["label", "image"])
+def test_written_picture_is_read_back(tmp_path, array):
+    path = tmp_path / "new" / "folder" / "a.png"
+    write_picture(path, array)
+    assert np.array_equal(read_label(path) if array.ndim == 2 else read_image(path), array)
+    assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+def test_failed_writing_leaves_the_old_picture_whole(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    write_picture(path, GREY)
+
+    def fail_halfway(self, file, **how):
+        with open(file, "wb") as out:
+            out.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail_halfway)
+    with pytest.raises(OSError, match="disk full"):
+        write_picture(path, RGB)
+    assert np.array_equal(read_label(path), GREY)
+    assert list(find_images(tmp_path)) == ["a"], "what is left of the failed one is not taken for an image"
+
+
+def test_images_are_found_below_a_folder_by_relative_path_in_order(tmp_path):
+    for name in ("b.PNG", "a/c.jpg", "a/b/d.tif", "notes.txt", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find_images(tmp_path)) == ["a__b__d", "a__c", "b"]
+
+
+def test_two_images_of_one_id_are_refused(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(DataError, match="same id 'a'"):
+        find_images(tmp_path)
+
+
+def test_missing_and_empty_folders_are_data_errors(tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(DataError, match=str(folder)):
+            find_images(folder)
+
+
+def test_overlay_outlines_in_the_color_of_the_class_and_leaves_the_rest():
+    image = np.full((20, 20, 3), 100, dtype=np.uint8)
+    label = np.zeros((20, 20), dtype=np.uint8)
+    label[5:15, 5:15] = 2
+    label[0, 0] = 255
+    picture = overlay(image, label)
+    assert (picture[label != 2] == 100).all()
+    assert tuple(picture[5, 9]) == PALETTE[1]
+    assert picture[10, 10].tolist() == [int(75 + 0.25 * c) for c in PALETTE[1]]
+    assert (image == 100).all()
+
+
+def test_overlay_has_colors_for_many_classes():
+    label = np.repeat(np.arange(0, 20, dtype=np.uint8)[None], 4, axis=0).repeat(4, axis=1)
+    assert overlay(np.zeros((4, 80, 3), dtype=np.uint8), label).any(axis=2)[:, 4:].all()
+
+
+def test_side_by_side_keeps_every_picture():
+    a, b = np.zeros((6, 4, 3), dtype=np.uint8), np.full((6, 5, 3), 9, dtype=np.uint8)
+    row = side_by_side([a, b], gap=2)
+    assert row.shape == (6, 11, 3) and (row[:, :4] == 0).all() and (row[:, 4:6] == 255).all() and (row[:, 6:] == 9).all()

@@ -1,0 +1,207 @@
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from builders import NETWORK, block, call, mined_of, succeed
+
+from samsemi.data.dataset import IGNORE, read_dataset
+from samsemi.mining.calibration import Judged, calibrate, choose_threshold, join, measure_objects, predict_unseen, trace_curve
+from samsemi.mining.folds import FoldMaps
+from samsemi.mining.miner import Miner
+from samsemi.options.mine import MineOptions
+from samsemi.sam.protocol import load_sam
+from samsemi.segmenters.checkpoints import load_model
+
+
+def judged_of(quality, iou, image=None) -> Judged:
+    """Objects whose first score is their quality."""
+    scores = np.zeros((len(iou), 6))
+    scores[:, 0] = quality
+    image = np.arange(len(iou)) if image is None else np.asarray(image)
+    iou = np.asarray(iou, dtype=float)
+    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image)
+
+
+@pytest.mark.parametrize(
+    ("right", "target", "threshold", "precision"),
+    [
+        ([1, 1, 1, 1, 1, 0, 0, 0, 0, 0], 1.0, 0.6, 1.0),
+        ([1, 1, 1, 1, 1, 0, 0, 0, 0, 0], 0.8, 0.5, 5 / 6),
+        ([1, 1, 1, 1, 1, 0, 0, 0, 0, 0], 0.5, 0.0, 0.5),
+        ([0, 1, 1, 1, 1, 1, 0, 0, 0, 0], 0.99, 0.5, 5 / 6),
+        ([1, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0.9, 0.6, 1 / 5),
+    ],
+)
+def test_threshold_is_the_lowest_that_reaches_the_target_or_the_best_there_is(right, target, threshold, precision):
+    """The qualities are 1.0, 0.9, ..., 0.1; a precision is measured over 5 objects at least."""
+    quality = np.arange(10, 0, -1) / 10
+    found = choose_threshold(quality, np.array(right, dtype=bool), target)
+    assert found == pytest.approx((threshold, precision))
+    shuffled = np.random.default_rng(0).permutation(10)
+    assert choose_threshold(quality[shuffled], np.array(right, dtype=bool)[shuffled], target) == pytest.approx(found)
+
+
+def test_curve_goes_from_everything_to_little_with_the_truth_of_what_is_accepted():
+    judged = judged_of([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.0, 1.0], image=[0, 0, 1, 2])
+    curve = trace_curve(judged.scores[:, 0], judged, judged.dice[:, 0], images=4)
+    assert curve[0] == {"min_quality": 0.1, "objects": 1.0, "images": 0.75, "precision": 0.5, "dice": pytest.approx((0.75 + 1) / 4)}
+    assert curve[-1] == {"min_quality": 0.3, "objects": 0.5, "images": 0.5, "precision": 0.5, "dice": 0.5}
+    assert [row["objects"] for row in curve] == sorted((row["objects"] for row in curve), reverse=True)
+
+
+def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
+    rng = np.random.default_rng(0)
+    quality, iou, image = rng.random(60), rng.random(60), np.repeat(np.arange(20), 3)
+    before = predict_unseen(judged_of(quality, iou, image))
+    changed = iou.copy()
+    changed[image == 7] = 1 - changed[image == 7]
+    after = predict_unseen(judged_of(quality, changed, image))
+    assert (before[image == 7] == after[image == 7]).all()
+    assert (before[image % 10 != 7] != after[image % 10 != 7]).all()
+
+
+def test_objects_of_a_patient_are_never_apart():
+    scores = [(np.ones((n, 6)), np.ones((n, 6))) for n in (2, 0, 1)]
+    judged = join(scores, ["anna", "bert", "anna"])
+    assert judged.group.tolist() == [0, 0, 0] and judged.image.tolist() == [0, 0, 2]
+
+
+def test_masks_are_measured_with_the_true_object_of_their_class_that_they_share_most_with():
+    label = np.zeros((32, 64), dtype=np.uint8)
+    label[0:16, 0:16] = 1
+    label[20:32, 40:60] = 2
+    maps = [block(0, 8, 0, 4), block(10, 16, 10, 15), block(0, 4, 10, 14)]
+    found = measure_objects(mined_of(*maps, class_id=[1, 1, 1]), label, 3)
+    assert found[0] == pytest.approx([1] * 6, abs=0.01) and found[1:].tolist() == [[0] * 6] * 2
+    found = measure_objects(mined_of(*maps, class_id=[2, 2, 2]), label, 3)
+    assert found[1, 0] > 0.9 and found[[0, 2]].tolist() == [[0] * 6] * 2
+
+
+def test_ignored_pixels_count_for_nothing():
+    label = np.zeros((32, 64), dtype=np.uint8)
+    label[0:16, 0:16], label[0:16, 16:32] = 1, IGNORE
+    assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2)[0] == pytest.approx([1] * 6, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def folded(dataset, tmp_path_factory):
+    run = tmp_path_factory.mktemp("folded") / "run"
+    succeed("warmstart", dataset, "--out", run, *NETWORK, "--iterations", 30, "--validate-every", 30, "--folds", 3)
+    return run
+
+
+def read_about(path) -> tuple[dict, dict]:
+    with h5py.File(path) as file:
+        return json.loads(file.attrs["policy"]), json.loads(file.attrs["calibration"])
+
+
+def test_mine_calibrates_with_val_and_out_of_fold_maps_and_stores_the_curve(dataset, folded, tmp_path):
+    asked = ("mine", dataset, "--model", folded, "--min-area", 16, "--target-precision", 0.6)
+    result = succeed(*asked, "--out", tmp_path / "s.h5", "--json").result
+    policy, calibration = read_about(tmp_path / "s.h5")
+    assert calibration["cases"] == {"val": len(read_dataset(dataset).split("val")), "out_of_fold": 9}
+    assert calibration["target_precision"] == 0.6 and calibration["objects"] >= 10
+    assert policy["min_quality"] == calibration["min_quality"] == result["min_quality"] and policy["quality"]
+    assert {policy[f"min_{name}"] for name in ("confidence", "predicted_iou", "agreement", "stability")} == {0}
+    assert {"min_quality", "objects", "images", "precision", "dice"} == set(calibration["curve"][0])
+    assert calibration["curve"][0]["objects"] == 1
+
+
+def test_thresholds_that_are_given_stand_beside_the_calibration(dataset, folded, tmp_path):
+    asked = ("mine", dataset, "--model", folded, "--sam", "none", "--min-quality", 0.125, "--min-agreement", 0.25)
+    succeed(*asked, "--out", tmp_path / "s.h5", "--min-area", 16)
+    policy, calibration = read_about(tmp_path / "s.h5")
+    assert (policy["min_quality"], policy["min_agreement"]) == (0.125, 0.25) and calibration["curve"]
+
+
+def test_without_calibration_the_default_thresholds_stand(dataset, warm, tmp_path):
+    succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", "--no-calibrate", "--min-confidence", 0)
+    policy, calibration = read_about(tmp_path / "s.h5")
+    assert calibration == {} and policy["quality"] is None
+    assert (policy["min_confidence"], policy["min_predicted_iou"], policy["min_agreement"]) == (0, 0.5, 0.5)
+
+
+def test_too_few_objects_to_calibrate_with_are_said(dataset, warm, tmp_path, monkeypatch):
+    monkeypatch.setattr("samsemi.mining.calibration.LEAST_OBJECTS", 10**6)
+    outcome = succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", "--min-confidence", 0, "--quiet")
+    assert "warning: only" in outcome.err and "default thresholds" in outcome.err
+    assert read_about(tmp_path / "s.h5")[0]["quality"] is None
+
+
+def test_target_that_cannot_be_reached_is_said(dataset, folded, tmp_path, monkeypatch):
+    monkeypatch.setattr("samsemi.mining.calibration.RIGHT", 2.0)
+    asked = ("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--quiet")
+    assert "precision of 0.8 is not reached" in call(*asked, "--out", tmp_path / "s.h5").err
+
+
+def test_cases_that_a_sam_has_learnt_do_not_calibrate_it(dataset, folded):
+    data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
+    sam = load_sam("tiny", None, torch.device("cpu"))
+    maps = FoldMaps(folded / "out_of_fold.h5")
+    for learnt, sources in ((None, {"val", "out_of_fold"}), ("another", {"val", "out_of_fold"}), (data.fingerprint(), {"val"})):
+        sam.adapted_to = learnt
+        assert set(calibrate(Miner(load_model(folded), sam, options), data, maps)[1]["cases"]) == sources
+    assert set(calibrate(Miner(load_model(folded), sam, options), data, None)[1]["cases"]) == {"val"}
+    del sam.adapted_to
+    assert set(calibrate(Miner(load_model(folded), sam, options), data, maps)[1]["cases"]) == {"val", "out_of_fold"}, (
+        "a backend of one's own"
+    )
+
+
+def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded, monkeypatch):
+    data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
+    sam, maps = load_sam("tiny", None, torch.device("cpu")), FoldMaps(folded / "out_of_fold.h5")
+    _, whole = calibrate(Miner(load_model(folded), sam, options), data, maps)
+    asked, ask = [], Miner.ask
+
+    def spoil_the_first(miner, images, found):
+        answers = ask(miner, images, found)
+        for mined, _ in answers.values():
+            if not asked:
+                mined.predicted_iou[0] = np.nan
+            asked.append(mined)
+        return answers
+
+    monkeypatch.setattr(Miner, "ask", spoil_the_first)
+    policy, about = calibrate(Miner(load_model(folded), sam, options), data, maps)
+    assert about["objects"] == whole["objects"] - 1 and np.isfinite(policy.quality.weights).all()
+
+
+def test_adapted_weights_say_what_they_were_adapted_to(dataset, tmp_path):
+    out = tmp_path / "sam.safetensors"
+    succeed("adapt", dataset, "--out", out, "--all", "--iterations", 1, "--batch-size", 1, "--overlays", 0)
+    sam = load_sam("tiny", out, torch.device("cpu"))
+    assert sam.adapted_to == read_dataset(dataset).fingerprint()
+    assert load_sam("tiny", None, torch.device("cpu")).adapted_to is None
+
+
+def test_each_share_of_sam_is_measured_as_what_would_be_learnt():
+    label = np.zeros((32, 64), dtype=np.uint8)
+    label[0:16, 0:16] = 1
+    sam, unetpp = block(0, 8, 0, 4), block(0, 8, 0, 8)
+    [found] = measure_objects(mined_of(sam, prior=[unetpp]), label, 2)
+    assert found[:2] == pytest.approx([1, 1], abs=0.05)
+    assert found[-1] == pytest.approx(2 / 3, abs=0.02), "the U-Net++ alone is twice as wide"
+    assert found[1] > found[-2] >= found[-1]
+
+
+def test_best_share_of_sam_is_chosen_where_none_is_given(dataset, folded, tmp_path):
+    asked = ("mine", dataset, "--model", folded, "--min-area", 16)
+    succeed(*asked, "--out", tmp_path / "s.h5")
+    policy, calibration = read_about(tmp_path / "s.h5")
+    shares = {float(share): dice for share, dice in calibration["dice_by_sam_share"].items()}
+    assert set(shares) == {0, 0.25, 0.5, 0.75, 1} and policy["sam_share"] == max(shares, key=shares.get)
+    succeed(*asked, "--out", tmp_path / "t.h5", "--sam-share", 0.3)
+    assert read_about(tmp_path / "t.h5")[0]["sam_share"] == 0.3
+
+
+def test_without_validation_cases_the_default_thresholds_are_used(dataset, warm, tmp_path):
+    data = shutil.copytree(dataset, tmp_path / "data")
+    manifest = data / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",val,", ",test,"))
+    asked = ("mine", data, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", "--min-confidence", 0, "--quiet")
+    assert "only 0 objects to calibrate with" in succeed(*asked).err
+    assert read_about(tmp_path / "s.h5")[0]["quality"] is None

@@ -1,0 +1,94 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builders import ALL, block, mined_of
+from scipy.special import expit
+
+from samsemi.mining.policy import REASONS, THRESHOLDS, Policy, Quality, decide, fit_quality, judge, numbers, score_table
+
+EVEN = Quality(mean=(0.5,) * 6, scale=(0.5,) * 6, weights=(2.0, 0, 0, 0, 0, 0), bias=0.0)
+"""Judges by the confidence alone: 0.5 is as probably right as not."""
+
+
+def test_quality_is_the_logistic_function_of_standardized_scores():
+    quality = Quality((0.5, 0, 0, 0, 0, 0), (0.25, 1, 1, 1, 1, 1), (1.0, -2.0, 0, 0, 0, 0), 0.5)
+    scores = np.array([[0.75, 0.5, 9, 9, 9, 9], [0.25, 1.0, 9, 9, 9, 9]])
+    assert quality(scores) == pytest.approx([expit(1 - 1 + 0.5), expit(-1 - 2 + 0.5)])
+
+
+def test_objects_are_rejected_by_quality_after_all_thresholds():
+    mined = mined_of(*[block(2, 8, 2, 8)] * 4, confidence=[0.9, 0.4, 0.5, np.nan], stability=[1, 1, 0, 1])
+    policy = replace(ALL, min_quality=0.5, min_stability=0.1, quality=EVEN)
+    assert [REASONS[i] for i in decide(mined, policy)] == ["accepted", "quality", "stability", "confidence"]
+    assert judge(mined, policy)[:2] == pytest.approx([expit(1.6), expit(-0.4)])
+
+
+def test_rejected_objects_that_are_surely_none_are_background():
+    mined = mined_of(*[block(2, 8, 2, 8)] * 4, confidence=[0.9, 0.4, 0.05, 0.05], agreement=[1, 1, 1, 0])
+    policy = replace(ALL, min_quality=0.5, background_below=0.2, min_agreement=0.5, quality=EVEN)
+    assert [REASONS[i] for i in decide(mined, policy)] == ["accepted", "quality", "background", "background"]
+    assert [REASONS[i] for i in decide(mined, replace(policy, min_quality=0.0))] == ["accepted", "accepted", "accepted", "background"]
+    assert "background" not in [REASONS[i] for i in decide(mined, replace(policy, background_below=0.0))]
+
+
+def test_without_a_calibration_every_object_may_be_right():
+    mined = mined_of(*[block(2, 8, 2, 8)] * 2, confidence=[0.1, 0.9])
+    assert judge(mined, ALL).tolist() == [1, 1]
+    assert decide(mined, replace(ALL, min_quality=1.0)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_every_score_has_its_threshold_and_its_reason(name):
+    mined = mined_of(*[block(2, 8, 2, 8)] * 2, **{name: [0.5, 0.25]})
+    assert [REASONS[i] for i in decide(mined, replace(ALL, **{f"min_{name}": 0.5}))] == ["accepted", name]
+
+
+def test_scores_are_in_the_order_of_the_thresholds_and_at_most_1():
+    values = {name: [0.1 * i] for i, name in enumerate(THRESHOLDS)} | {"predicted_iou": [1.25]}
+    assert score_table(mined_of(block(2, 8, 2, 8), **values))[0] == pytest.approx([0, 1.0, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_fit_finds_the_score_that_tells_right_from_wrong():
+    rng = np.random.default_rng(0)
+    scores = rng.random((400, 6))
+    right = rng.random(400) < expit(8 * (scores[:, 2] - 0.5))
+    quality = fit_quality(scores, right)
+    assert np.abs(quality.weights).argmax() == 2 and quality.weights[2] > 1.5
+    found = quality(scores)
+    for low in (0.0, 0.25, 0.5, 0.75):
+        inside = (found >= low) & (found < low + 0.25)
+        assert right[inside].mean() == pytest.approx(found[inside].mean(), abs=0.12)
+
+
+def test_fit_satisfies_the_equations_of_its_minimum():
+    """The derivatives of log-likelihood and ridge cancel at the fitted weights."""
+    rng = np.random.default_rng(1)
+    scores, right = rng.random((50, 6)), rng.random(50) < 0.4
+    quality = fit_quality(scores, right)
+    inputs = (scores - quality.mean) / np.asarray(quality.scale)
+    assert inputs.T @ (right - quality(scores)) == pytest.approx(np.asarray(quality.weights), abs=1e-3)
+    assert (right - quality(scores)).sum() == pytest.approx(quality.bias, abs=1e-3)
+
+
+@pytest.mark.parametrize("right", [np.ones(12, dtype=bool), np.zeros(12, dtype=bool)])
+def test_fit_to_objects_that_are_all_alike_is_finite_and_unsure(right):
+    scores = np.full((12, 6), 0.5)
+    quality = fit_quality(scores, right)
+    assert quality.weights == (0,) * 6
+    assert abs(quality(scores)[0] - right[0]) < 0.3
+
+
+def test_policy_survives_json():
+    policy = replace(ALL, min_quality=0.3, sam_share=0.25, quality=EVEN)
+    assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
+    assert Policy.from_json(json.loads(json.dumps(ALL.to_json()))) == ALL
+
+
+def test_numbers_of_a_policy_are_all_but_the_fitted_model():
+    assert set(numbers(Policy())) == {f"min_{name}" for name in (*THRESHOLDS, "quality")} | {
+        "background_below",
+        "sam_share",
+        "disagreement_weight",
+    }

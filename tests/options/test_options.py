@@ -1,0 +1,218 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+import samsemi
+from samsemi import console
+from samsemi.errors import UsageError
+from samsemi.options.check import CheckOptions
+from samsemi.options.commands import STAGES
+from samsemi.options.config import read_defaults
+from samsemi.options.evaluate import EvalOptions
+from samsemi.options.fields import check_value, declared, flag
+from samsemi.options.finetune import FinetuneOptions
+from samsemi.options.mine import MineOptions, parse_prompts
+from samsemi.options.predict import PredictOptions
+from samsemi.options.prepare import PrepareOptions
+from samsemi.options.shared import parse_channels
+from samsemi.options.warmstart import WarmstartOptions
+
+PREPARE = {"images": Path("images"), "out": Path("out")}
+WARMSTART = {"dataset": Path("data"), "out": Path("run")}
+MINE = {"dataset": Path("data"), "model": Path("run"), "out": Path("sam.h5")}
+FINETUNE = {"dataset": Path("data"), "model": Path("run"), "out": Path("run2")}
+EVAL = {"dataset": Path("data"), "out": Path("eval")}
+PREDICT = {"images": Path("images"), "model": Path("run"), "out": Path("out")}
+
+EVERY_FIELD = [(stage, name) for stage, (_, options) in STAGES.items() for name in declared(options)]
+
+
+@pytest.mark.parametrize(("stage", "name"), EVERY_FIELD, ids=[f"{stage}-{name}" for stage, name in EVERY_FIELD])
+def test_every_option_has_a_type_a_help_text_and_a_fitting_default(stage, name):
+    options = STAGES[stage][1]
+    kind, info = declared(options)[name]
+    assert info.help and info.help.endswith(".")
+    default = options.__dataclass_fields__[name].default
+    if default is not dataclasses.MISSING:
+        check_value(flag(name, info), default, kind, info)
+
+
+def test_every_field_is_declared_once_per_stage():
+    for _, options in STAGES.values():
+        assert sorted(declared(options)) == sorted(field.name for field in dataclasses.fields(options))
+
+
+def test_every_stage_has_a_one_sentence_description():
+    assert all(options.__doc__ and options.__doc__.endswith(".") for _, options in STAGES.values())
+
+
+def test_package_names_one_function_per_stage():
+    assert sorted(samsemi.__all__) == sorted(STAGES) == samsemi.__all__
+    assert all(getattr(samsemi, name).__name__ == name for name in STAGES)
+    with pytest.raises(AttributeError, match="segment"):
+        _ = samsemi.segment
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "named"),
+    [
+        (WarmstartOptions, {**WARMSTART, "iterations": 0}, "--iterations 0"),
+        (WarmstartOptions, {**WARMSTART, "batch_size": -1}, "--batch-size -1"),
+        (WarmstartOptions, {**WARMSTART, "lr": 0.0}, "--lr 0.0"),
+        (WarmstartOptions, {**WARMSTART, "lr": 11}, "--lr 11"),
+        (WarmstartOptions, {**WARMSTART, "lr": math.nan}, "--lr nan"),
+        (WarmstartOptions, {**WARMSTART, "ema": 1.0}, "--ema 1.0"),
+        (WarmstartOptions, {**WARMSTART, "size": 16}, "--size 16"),
+        (WarmstartOptions, {**WARMSTART, "size": 100}, "--size 100"),
+        (WarmstartOptions, {**WARMSTART, "folds": 1}, "--folds 1"),
+        (WarmstartOptions, {**WARMSTART, "workers": -1}, "--workers -1"),
+        (WarmstartOptions, {**WARMSTART, "decoder_channels": "64,32"}, "--decoder-channels"),
+        (WarmstartOptions, {**WARMSTART, "precision": "fp16"}, "--precision fp16"),
+        (PrepareOptions, {**PREPARE, "labeled": -0.1}, "--labeled -0.1"),
+        (PrepareOptions, {**PREPARE, "val": 2.5}, "--val 2.5"),
+        (PrepareOptions, {**PREPARE, "val": math.nan}, "--val nan"),
+        (PrepareOptions, {**PREPARE, "labeled": math.inf}, "--labeled inf"),
+        (PrepareOptions, {**PREPARE, "spacing_mm": 0.0}, "--spacing-mm"),
+        (MineOptions, {**MINE, "min_stability": 1.1}, "--min-stability 1.1"),
+        (MineOptions, {**MINE, "prompts": "box+circle"}, "'circle'"),
+        (MineOptions, {**MINE, "positive_points": 0}, "--positive-points 0"),
+        (MineOptions, {**MINE, "box_margin": -1}, "--box-margin -1"),
+        (FinetuneOptions, {**FINETUNE, "schedule": "often"}, "--schedule often"),
+        (FinetuneOptions, {**FINETUNE, "schedule": "continuous"}, "--schedule continuous needs --store"),
+        (FinetuneOptions, {**FINETUNE, "rounds": 2}, "--rounds needs --store"),
+        (FinetuneOptions, {**FINETUNE, "rounds": 2, "store": "s", "schedule": "continuous"}, "exclude each other"),
+        (FinetuneOptions, {**FINETUNE, "rounds": 3, "store": "s", "iterations": 2}, "--rounds 3 is more than --iterations 2"),
+        (MineOptions, {**MINE, "passes": 0}, "--passes 0"),
+        (MineOptions, {**MINE, "target_precision": 1.5}, "--target-precision 1.5"),
+        (EvalOptions, {**EVAL, "store": "s", "min_quality": 2.0}, "--min-quality 2.0"),
+        (EvalOptions, {**EVAL, "model": Path("run"), "split": "train"}, "--split train"),
+        (EvalOptions, EVAL, "one thing"),
+        (EvalOptions, {**EVAL, "model": Path("run"), "store": Path("s"), "split": "unlabeled"}, "one thing"),
+        (EvalOptions, {**EVAL, "model": Path("run"), "split": "unlabeled"}, "unlabeled"),
+        (EvalOptions, {**EVAL, "store": Path("s"), "split": "test"}, "unlabeled"),
+        (PredictOptions, {**PREDICT, "resume": True, "overwrite": True}, "--resume and --overwrite"),
+    ],
+)
+def test_value_out_of_range_or_choice_is_a_usage_error_naming_the_flag(options, given, named):
+    with pytest.raises(UsageError) as caught:
+        options(**given)
+    assert named in caught.value.message and caught.value.hint and caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "named"),
+    [
+        (WarmstartOptions, {**WARMSTART, "iterations": "10"}, "--iterations '10'"),
+        (WarmstartOptions, {**WARMSTART, "iterations": 10.0}, "--iterations 10.0"),
+        (WarmstartOptions, {**WARMSTART, "iterations": True}, "--iterations True"),
+        (WarmstartOptions, {**WARMSTART, "lr": "1e-3"}, "--lr '1e-3'"),
+        (WarmstartOptions, {**WARMSTART, "lr": True}, "--lr True"),
+        (WarmstartOptions, {**WARMSTART, "resume": "False"}, "--resume 'False'"),
+        (WarmstartOptions, {**WARMSTART, "resume": 1}, "--resume 1"),
+        (WarmstartOptions, {**WARMSTART, "iterations": None}, "--iterations None"),
+        (WarmstartOptions, {**WARMSTART, "encoder": 18}, "--encoder 18"),
+        (WarmstartOptions, {"dataset": 3, "out": Path("run")}, "DATASET 3"),
+        (CheckOptions, {"dataset": None}, "DATASET None"),
+        (MineOptions, {**MINE, "sam_checkpoint": False}, "--sam-checkpoint False"),
+    ],
+)
+def test_value_of_another_type_is_a_usage_error_naming_the_flag(options, given, named):
+    """``type=bool`` flags of which False is True are a trap of argparse (style.md)."""
+    with pytest.raises(UsageError) as caught:
+        options(**given)
+    assert named in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (WarmstartOptions, {"dataset": "data", "out": "run", "lr": 1, "workers": None, "size": 96}),
+        (PrepareOptions, {**PREPARE, "labeled": 1.0, "val": 0, "test": 12, "masks": "masks"}),
+        (PrepareOptions, {**PREPARE, "labeled": 20.0}),
+        (MineOptions, {**MINE, "min_agreement": 0, "min_stability": 1, "embeddings": "cache.h5"}),
+        (EvalOptions, {**EVAL, "store": "s", "split": "unlabeled"}),
+    ],
+)
+def test_fitting_values_are_taken(options, given):
+    chosen = options(**given)
+    assert all(getattr(chosen, name) in (value, Path(str(value))) for name, value in given.items())
+    paths = {name for name, (kind, _) in declared(options).items() if "Path" in str(kind)} & set(given)
+    assert paths and all(isinstance(getattr(chosen, name), Path) for name in paths)
+
+
+def test_options_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CheckOptions(dataset="data").dataset = "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "alternatives"),
+    [
+        ("box", (("box",),)),
+        ("box+point", (("box", "point"),)),
+        ("point+mask+box", (("point", "mask", "box"),)),
+        ("box,point,box+point", (("box",), ("point",), ("box", "point"))),
+    ],
+)
+def test_prompt_kinds_are_parsed(text, alternatives):
+    assert parse_prompts(text) == alternatives
+
+
+@pytest.mark.parametrize("text", ["", "boxes", "box+", "box,", "box+box", "mask", "box,mask", "BOX", "box,box", "box+point,point+box"])
+def test_prompt_kinds_that_cannot_be_are_usage_errors(text):
+    with pytest.raises(UsageError, match="--prompts"):
+        parse_prompts(text)
+
+
+def test_channels_are_five_positive_numbers():
+    assert parse_channels("256, 128,64,32,16") == (256, 128, 64, 32, 16)
+    for text in ("64,32,16,8", "64,32,16,8,0", "64,32,16,8,x", "64,32,16,8,-4", "1.5,1,1,1,1", ""):
+        with pytest.raises(UsageError, match="five"):
+            parse_channels(text)
+
+
+def test_defaults_of_a_command_are_read_from_its_table(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text('[warmstart]\niterations = 50\nbatch-size = 4\nencoder = "resnet18"\n[mine]\nsam = "none"\n')
+    assert read_defaults(file, "warmstart") == {"iterations": 50, "batch_size": 4, "encoder": "resnet18"}
+    assert read_defaults(file, "mine") == {"sam": "none"}
+    assert read_defaults(file, "eval") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[warmstrat]\niterations = 5\n", "[warmstrat]"),
+        ("[mine]\niterationen = 5\n", "'iterationen'"),
+        ("iterations = 5\n", "[iterations]"),
+        ("mine = 5\n", "'mine' is not a table"),
+        ("[mine\n", "not TOML"),
+    ],
+)
+def test_unknown_table_key_or_broken_file_is_a_usage_error_whatever_the_command(tmp_path, text, named):
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    for command in ("mine", "warmstart"):
+        with pytest.raises(UsageError) as caught:
+            read_defaults(file, command)
+        assert str(file) in caught.value.message and named in caught.value.message and caught.value.hint
+
+
+def test_missing_and_binary_config_files_are_usage_errors(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x80")
+    for name in ("missing.toml", "binary.toml"):
+        with pytest.raises(UsageError, match=name):
+            read_defaults(tmp_path / name, "mine")
+
+
+def test_error_text_in_brackets_is_printed_as_it_is(capsys):
+    """rich would eat ``[mine]`` as markup (style.md, traps)."""
+    console.fail("c.toml: [mine] has no option 'x'\nsecond line", "see [bold]here[/bold]")
+    console.warn("[mine] is odd")
+    assert capsys.readouterr().err.splitlines() == [
+        "error: c.toml: [mine] has no option 'x' second line",
+        "hint: see [bold]here[/bold]",
+        "warning: [mine] is odd",
+    ]

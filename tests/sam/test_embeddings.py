@@ -1,0 +1,139 @@
+import os
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from samsemi.errors import CheckpointError
+from samsemi.sam.embeddings import SCHEMA, EmbeddingCache
+from samsemi.sam.protocol import Embedding, load_sam
+
+
+class CountingSam:
+    """A backend whose embeddings are means of the image, with a rest that half precision rounds; counts what it encodes."""
+
+    def __init__(self, identity: str = "weights-1", width: int = 3):
+        self.name, self.identity, self.width = "counting", identity, width
+        self.encoded: list[np.ndarray] = []
+
+    def encode(self, images):
+        self.encoded += images
+        steps = torch.arange(self.width**2).view(self.width, self.width) / 3
+        return [Embedding((float(image.mean()) / 7 + steps).repeat(2, 1, 1), image.shape[:2]) for image in images]
+
+
+def images_of(*seeds: int) -> list[np.ndarray]:
+    return [np.random.default_rng(seed).integers(0, 256, size=(5 + seed, 9, 3), dtype=np.uint8) for seed in seeds]
+
+
+def encode(path, sam, images) -> list[Embedding]:
+    cache = EmbeddingCache(path, sam)
+    found = cache.encode(images)
+    cache.close()
+    return found
+
+
+def assert_identical(first, second) -> None:
+    assert [e.image_size for e in first] == [e.image_size for e in second]
+    assert all(torch.equal(a.features, b.features) for a, b in zip(first, second, strict=True))
+
+
+def test_cold_and_warm_cache_give_identical_embeddings(tmp_path):
+    sam, images = CountingSam(), images_of(0, 1, 2)
+    cold = encode(tmp_path / "c.h5", sam, images)
+    warm = encode(tmp_path / "c.h5", sam, images)
+    assert_identical(cold, warm)
+    assert len(sam.encoded) == 3
+    assert cold[0].features.dtype == torch.float32 and [e.image_size for e in cold] == [(5, 9), (6, 9), (7, 9)]
+
+
+def test_embeddings_are_the_backends_in_half_precision(tmp_path):
+    sam, images = CountingSam(), images_of(0, 1)
+    for cached, fresh in zip(encode(tmp_path / "c.h5", sam, images), sam.encode(images), strict=True):
+        assert torch.equal(cached.features, fresh.features.half().float()) and not torch.equal(cached.features, fresh.features)
+
+
+def test_each_image_is_encoded_once_also_within_a_batch_and_under_another_order(tmp_path):
+    sam = CountingSam()
+    cache = EmbeddingCache(tmp_path / "c.h5", sam)
+    a, b, c = images_of(0, 1, 2)
+    first = cache.encode([a, b, a])
+    second = cache.encode([c, b, a])
+    cache.close()
+    assert len(sam.encoded) == 3
+    assert_identical([first[0], first[1], first[2]], [second[2], second[1], second[2]])
+
+
+def test_embeddings_go_by_pixels_and_shape(tmp_path):
+    sam = CountingSam()
+    image = np.zeros((4, 6, 3), dtype=np.uint8)
+    found = encode(tmp_path / "c.h5", sam, [image, image.reshape(6, 4, 3), image + 1, np.asfortranarray(image)])
+    assert len(sam.encoded) == 3
+    assert [e.image_size for e in found] == [(4, 6), (6, 4), (4, 6), (4, 6)]
+
+
+def test_cache_of_another_sam_is_refused(tmp_path):
+    encode(tmp_path / "c.h5", CountingSam(), images_of(0))
+    with pytest.raises(CheckpointError, match="another SAM .counting, fp32."):
+        EmbeddingCache(tmp_path / "c.h5", CountingSam("weights-2"))
+
+
+def test_foreign_files_are_refused_and_left_alone(tmp_path):
+    (tmp_path / "text.h5").write_text("not hdf5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["data"] = np.zeros(3)
+    with h5py.File(tmp_path / "store.h5", "w") as file:
+        file.attrs["schema"] = "samsemi.pseudo-labels/1"
+    for name in ("text.h5", "foreign.h5", "store.h5"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(CheckpointError, match=name):
+            EmbeddingCache(tmp_path / name, CountingSam())
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_features_whose_keys_were_not_written_when_killed_are_written_again(tmp_path):
+    sam, images = CountingSam(), images_of(0, 1, 2)
+    encode(tmp_path / "c.h5", sam, images[:1])
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        file["features"].resize(3, axis=0)
+        file["features"][1:] = 99
+    assert_identical(encode(tmp_path / "c.h5", sam, images), encode(tmp_path / "d.h5", CountingSam(), images))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_cache_of_a_killed_process_is_whole(tmp_path):
+    sam, images = CountingSam(), images_of(0, 1, 2)
+    if os.fork() == 0:
+        EmbeddingCache(tmp_path / "c.h5", sam).encode(images[:2])
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    found = encode(tmp_path / "c.h5", sam, images)
+    assert len(sam.encoded) == 1, "two of the three were encoded by the process that died"
+    assert_identical(found, encode(tmp_path / "d.h5", CountingSam(), images))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_no_room_is_an_error_rather_than_embeddings_of_zeros(tmp_path):
+    resource = pytest.importorskip("resource")
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1))
+        cache = EmbeddingCache(tmp_path / "c.h5", CountingSam(width=50))
+        try:
+            cache.encode(images_of(0, 1, 2, 3))
+        except OSError as error:
+            os._exit(3 if error.filename == str(tmp_path / "c.h5") else 4)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+
+
+def test_cache_is_plain_hdf5(tmp_path):
+    encode(tmp_path / "new" / "c.h5", CountingSam(), images_of(0, 1))
+    with h5py.File(tmp_path / "new" / "c.h5") as file:
+        assert dict(file.attrs) == {"schema": SCHEMA, "sam": "counting", "identity": "weights-1", "precision": "fp32"}
+        assert file["features"].shape == (2, 2, 3, 3) and file["features"].dtype == np.float16 and len(set(file["keys"][:])) == 2
+
+
+def test_baselines_pass_through(tmp_path):
+    found = encode(tmp_path / "c.h5", load_sam("ellipse", None, torch.device("cpu")), images_of(0, 1, 0))
+    assert [e.image_size for e in found] == [(5, 9), (6, 9), (5, 9)]

@@ -1,0 +1,324 @@
+"""What was interrupted at any moment and taken up again gives the same as if nothing had happened, to the last bit."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from builders import ACCEPT_ALL, MINING, NETWORK, assert_interrupted, file_bytes, files_in, hdf5_values, interrupt_at, on_cpu, succeed
+
+from samsemi.mining import calibration, store
+from samsemi.mining import miner as mining
+from samsemi.stages import finetune, warmstart
+from samsemi.training import loop as training
+
+SHORT = ("--iterations", 6, "--validate-every", 3, "--batch-size", 2)
+CONTINUOUS = ("--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL)
+
+
+def mine_arguments(dataset, warm, out) -> tuple:
+    return ("mine", dataset, "--model", warm, "--out", out, *MINING)
+
+
+def warmstart_arguments(dataset, out) -> tuple:
+    return ("warmstart", dataset, "--out", out, *NETWORK, *SHORT)
+
+
+def finetune_arguments(dataset, warm, store, out) -> tuple:
+    return ("finetune", dataset, "--model", warm, "--store", store, "--out", out, *SHORT, *CONTINUOUS)
+
+
+def signal_at(monkeypatch, owner: object, name: str, number: int, which: signal.Signals) -> None:
+    """A real signal in the ``number``-th call of a function."""
+    original: Callable = getattr(owner, name)
+    calls = []
+
+    def signaled(*arguments: object, **options: object) -> object:
+        calls.append(None)
+        if len(calls) == number:
+            signal.raise_signal(which)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, signaled)
+
+
+def assert_same_run(resumed: Path, whole: Path) -> None:
+    """Weights, card, exact state and stores; times and paths aside."""
+    assert files_in(resumed) == files_in(whole)
+    for name in ("model.safetensors", "model.json"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
+    for path in sorted(whole.glob("stores/*.h5")):
+        assert hdf5_values(resumed / "stores" / path.name) == hdf5_values(path), path.name
+    columns = ("iteration", "val_dice")
+    rows, wanted = ([[row[name] for name in columns] for row in training.History(run / "history.csv").rows] for run in (resumed, whole))
+    assert rows == wanted
+
+
+# mine
+
+PAUSE_IN_THE_THIRD_PART = """
+import sys, time
+from samsemi import cli, store
+
+create = store.create
+
+def pause(file, *tables):
+    create(file, *tables)
+    if "000002.h5" in file.filename:
+        file.flush()
+        time.sleep(600)
+
+store.create = pause
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+PAUSE_WHILE_MINING_AGAIN = """
+import sys, time
+from samsemi import cli, store
+
+commit = store.StoreWriter.commit
+
+def pause(writer, number):
+    commit(writer, number)
+    if writer.path.name == "000004.h5" and number == 1:
+        time.sleep(600)
+
+store.StoreWriter.commit = pause
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def kill_when(there: Callable[[], bool], script: str, arguments: tuple) -> None:
+    """Run a command in a process of its own and kill it with SIGKILL as soon as something is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *on_cpu(arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not there():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+
+
+def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tmp_path, monkeypatch):
+    out, parts = tmp_path / "tiny.h5", tmp_path / "tiny.h5.parts"
+    arguments = mine_arguments(dataset, warm, out)
+    kill_when(lambda: any(parts.glob("*000002*")), PAUSE_IN_THE_THIRD_PART, arguments)
+    assert not out.exists()
+    assert {path.name for path in parts.iterdir() if not path.name.startswith(".")} == {"000000.h5", "000001.h5"}
+    mined = []
+    read_readable = mining.read_readable
+    monkeypatch.setattr(mining, "read_readable", lambda images: (mined.extend(images), read_readable(images))[1])
+    succeed(*arguments, "--resume")
+    assert len(mined) == 5, "finished parts are not mined again"
+    assert files_in(tmp_path) == {"tiny.h5"}
+    assert hdf5_values(out) == hdf5_values(store)
+
+
+@pytest.mark.parametrize(
+    "owner, name, number",
+    [
+        (mining, "read_readable", 1),
+        (mining, "read_readable", 3),
+        (store.StoreWriter, "commit", 2),
+        (calibration, "judge_case", 2),
+        (store, "merge", 1),
+        (store, "copy_part", 3),
+    ],
+)
+def test_interrupted_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tmp_path, monkeypatch, owner, name, number):
+    arguments = mine_arguments(dataset, warm, tmp_path / "tiny.h5")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, owner, name, number)
+        assert_interrupted(arguments)
+    succeed(*arguments, "--resume")
+    assert files_in(tmp_path) == {"tiny.h5"}
+    assert hdf5_values(tmp_path / "tiny.h5") == hdf5_values(store)
+
+
+def test_mining_interrupted_while_tidying_up_leaves_nothing_behind(dataset, warm, store, tmp_path, monkeypatch):
+    arguments = mine_arguments(dataset, warm, tmp_path / "tiny.h5")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, mining.StoreWriter, "finish", 1)
+        assert_interrupted(arguments)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: interrupt())
+        assert_interrupted((*arguments, "--resume"))
+    succeed(*arguments, "--resume")
+    assert files_in(tmp_path) == {"tiny.h5"}
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+# warmstart
+
+
+@pytest.fixture(scope="module")
+def whole_warmstart(dataset, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    succeed(*warmstart_arguments(dataset, folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "owner, name, number, after",
+    [
+        pytest.param(warmstart, "segmentation_loss", 1, False, id="in the first step"),
+        pytest.param(warmstart, "segmentation_loss", 5, False, id="after a forward pass"),
+        pytest.param(torch.optim.AdamW, "step", 5, True, id="after the optimizer's step"),
+        pytest.param(training.TrainingState, "average", 5, False, id="before the weights are averaged"),
+        pytest.param(training, "validate", 1, False, id="in the first validation"),
+        pytest.param(training, "validate", 2, False, id="in the last validation"),
+        pytest.param(training, "save_model", 1, False, id="before the best model is saved"),
+        pytest.param(training, "save_model", 1, True, id="after the best model is saved"),
+        pytest.param(training.TrainingState, "save", 1, False, id="while the state is saved"),
+    ],
+)
+def test_interrupted_warmstart_goes_on_and_gives_the_same_model(
+    dataset, whole_warmstart, tmp_path, monkeypatch, owner, name, number, after
+):
+    arguments = warmstart_arguments(dataset, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, owner, name, number, after)
+        assert_interrupted(arguments)
+    succeed(*arguments, "--resume")
+    assert_same_run(tmp_path / "run", whole_warmstart)
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_signal_lets_the_step_end_and_loses_none(dataset, whole_warmstart, tmp_path, monkeypatch, which):
+    arguments = warmstart_arguments(dataset, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        signal_at(patch, warmstart, "segmentation_loss", 5, which)
+        assert_interrupted(arguments)
+    assert "iteration 5 of 6" in succeed(*arguments, "--resume").err
+    assert_same_run(tmp_path / "run", whole_warmstart)
+
+
+def test_signal_stops_mining(dataset, warm, tmp_path, monkeypatch):
+    arguments = mine_arguments(dataset, warm, tmp_path / "tiny.h5")
+    with monkeypatch.context() as patch:
+        signal_at(patch, mining, "read_readable", 2, signal.SIGTERM)
+        assert_interrupted(arguments)
+    assert files_in(tmp_path) == {"tiny.h5.parts/000000.h5"}
+
+
+def test_warmstart_interrupted_in_a_fold_goes_on_and_gives_the_same_maps(dataset, tmp_path, monkeypatch):
+    few = ("--folds", 2, "--iterations", 2, "--batch-size", 2)
+    succeed("warmstart", dataset, "--out", tmp_path / "whole", *NETWORK, *few)
+    arguments = ("warmstart", dataset, "--out", tmp_path / "run", *NETWORK, *few)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, warmstart, "segmentation_loss", 6)
+        assert_interrupted(arguments)
+    succeed(*arguments, "--resume")
+    for part in (".", "fold-1", "fold-2"):
+        assert_same_run(tmp_path / "run" / part, tmp_path / "whole" / part)
+    assert hdf5_values(tmp_path / "run/out_of_fold.h5") == hdf5_values(tmp_path / "whole/out_of_fold.h5")
+
+
+# finetune
+
+
+@pytest.fixture(scope="module")
+def whole_finetune(dataset, warm, store, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    succeed(*finetune_arguments(dataset, warm, store, folder))
+    assert len(list(folder.glob("stores/*.h5"))) == 2
+    return folder
+
+
+def test_killed_finetune_goes_on_and_gives_the_same_model(dataset, warm, store, whole_finetune, tmp_path):
+    arguments = finetune_arguments(dataset, warm, store, tmp_path / "run")
+    kill_when((tmp_path / "run/stores/000004.h5.parts/000001.h5").exists, PAUSE_WHILE_MINING_AGAIN, arguments)
+    succeed(*arguments, "--resume")
+    assert_same_run(tmp_path / "run", whole_finetune)
+
+
+@pytest.mark.parametrize(
+    "owner, name, number",
+    [
+        pytest.param(finetune, "segmentation_loss", 4, id="in the second step"),
+        pytest.param(mining, "read_readable", 2, id="while mining again"),
+        pytest.param(finetune, "segmentation_loss", 6, id="after mining again"),
+        pytest.param(training, "validate", 2, id="in the last validation"),
+    ],
+)
+def test_interrupted_finetune_goes_on_and_gives_the_same_model(
+    dataset, warm, store, whole_finetune, tmp_path, monkeypatch, owner, name, number
+):
+    arguments = finetune_arguments(dataset, warm, store, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, owner, name, number)
+        assert_interrupted(arguments)
+    succeed(*arguments, "--resume")
+    assert_same_run(tmp_path / "run", whole_finetune)
+
+
+def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, tmp_path, monkeypatch):
+    shared = ("finetune", dataset, "--model", warm, "--store", store, *SHORT, "--rounds", 3, *ACCEPT_ALL)
+    succeed(*shared, "--out", tmp_path / "whole")
+    for owner, name, number in ((finetune, "segmentation_loss", 6), (mining, "read_readable", 3), (training, "validate", 3)):
+        out = tmp_path / f"{name}"
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, owner, name, number)
+            assert_interrupted((*shared, "--out", out))
+        succeed(*shared, "--out", out, "--resume")
+        for part in (".", "rounds/1", "rounds/2"):
+            assert_same_run(out / part, tmp_path / "whole" / part)
+
+
+# predict
+
+
+@pytest.mark.parametrize("number", [1, 4, 5])
+def test_interrupted_distill_goes_on_and_gives_the_same_model_and_teacher(dataset, tmp_path, monkeypatch, number):
+    """Mixing begins at the third of six steps; states are saved at the third and the last."""
+    arguments = ("distill", dataset, *SHORT[:4], "--batch-size", 4, "--size", 64, "--sam-size", 64, "--mix-from", 0.3, "--out")
+    succeed(*arguments, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, training.TrainingState, "average", number)
+        assert_interrupted((*arguments, tmp_path / "run"))
+    succeed(*arguments, tmp_path / "run", "--resume")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert (tmp_path / "run" / "teacher.safetensors").read_bytes() == (tmp_path / "whole" / "teacher.safetensors").read_bytes()
+
+
+def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tmp_path, monkeypatch):
+    from samsemi.stages import predict
+
+    options = ("predict", pictures / "images", "--model", warm, "--overlays", "--batch-size", 5)
+    succeed(*options, "--out", tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, predict, "write_prediction", 8)
+        assert_interrupted((*options, "--out", tmp_path / "resumed"))
+    result = succeed(*options, "--out", tmp_path / "resumed", "--resume", "--json").result
+    assert (result["images"], result["kept"], result["written"]) == (24, 7, 17)
+    assert file_bytes(tmp_path / "resumed") == file_bytes(tmp_path / "whole")
+
+
+# nothing there yet, and nothing left to do
+
+
+def test_resume_starts_where_nothing_is_and_changes_nothing_that_is_finished(dataset, pictures, warm, store, tmp_path):
+    commands = (
+        warmstart_arguments(dataset, tmp_path / "warm"),
+        mine_arguments(dataset, warm, tmp_path / "store.h5"),
+        finetune_arguments(dataset, warm, store, tmp_path / "fine"),
+        ("predict", pictures / "images", "--model", warm, "--out", tmp_path / "masks"),
+    )
+    first = [succeed(*arguments, "--resume", "--json").result for arguments in commands]
+    before = file_bytes(tmp_path)
+    again = [succeed(*arguments, "--resume", "--json").result for arguments in commands]
+    assert file_bytes(tmp_path) == before
+    for one, other in zip(first, again, strict=True):
+        timeless = {name for name in one if name not in ("seconds", "images_per_second", "written", "kept")}
+        assert {name: one[name] for name in timeless} == {name: other[name] for name in timeless}
