@@ -95,7 +95,7 @@ for _name, (_module, _options) in STAGES.items():
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (see samsemi.errors, and "Files" in README)."""
+    """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's SIGTERM saves the state like Ctrl-C
     try:
         code = app(args=arguments, prog_name="samsemi", standalone_mode=False)

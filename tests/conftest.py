@@ -1,12 +1,27 @@
 """A small drawn data set, a model trained on it and a store mined with it, shared by the end-to-end tests."""
 
 import os
+import socket
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from builders import MINING, NETWORK, draw_cases, succeed, write_image
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Refuse every connection to another machine, of all tests."""
+    connect = socket.socket.connect
+
+    def connect_here(self: socket.socket, address: object) -> None:
+        assert self.family == getattr(socket, "AF_UNIX", None) or address[0] in ("127.0.0.1", "::1"), f"a connection to {address}"
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        yield
 
 
 @pytest.fixture(scope="session")
