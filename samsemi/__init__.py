@@ -1,26 +1,60 @@
 """Semi-supervised medical image segmentation by mining the Segment Anything Model.
 
-Each command is a function of the same name that takes its options as keywords and returns its result as a dict:
+Each command is a function of the same name that takes its options as keywords and returns, as a dict, what ``--json`` prints:
 
     from samsemi import mine
     mine(dataset="kvasir", model="runs/warm", out="sam.h5", sam="tiny")
 """
 
+import inspect
+import json
+from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
 
 from samsemi.options.commands import STAGES
+from samsemi.options.fields import Option, declared
 
 __all__ = ["adapt", "check", "distill", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return version("samsemi")
     if name not in STAGES:
         raise AttributeError(f"module 'samsemi' has no attribute '{name}'")
-    module, options = STAGES[name]
+    globals()[name] = _function_of(name)
+    return globals()[name]
 
-    def stage(**values: object) -> dict:
-        return getattr(import_module(f"samsemi.stages.{module}"), module)(options(**values))
 
-    stage.__name__ = stage.__qualname__ = name
-    stage.__doc__ = options.__doc__
-    return stage
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__", *(name for name in globals() if name.startswith("__"))])
+
+
+def _function_of(command: str) -> Callable[..., dict[str, object]]:
+    """A command as a function whose signature is the command's options; ``quiet`` shows no progress."""
+    module, options = STAGES[command]
+
+    def function(**values: object) -> dict[str, object]:
+        chosen = signature.bind(**values).arguments
+        import_module("samsemi.console").set_quiet(chosen.pop("quiet", False))
+        stage = getattr(import_module(f"samsemi.stages.{module}"), module)
+        return json.loads(json.dumps(stage(options(**chosen)), default=str))
+
+    parameters = [_as_parameter(option) for option in declared(options).values()]
+    parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool))
+    signature = inspect.Signature(parameters, return_annotation=dict[str, object])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": dict[str, object]}
+    function.__name__ = function.__qualname__ = command
+    lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
+    function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])
+    return function
+
+
+def _as_parameter(option: Option) -> inspect.Parameter:
+    """A keyword-only parameter; a path may be given as text, too."""
+    kind = option.kind | str if Path in option.kinds else option.kind
+    default = inspect.Parameter.empty if option.required else option.default
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

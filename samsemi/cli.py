@@ -21,6 +21,8 @@ from samsemi.errors import DeviceError, RefusedError, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
 from samsemi.options.config import read_defaults
 from samsemi.options.fields import Options, declared
+from samsemi.options.shared import TalkOptions
+from samsemi.parameters import as_parameter, help_class
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -31,6 +33,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Semi-supervised medical image segmentation by mining the Segment Anything Model.",
 )
 
@@ -55,16 +59,8 @@ def load_config(context: typer.Context, value: Path | None) -> Path | None:
     return value
 
 
-CLI_OPTIONS = {
-    "config": (Annotated[Path | None, typer.Option(help="TOML file with a table per command.", callback=load_config, is_eager=True)], None),
-    "json": (Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")], False),
-    "quiet": (Annotated[bool, typer.Option("--quiet", help="No progress.")], False),
-}
-"""Options of how a command talks, not of what it does: the same for all."""
-
-
 def add_command(name: str, module: str, options: type[Options]) -> None:
-    """Register a stage: its parameters are the fields of its options."""
+    """Register a stage: its parameters are the fields of its options, and how it talks."""
 
     def command(config: Path | None, json: bool, quiet: bool, **values: object) -> None:
         console.set_quiet(quiet)
@@ -72,22 +68,11 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
         stage = getattr(import_module(f"samsemi.stages.{module}"), module)
         console.show_result(f"samsemi {name}", stage(chosen), as_json=json)
 
-    parameters = []
-    for field, (kind, info) in declared(options).items():
-        default = options.__dataclass_fields__[field].default
-        parameters.append(as_parameter(field, Annotated[kind, info], default))
-    for field, (annotation, default) in CLI_OPTIONS.items():
-        parameters.append(as_parameter(field, annotation, default))
+    declarations = [*declared(options).values(), *declared(TalkOptions).values()]
+    parameters = [as_parameter(option, load_config if option.name == "config" else None) for option in declarations]
     command.__signature__ = inspect.Signature(parameters)
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(name, help=options.__doc__)(command)
-
-
-def as_parameter(name: str, annotation: object, default: object) -> inspect.Parameter:
-    required = default.__class__.__name__ == "_MISSING_TYPE"
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=inspect.Parameter.empty if required else default
-    )
+    app.command(name, cls=help_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
 
 
 for _name, (_module, _options) in STAGES.items():

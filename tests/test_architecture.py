@@ -24,7 +24,7 @@ FLOORS = [
     {"devices"},
     {"tensors"},
     {"options"},
-    {"samsemi"},
+    {"samsemi", "parameters"},
     {"data"},
     {"sam", "segmenters", "metrics"},
     {"cost", "training"},
@@ -129,6 +129,11 @@ def test_package_itself_knows_nothing_of_torch():
 def test_nobody_imports_click():
     """typer carries its own click since 0.26: its classes are others (style.md, traps)."""
     assert not [module for module in MODULES if any(name.split(".")[0] == "click" for name in imports(module))]
+
+
+def test_typer_lives_in_the_command_line():
+    importers = {module for module in MODULES if any(name.split(".")[0] == "typer" for name in imports(module))}
+    assert importers == {"samsemi.cli", "samsemi.parameters"}
 
 
 def test_rich_lives_in_console():

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Option
-
 from samsemi.errors import UsageError
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
     Dataset,
     Keep,
     LearningRate,
     SamCheckpoint,
-    SamName,
+    TrainedSamName,
     TrainingOptions,
 )
 
@@ -22,29 +21,37 @@ class AdaptOptions(TrainingOptions):
     """Fit SAM to the labeled cases, or only measure how well it answers prompts."""
 
     dataset: Dataset
-    sam: SamName = "tiny"
+    sam: TrainedSamName = "tiny"
     sam_checkpoint: SamCheckpoint = None
-    out: Annotated[Path | None, Option(help="SAM weights to write (.safetensors); the run goes beside them.", show_default=False)] = None
-    model: Annotated[
-        Path | None, Option(help="Run folder of `samsemi warmstart --folds`: SAM also learns to mend its out-of-fold masks.")
+    out: Annotated[
+        Path | None, Field("Input", "SAM weights to write (.safetensors); the run goes beside them.", metavar="FILE", neutral=True)
     ] = None
-    lora: Annotated[int | None, Option(min=1, help="Also train low-rank adapters of this rank in the image encoder.")] = None
-    all: Annotated[bool, Option("--all", help="Train everything, the image encoder too (small models).")] = False
-    from_scratch: Annotated[bool, Option("--from-scratch", help="Start from random weights.")] = False
+    model: Annotated[
+        Path | None,
+        Field("Input", "Run of `samsemi warmstart --folds`: SAM also learns to fix its out-of-fold masks.", metavar="DIR", reads=True),
+    ] = None
+    lora: Annotated[int | None, Field("SAM", "Also train low-rank adapters of this rank in the image encoder.", min=1)] = None
+    all: Annotated[bool, Field("SAM", "Train everything, the image encoder too (small models).")] = False
+    from_scratch: Annotated[bool, Field("SAM", "Start from random weights.")] = False
     stream: Annotated[
         str | None,
-        Option(help="MODULE:FUNCTION that draws scene n, instead of labeled cases: n -> image (H, W, 3) uint8, masks (N, H, W) bool."),
+        Field(
+            "Input",
+            "Function that draws scene n, instead of labeled cases: n -> image (H, W, 3) uint8, masks (N, H, W) bool.",
+            metavar="MODULE:FUNCTION",
+        ),
     ] = None
-    iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 1000
+    iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 1000
     lr: LearningRate = 1e-4
     keep: Keep = "best"
-    optimizer: Annotated[Literal["adamw", "muon"], Option(help="muon: for the matrices of linear layers, quicker from scratch.")] = "adamw"
-    clicks: Annotated[int, Option(min=0, help="How often an answer is corrected by a point in its error.")] = 2
+    optimizer: Annotated[Literal["adamw", "muon"], Field("Training", "muon: for the matrices of linear layers, from scratch.")] = "adamw"
+    clicks: Annotated[int, Field("Training", "How often a mask is corrected by a point in its error.", min=0)] = 2
     overlays: Annotated[
-        int, Option(min=0, help="Pictures of so many val cases: truth, and SAM's answer to a jittered box before and after.")
+        int,
+        Field("Run", "Pictures of so many val cases: truth, SAM's mask of a jittered box before and after.", min=0, neutral=True),
     ] = 8
-    evaluate: Annotated[bool, Option("--evaluate", help="Only measure, on --split.")] = False
-    split: Annotated[Literal["labeled", "val", "test"], Option(help="Cases that --evaluate measures.")] = "val"
+    evaluate: Annotated[bool, Field("Input", "Only measure, on --split.")] = False
+    split: Annotated[Literal["labeled", "val", "test"], Field("Input", "Cases that --evaluate measures.")] = "val"
 
     def __post_init__(self):
         super().__post_init__()

@@ -2,7 +2,6 @@
 
 import tomllib
 from pathlib import Path
-from typing import get_args
 
 from samsemi.errors import UsageError
 from samsemi.options.commands import STAGES
@@ -10,9 +9,19 @@ from samsemi.options.fields import Options, check_value, declared
 
 
 def input_paths(options: Options) -> list[Path]:
-    """The files and folders that a command was told to read."""
-    kinds = {name: get_args(kind) or (kind,) for name, (kind, _) in declared(type(options)).items()}
-    return [Path(value) for name, value in vars(options).items() if Path in kinds[name] and name != "out" and value is not None]
+    """The files and folders that a command reads."""
+    read = [name for name, option in declared(type(options)).items() if option.field.reads]
+    return [Path(getattr(options, name)) for name in read if getattr(options, name) is not None]
+
+
+def hashed_names(options: type[Options]) -> frozenset[str]:
+    """Options that name what is hashed into what the output is made from: another path to the same content is the same."""
+    return frozenset(name for name, option in declared(options).items() if option.field.hashed)
+
+
+def may_change(options: type[Options]) -> frozenset[str]:
+    """Options that may differ between a command and its resumption: they do not decide what is computed, or are hashed."""
+    return hashed_names(options) | {name for name, option in declared(options).items() if option.field.neutral}
 
 
 def command_name(options: Options) -> str:
@@ -27,7 +36,7 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {file}: {error}", "give a readable TOML file with a table per command") from None
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--config {file} is not TOML: {error}", "mend that line") from None
+        raise UsageError(f"--config {file} is not TOML: {error}", "fix that line") from None
     for name, table in tables.items():
         if name not in STAGES:
             raise UsageError(f"--config {file}: there is no command [{name}]", f"tables are {', '.join(STAGES)}")
@@ -37,5 +46,5 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
         for key in table:
             if key.replace("-", "_") not in known:
                 raise UsageError(f"--config {file}: [{name}] has no option '{key}'", f"options are {', '.join(known)}")
-            check_value(f"--config {file}: [{name}] {key}", table[key], *known[key.replace("-", "_")])
+            check_value(known[key.replace("-", "_")], table[key], f"--config {file}: [{name}] {key}")
     return {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Option
-
 from samsemi.errors import UsageError
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
     Dataset,
     DecoderChannels,
@@ -14,7 +13,7 @@ from samsemi.options.shared import (
     OutRun,
     PolicyOptions,
     SamCheckpoint,
-    SamName,
+    TrainedSamName,
     TrainingOptions,
     check_network,
 )
@@ -22,45 +21,50 @@ from samsemi.options.shared import (
 
 @dataclass(frozen=True, kw_only=True)
 class DistillOptions(TrainingOptions, PolicyOptions):
-    """KnowSAM: two small networks teach each other, and a SAM that learns to prompt itself teaches both."""
+    """KnowSAM: two networks teach each other, and a SAM that prompts itself both."""
 
     dataset: Dataset
     out: OutRun
-    sam: SamName = "tiny"
+    sam: TrainedSamName = "tiny"
     sam_checkpoint: SamCheckpoint = None
-    sam_size: Annotated[int | None, Option(min=32, help="Side in pixels at which SAM sees an image; default: its own, 256 at most.")] = None
-    store: Annotated[Path | None, Option(help="Pseudo-label store of `samsemi mine`: its labels are learnt as well.")] = None
+    sam_size: Annotated[int | None, Field("SAM", "Side of its input; default: at most 256.", min=32)] = None
+    store: Annotated[Path | None, Field("Input", "Store of `samsemi mine`: learnt as well.", metavar="FILE", reads=True)] = None
     peers: Annotated[
-        str, Option(help="Two networks: unet, vnet (as published), or ARCHITECTURE:ENCODER of segmentation-models-pytorch.")
+        str,
+        Field(
+            "Network",
+            "unet, vnet (as published) or ARCHITECTURE:ENCODER.",
+            metavar="A,B",
+            choices=("unet,vnet",),
+        ),
     ] = "unet,vnet"
     size: NetworkSize = 256
-    encoder_weights: Annotated[Literal["none", "imagenet"], Option(help="Of peers with an encoder; imagenet downloads them.")] = "none"
+    encoder_weights: Annotated[Literal["none", "imagenet"], Field("Network", "imagenet downloads them.", metavar="NAME")] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
-    iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 50_000
-    batch_size: Annotated[int, Option(min=4, help="Images per step, half of them labeled.")] = 24
-    lr: Annotated[
-        float,
-        Option(min=1e-8, max=10.0, help="Highest learning rate of the peers: of sgd it falls in a line, of adamw as in all trainings."),
-    ] = 0.01
-    optimizer: Annotated[Literal["sgd", "adamw"], Option(help="Of the peers; adamw, with a lower --lr, for short runs.")] = "sgd"
-    sam_lr: Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate of SAM's adapters and prompts (Adam).")] = 1e-4
-    temperature: Annotated[float, Option(min=0.1, help="Softens what SAM says before it is learnt.")] = 10.0
-    distill_weight: Annotated[float, Option(min=0.0, help="Weight of learning from SAM.")] = 1.0
-    entropy_weight: Annotated[float, Option(min=0.0, help="Weight of being sure.")] = 0.9
-    mutual_weight: Annotated[float, Option(min=0.0, help="Weight of learning from the other peer, after the ramp-up.")] = 1.0
-    store_weight: Annotated[float, Option(min=0.0, help="Weight of learning from --store, after the ramp-up.")] = 1.0
+    iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 50_000
+    batch_size: Annotated[int, Field("Training", "Half of them labeled.", min=4)] = 24
+    lr: Annotated[float, Field("Training", "Highest of the peers.", min=1e-8, max=10.0, metavar="X")] = 0.01
+    optimizer: Annotated[Literal["sgd", "adamw"], Field("Training", "Of the peers: sgd (linear), or adamw (cosine) with a lower --lr.")] = (
+        "sgd"
+    )
+    sam_lr: Annotated[float, Field("SAM", "Its highest learning rate.", min=1e-8, max=10.0, metavar="X")] = 1e-4
+    temperature: Annotated[float, Field("Training", "Softens SAM's logits.", min=0.1)] = 10.0
+    distill_weight: Annotated[float, Field("Training", "Of learning from SAM.", min=0.0)] = 1.0
+    entropy_weight: Annotated[float, Field("Training", "Of entropy minimization.", min=0.0)] = 0.9
+    mutual_weight: Annotated[float, Field("Training", "Of learning from the other peer.", min=0.0)] = 1.0
+    store_weight: Annotated[float, Field("Training", "Of learning from --store.", min=0.0)] = 1.0
     mix: Annotated[
         Literal["highest", "lowest"],
-        Option(help="Cells of an image that are replaced by those of another: of highest or lowest uncertainty."),
+        Field("Training", "Uncertainty of the cells that another image's replace."),
     ] = "highest"
-    mix_cells: Annotated[int, Option(min=1, help="How many cells of an image.")] = 5
-    mix_grid: Annotated[int, Option(min=1, help="Cells along a side.")] = 4
-    mix_from: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations after which images are mixed.")] = 0.24
-    overlays: Annotated[int, Option(min=0, help="Pictures of so many val cases: truth, the peers' answer, SAM's.")] = 8
-    no_sam: Annotated[bool, Option("--no-sam", help="Ablation: no teacher.")] = False
-    no_mixing: Annotated[bool, Option("--no-mixing", help="Ablation: images stay whole.")] = False
-    no_fusion: Annotated[bool, Option("--no-fusion", help="Ablation: the mean of the peers instead of a fusion head.")] = False
-    no_learned_prompts: Annotated[bool, Option("--no-learned-prompts", help="Ablation: SAM is asked by the peers' map alone.")] = False
+    mix_cells: Annotated[int, Field("Training", "How many cells of an image.", min=1)] = 5
+    mix_grid: Annotated[int, Field("Training", "Cells along a side.", min=1)] = 4
+    mix_from: Annotated[float, Field("Training", "Share of steps before mixing.", min=0.0, max=1.0)] = 0.24
+    overlays: Annotated[int, Field("Run", "Pictures of so many val cases: truth, the peers' mask, SAM's.", min=0, neutral=True)] = 8
+    no_sam: Annotated[bool, Field("Ablation", "No teacher.")] = False
+    no_mixing: Annotated[bool, Field("Ablation", "Images stay whole.")] = False
+    no_fusion: Annotated[bool, Field("Ablation", "Mean of the peers instead of a fusion head.")] = False
+    no_learned_prompts: Annotated[bool, Field("Ablation", "SAM is prompted by the peers' map alone.")] = False
 
     def __post_init__(self):
         super().__post_init__()

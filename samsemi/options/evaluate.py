@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Option
-
 from samsemi.errors import UsageError
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
     Dataset,
     DeviceOptions,
@@ -17,20 +16,27 @@ from samsemi.options.shared import (
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
-    """Measure a model, a folder of predicted masks or a store against the masks of a split."""
+    """Measure a model, predicted masks or a store against the masks of a split."""
 
     dataset: Dataset
-    out: Annotated[Path, Option(help="Folder to write: metrics.json, metrics.csv, overlays.", show_default=False)]
-    model: Annotated[Path | None, Option(help="Run folder of the model.")] = None
-    predictions: Annotated[Path | None, Option(help="Folder of masks ID.png (class indices) instead of a model.")] = None
-    store: Annotated[Path | None, Option(help="Pseudo-label store instead of a model: its labels against the hidden truth.")] = None
-    split: Annotated[
-        Literal["labeled", "unlabeled", "val", "test"] | None, Option(help="Cases to measure; default: test, with --store unlabeled.")
+    out: Annotated[Path, Field("Input", "Folder to write: metrics.json, metrics.csv, overlays.", metavar="DIR")]
+    model: Annotated[Path | None, Field("Input", "Run folder of the model.", metavar="DIR", reads=True)] = None
+    predictions: Annotated[Path | None, Field("Input", "Instead: folder of masks ID.png (class indices).", metavar="DIR", reads=True)] = (
+        None
+    )
+    store: Annotated[
+        Path | None, Field("Input", "Instead: pseudo-label store, its labels against the hidden truth.", metavar="FILE", reads=True)
     ] = None
-    against: Annotated[Path | None, Option(help="Folder of an earlier eval of the same cases: paired differences to it.")] = None
-    tolerance: Annotated[float, Option(min=0.0, help="Tolerance of the normalized surface distance, in pixels (mm with a spacing).")] = 2.0
-    overlays: Annotated[int, Option(min=0, help="Pictures of so many of the worst cases.")] = 12
-    seed: Annotated[int, Option(min=0, help="Seed of the bootstrap.")] = 0
+    split: Annotated[
+        Literal["labeled", "unlabeled", "val", "test"] | None,
+        Field("Input", "Cases to measure; default: test. Of a store always the unlabeled.", metavar="labeled|val|test"),
+    ] = None
+    against: Annotated[
+        Path | None, Field("Input", "Folder of an earlier eval of the same cases: paired differences to it.", metavar="DIR", reads=True)
+    ] = None
+    tolerance: Annotated[float, Field("Run", "Of the normalized surface distance, in pixels (mm with a spacing).", min=0.0)] = 2.0
+    overlays: Annotated[int, Field("Run", "Pictures of so many of the worst cases.", min=0)] = 12
+    seed: Annotated[int, Field("Run", "Of the bootstrap.", min=0)] = 0
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,56 +1,126 @@
-"""How a stage's options are declared: a frozen dataclass, one field per option, checked against its annotation."""
+"""How a command's options are declared: a frozen dataclass with a Field per option, checked against its annotation.
+
+Knows nothing of a command line: samsemi.parameters makes flags of it, samsemi itself the parameters of Python functions.
+"""
 
 import math
 import types
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from samsemi.errors import UsageError
 
+Panel = Literal["Input", "Network", "SAM", "Prompts", "Training", "Acceptance", "Ablation", "Run"]
+PANELS: tuple[str, ...] = get_args(Panel)
+"""Groups of options, in the order of a help page: what is rarely changed comes last."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """What an option is besides its name, its type and its default: ``Annotated[int, Field("Training", "Optimizer steps.", min=1)]``."""
+
+    panel: Panel
+    help: str
+    min: float | None = None
+    max: float | None = None
+    argument: bool = False
+    """Given by its place, without a flag."""
+    off: str | None = None
+    """The flag that switches it off, of one that is on by default."""
+    metavar: str | None = None
+    """What stands for the value in the help page, where type and range do not say it."""
+    choices: tuple[str, ...] = ()
+    """Values that a shell completes; others may be allowed, too."""
+    reads: bool = False
+    """Names a file or folder that the command reads, so it must not be written over."""
+    hashed: bool = False
+    """What it names is hashed into what the output is made from: with --resume it may come from elsewhere."""
+    neutral: bool = False
+    """Does not change what is computed: with --resume it may have another value."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command."""
+
+    name: str
+    kind: typing.Any
+    """Its annotation, such as ``int | None``."""
+    default: object
+    """dataclasses.MISSING where it is required."""
+    field: Field
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+    @property
+    def flag(self) -> str:
+        """How a person writes it: '--box-margin', 'DATASET'."""
+        return self.name.upper() if self.field.argument else "--" + self.name.replace("_", "-")
+
+    @property
+    def kinds(self) -> tuple[typing.Any, ...]:
+        """The alternatives of its annotation, None among them where that is allowed."""
+        return get_args(self.kind) if get_origin(self.kind) in (types.UnionType, typing.Union) else (self.kind,)
+
+    @property
+    def base(self) -> typing.Any:
+        """Its type where it has a value: bool, int, float, str, Path or a Literal."""
+        return next(kind for kind in self.kinds if kind is not type(None))
+
+    @property
+    def literals(self) -> tuple[str, ...]:
+        """The only values that it can have; empty where others are possible."""
+        return get_args(self.base) if get_origin(self.base) is Literal else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Checks the fields of a stage's options against their annotations."""
+    """Checks the fields of a command's options against their annotations."""
 
     def __post_init__(self):
-        for name, (kind, info) in declared(type(self)).items():
+        for name, option in declared(type(self)).items():
             value = getattr(self, name)
-            check_value(flag(name, info), value, kind, info)
-            if isinstance(value, str) and Path in (kind, *get_args(kind)):
+            check_value(option, value)
+            if isinstance(value, str) and Path in option.kinds:
                 object.__setattr__(self, name, Path(value))
 
 
-def declared(options: type[Options]) -> dict[str, tuple[object, typing.Any]]:
-    """Field name -> (type, typer's Option or Argument) of a stage's options, in the order of the help page."""
+@cache
+def declared(options: type[Options]) -> dict[str, Option]:
+    """A command's options by name: its own, then those that it shares with other commands."""
     hints = get_type_hints(options, include_extras=True)
-    own = [field.name for field in fields(options) if field.name in options.__annotations__]
-    inherited = [field.name for field in fields(options) if field.name not in own]
-    return {name: get_args(hints[name])[:2] for name in own + inherited}
+    found = {}
+    for entry in sorted(fields(options), key=lambda entry: entry.name not in options.__annotations__):
+        kind, field = get_args(hints[entry.name])
+        found[entry.name] = Option(entry.name, kind, entry.default, field)
+    return found
 
 
-def flag(name: str, info) -> str:
-    """How a person writes the option: '--box-margin', 'DATASET'."""
-    return name.upper() if type(info).__name__ == "ArgumentInfo" else "--" + name.replace("_", "-")
-
-
-def check_value(shown: str, value: object, kind: object, info) -> None:
-    """UsageError unless the value has the declared type and stands in the declared range or choice."""
-    allowed = get_args(kind) if get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
-    if value is None and type(None) in allowed:
+def check_value(option: Option, value: object, shown: str | None = None) -> None:
+    """UsageError, beginning with ``shown`` or the flag, unless the value has the declared type and stands in the range or choice."""
+    shown = shown or option.flag
+    if value is None and type(None) in option.kinds:
         return
-    base = next(part for part in allowed if part is not type(None))
-    if get_origin(base) is Literal:
-        if value not in get_args(base):
-            raise UsageError(f"{shown} {value}: no such choice", f"one of {', '.join(get_args(base))}")
+    if option.literals:
+        if value not in option.literals:
+            raise UsageError(f"{shown} {value}: no such choice", f"one of {', '.join(option.literals)}")
         return
+    base = option.base
     accepted = {float: (float, int), Path: (Path, str)}.get(base, (base,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and base is not bool):
         raise UsageError(f"{shown} {value!r}: expected {base.__name__}", f"give a value of type {base.__name__}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{shown} {value} is no finite number", "give a finite number")
-    low, high = getattr(info, "min", None), getattr(info, "max", None)
+    check_range(option.field, value, shown)
+
+
+def check_range(field: Field, value: typing.Any, shown: str) -> None:
+    low, high = field.min, field.max
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"{'' if low is None else f'{low} <= '}x{'' if high is None else f' <= {high}'}"
         raise UsageError(f"{shown} {value} is out of range", f"give a value with {bounds}")

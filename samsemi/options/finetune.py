@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Option
-
 from samsemi.errors import UsageError
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
     Dataset,
     LearningRate,
@@ -19,29 +18,42 @@ from samsemi.options.shared import (
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(TrainingOptions, PolicyOptions):
-    """Train the model on, with labeled cases and mined pseudo-labels; without a store, with labeled cases alone."""
+    """Train a model on, with pseudo-labels; without a store, with labeled cases."""
 
     dataset: Dataset
     model: ModelRun
     out: OutRun
-    store: Annotated[Path | None, Option(help="Pseudo-label store, made by `samsemi mine`.")] = None
-    schedule: Annotated[Literal["once", "continuous"], Option(help="continuous: mine again with the model being trained.")] = "once"
+    store: Annotated[Path | None, Field("Input", "Pseudo-label store, made by `samsemi mine`.", metavar="FILE", reads=True)] = None
+    schedule: Annotated[Literal["once", "continuous"], Field("Training", "continuous: mine again with the model being trained.")] = "once"
     rounds: Annotated[
-        int, Option(min=1, help="Share the iterations out to rounds: each mines with the last one's model and starts again from --model.")
+        int,
+        Field("Training", "Share --iterations out to rounds; each mines with the last one's model and starts from --model.", min=1),
     ] = 1
-    remine_every: Annotated[int | None, Option(min=1, help="Steps between minings; default: a quarter of --iterations.")] = None
+    remine_every: Annotated[int | None, Field("Training", "Steps between; default: --iterations / 4.", min=1)] = None
     lr: LearningRate = 1e-3
-    pseudo_weight: Annotated[float, Option(min=0.0, max=10.0, help="Weight of the pseudo-label loss after the ramp-up.")] = 1.0
-    pseudo_share: Annotated[float, Option(min=0.05, max=0.95, help="Share of each batch that is unlabeled.")] = 0.5
-    ramp_up: Annotated[float, Option(min=0.0, max=1.0, help="Share of the iterations over which that weight grows.")] = 0.4
-    from_scratch: Annotated[bool, Option("--from-scratch", help="Start each round from random weights of --model's network.")] = False
-    strong: Annotated[bool, Option("--strong/--weak", help="Strong colors, blur and CutMix on the unlabeled part.")] = True
-    sam: Annotated[str | None, Option(help="The store's SAM where it is MODULE:FUNCTION, for mining again.")] = None
-    sam_checkpoint: Annotated[Path | None, Option(help="Weights of the store's SAM, for mining again.")] = None
-    embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings; default: in the run folder.")] = None
-    distill: Annotated[Path | None, Option(help="Run of `samsemi distill`: what its SAM says of every image is learnt as well.")] = None
-    distill_weight: Annotated[float, Option(min=0.0, help="Weight of learning from that SAM.")] = 1.0
-    teacher_checkpoint: Annotated[Path | None, Option(help="Weights of the SAM of --distill, where they are not in the package.")] = None
+    pseudo_weight: Annotated[float, Field("Training", "Of the pseudo-label loss.", min=0.0, max=10.0)] = 1.0
+    pseudo_share: Annotated[float, Field("Training", "Unlabeled share of a batch.", min=0.05, max=0.95)] = 0.5
+    ramp_up: Annotated[float, Field("Training", "Share of the steps in which --pseudo-weight is reached.", min=0.0, max=1.0)] = 0.4
+    from_scratch: Annotated[bool, Field("Training", "Start each round from random weights.")] = False
+    strong: Annotated[bool, Field("Training", "Strong colors, blur, CutMix on unlabeled cases.", off="--weak")] = True
+    sam: Annotated[str | None, Field("SAM", "The store's SAM where it is your own.", metavar="MODULE:FUNCTION", hashed=True)] = None
+    sam_checkpoint: Annotated[
+        Path | None, Field("SAM", "Weights of the store's SAM, to mine again.", metavar="FILE", reads=True, hashed=True)
+    ] = None
+    embeddings: Annotated[
+        Path | None,
+        Field("SAM", "Cache of its embeddings; else in the run folder.", metavar="FILE", reads=True, hashed=True),
+    ] = None
+    distill: Annotated[
+        Path | None,
+        Field(
+            "Input", "Run of `samsemi distill`: its SAM's logits of every image are learnt as well.", metavar="DIR", reads=True, hashed=True
+        ),
+    ] = None
+    distill_weight: Annotated[float, Field("Training", "Of learning from --distill.", min=0.0)] = 1.0
+    teacher_checkpoint: Annotated[
+        Path | None, Field("SAM", "Weights of the SAM of --distill.", metavar="FILE", reads=True, hashed=True)
+    ] = None
 
     def __post_init__(self):
         super().__post_init__()

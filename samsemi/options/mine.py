@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
-
 from samsemi.errors import UsageError
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
     Dataset,
     DeviceOptions,
@@ -18,37 +17,48 @@ from samsemi.options.shared import (
 )
 
 PROMPT_KINDS = ("box", "point", "mask")
+PROMPT_CHOICES = ("box", "point", "box+point", "box+mask", "point+mask", "box+point+mask", "box,point", "box,point,box+point")
+"""What a shell completes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
-    """Turn the model's masks on the unlabeled cases into prompts, ask SAM, keep the answers in a store."""
+    """Prompt SAM with the model's masks of the unlabeled cases; store SAM's masks."""
 
     dataset: Dataset
     model: ModelRun
-    out: Annotated[Path, Option(help="Pseudo-label store to write (HDF5).", show_default=False)]
+    out: Annotated[Path, Field("Input", "Pseudo-label store to write (HDF5).", metavar="FILE", neutral=True)]
     sam: SamName = "tiny"
     sam_checkpoint: SamCheckpoint = None
     prompts: Annotated[
-        str, Option(help="Kinds of prompt, box, point, mask, joined by +; alternatives, joined by commas, are all asked and averaged.")
+        str,
+        Field(
+            "Prompts",
+            "box, point, mask, joined by +; alternatives, joined by commas, are all prompted and averaged.",
+            metavar="KINDS",
+            choices=PROMPT_CHOICES,
+        ),
     ] = "box+point"
-    box_margin: Annotated[int, Option(min=0, help="Pixels added on each side of an object's box.")] = 2
-    jitters: Annotated[int, Option(min=0, help="How often each alternative is asked again with the sides of the box moved.")] = 0
-    passes: Annotated[int, Option(min=1, max=5, help="2: ask again with the first answer as mask prompt.")] = 1
-    positive_points: Annotated[int, Option(min=1, help="Points in each object.")] = 1
-    negative_points: Annotated[int, Option(min=0, help="Points beside each object, in its box.")] = 1
-    other_points: Annotated[int, Option(min=0, help="Negative points on the nearest objects of other classes.")] = 0
-    min_area: Annotated[int, Option(min=1, help="Smallest object in pixels of the image.")] = 64
-    flips: Annotated[bool, Option("--flips/--no-flips", help="Average the model's map over mirrored views.")] = True
+    box_margin: Annotated[int, Field("Prompts", "Pixels added on each side of the box.", min=0)] = 2
+    jitters: Annotated[int, Field("Prompts", "Repetitions with the box moved.", min=0)] = 0
+    passes: Annotated[int, Field("Prompts", "2: again with the first mask as mask prompt.", min=1, max=5)] = 1
+    positive_points: Annotated[int, Field("Prompts", "Points in each object.", min=1)] = 1
+    negative_points: Annotated[int, Field("Prompts", "Points outside it, in its box.", min=0)] = 1
+    other_points: Annotated[int, Field("Prompts", "Negative points on other classes' objects.", min=0)] = 0
+    min_area: Annotated[int, Field("Prompts", "Smallest object, in pixels of the image.", min=1)] = 64
+    flips: Annotated[bool, Field("Prompts", "Test-time augmentation of the model's map.", off="--no-flips")] = True
     calibrate: Annotated[
-        bool, Option("--calibrate/--no-calibrate", help="Fit what is accepted to val and to MODEL's out-of-fold maps.")
+        bool, Field("Acceptance", "Fit what is accepted to val, and to MODEL's out-of-fold predictions.", off="--no-calibrate")
     ] = True
     target_precision: Annotated[
-        float, Option(min=0.0, max=1.0, help="Share of the accepted objects that should be right (IoU 0.5 with a true one).")
+        float, Field("Acceptance", "Share of the accepted objects that should be right (IoU 0.5 with a true one).", min=0.0, max=1.0)
     ] = 0.8
-    embeddings: Annotated[Path | None, Option(help="Cache of SAM's image embeddings (HDF5), kept for the next time.")] = None
-    batch_size: Annotated[int, Option(min=1, help="Images per batch of the model and of SAM's encoder.")] = 8
-    overlays: Annotated[int, Option(min=0, help="Pictures of so many cases, beside the store: model, prompts, SAM.")] = 0
+    embeddings: Annotated[
+        Path | None,
+        Field("SAM", "Cache of its image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
+    ] = None
+    batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
+    overlays: Annotated[int, Field("Run", "Pictures of so many cases, beside the store: model, prompts, SAM.", min=0, neutral=True)] = 0
 
     def __post_init__(self):
         super().__post_init__()

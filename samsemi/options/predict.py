@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
-
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
     DeviceOptions,
     ModelRun,
@@ -15,11 +14,11 @@ from samsemi.options.shared import (
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(ResumableOptions, DeviceOptions):
-    """Segment a folder of images: masks of class indices at the size of each image."""
+    """Segment a folder of images: a mask of class indices for each."""
 
-    images: Annotated[Path, Argument(help="Folder of images; sub-folders are searched.", show_default=False)]
+    images: Annotated[Path, Field("Input", "Folder of images; sub-folders are searched.", argument=True, metavar="DIR", reads=True)]
     model: ModelRun
-    out: Annotated[Path, Option(help="Folder to write: ID.png.", show_default=False)]
-    overlays: Annotated[bool, Option("--overlays", help="Also overlays/ID.png: the outline on the image.")] = False
-    probabilities: Annotated[bool, Option("--probabilities", help="Also probabilities/ID.npz: array probs, (K, H, W) float16.")] = False
-    batch_size: Annotated[int, Option(min=1, help="Images per batch.")] = 8
+    out: Annotated[Path, Field("Input", "Folder to write: ID.png.", metavar="DIR")]
+    overlays: Annotated[bool, Field("Run", "Also overlays/ID.png: the outline on the image.")] = False
+    probabilities: Annotated[bool, Field("Run", "Also probabilities/ID.npz: array probs, (K, H, W) float16.")] = False
+    batch_size: Annotated[int, Field("Run", "Images per batch.", min=1)] = 8

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
-
 from samsemi.errors import UsageError
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
     OutputOptions,
 )
@@ -16,19 +15,25 @@ from samsemi.options.shared import (
 class PrepareOptions(OutputOptions):
     """Turn a folder of images and one of masks into a data set with splits."""
 
-    images: Annotated[Path, Argument(help="Folder of images; sub-folders are searched.", show_default=False)]
-    masks: Annotated[Path | None, Option(help="Folder of masks, matched to the images by file name, with or without a suffix.")] = None
-    out: Annotated[Path, Option(help="Data set folder to write.", show_default=False)]
-    labeled: Annotated[float, Option(min=0.0, help="Labeled share of the cases that have a mask; above 1: how many cases.")] = 0.1
-    val: Annotated[float, Option(min=0.0, help="Validation share, or how many cases.")] = 0.1
-    test: Annotated[float, Option(min=0.0, help="Test share, or how many cases.")] = 0.1
-    groups: Annotated[
-        str | None, Option(help="Regular expression that finds the patient in an image's name; patients are never split.")
+    images: Annotated[Path, Field("Input", "Folder of images; sub-folders are searched.", argument=True, metavar="DIR", reads=True)]
+    masks: Annotated[
+        Path | None,
+        Field("Input", "Folder of masks, matched to the images by file name, with or without a suffix.", metavar="DIR", reads=True),
     ] = None
-    classes: Annotated[str | None, Option(help="Names of classes 1, 2, ..., joined by commas.")] = None
-    split: Annotated[Path | None, Option(help="CSV file with columns id,split (and group), instead of shares.")] = None
-    spacing_mm: Annotated[float | None, Option(min=1e-6, help="Size of a pixel in mm, where all images share one.")] = None
-    seed: Annotated[int, Option(min=0, help="Seed of the split.")] = 0
+    out: Annotated[Path, Field("Input", "Data set folder to write.", metavar="DIR")]
+    labeled: Annotated[float, Field("Input", "Labeled share of the cases that have a mask; above 1: how many cases.", min=0.0)] = 0.1
+    val: Annotated[float, Field("Input", "Validation share, or how many cases.", min=0.0)] = 0.1
+    test: Annotated[float, Field("Input", "Test share, or how many cases.", min=0.0)] = 0.1
+    groups: Annotated[
+        str | None,
+        Field("Input", "Regular expression that finds the patient in an image's name; patients are never split.", metavar="REGEX"),
+    ] = None
+    classes: Annotated[str | None, Field("Input", "Names of classes 1, 2, ..., joined by commas.", metavar="A,B,...")] = None
+    split: Annotated[
+        Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
+    ] = None
+    spacing_mm: Annotated[float | None, Field("Input", "Size of a pixel in mm, where all images share one.", min=1e-6)] = None
+    seed: Annotated[int, Field("Input", "Of the split.", min=0)] = 0
 
     def __post_init__(self):
         super().__post_init__()

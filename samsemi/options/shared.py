@@ -4,22 +4,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
-
 from samsemi.errors import UsageError
-from samsemi.options.fields import Options
+from samsemi.options.fields import Field, Options
+
+SAMS = ("tiny", "vit_b", "vit_l", "vit_h", "medsam")
+"""Those of samsemi that can be trained."""
+BASELINES = ("none", "ellipse")
+"""Stand-ins for a SAM: what it has to beat."""
+ENCODERS = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d"),
+    *("efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4"),
+    *("mobilenet_v2", "densenet121", "vgg16_bn", "tu-convnext_tiny", "tu-lcnet_050", "tu-mobilenetv3_small_100"),
+)
+"""What a shell completes; segmentation-models-pytorch, which is slow to import, has many more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkOptions(Options):
+    """How a command talks, not what it does: the same for all."""
+
+    config: Annotated[Path | None, Field("Run", "TOML file with a table per command.", metavar="FILE")] = None
+    json: Annotated[bool, Field("Run", "Print the result as one JSON object on stdout.")] = False
+    quiet: Annotated[bool, Field("Run", "No progress.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace what stands at the output.")] = False
+    overwrite: Annotated[bool, Field("Run", "Replace what stands at the output.", neutral=True)] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumableOptions(OutputOptions):
-    resume: Annotated[bool, Option("--resume", help="Go on where an interrupted command stopped; starts where there is nothing yet.")] = (
-        False
-    )
+    resume: Annotated[
+        bool, Field("Run", "Go on where an interrupted command stopped; starts where there is nothing yet.", neutral=True)
+    ] = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -29,25 +47,30 @@ class ResumableOptions(OutputOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions(Options):
-    device: Annotated[str, Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps.")] = "auto"
-    precision: Annotated[Literal["auto", "fp32", "bf16"], Option(help="auto: bf16 where the GPU has it, else fp32.")] = "auto"
+    device: Annotated[
+        str,
+        Field("Run", "auto, cpu, cuda, cuda:1, mps.", metavar="NAME", choices=("auto", "cpu", "cuda", "mps"), neutral=True),
+    ] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Field("Run", "auto: bf16 where the GPU has it.")] = "auto"
 
 
-LearningRate = Annotated[float, Option(min=1e-8, max=10.0, help="Highest learning rate (warm-up, cosine).")]
+LearningRate = Annotated[float, Field("Training", "Highest learning rate.", min=1e-8, max=10.0, metavar="X")]
 
-Keep = Annotated[Literal["last", "best"], Option(help="Which model is kept: the last one, or the best of all validations.")]
+Keep = Annotated[Literal["last", "best"], Field("Training", "Last model, or best on val.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(ResumableOptions, DeviceOptions):
-    iterations: Annotated[int, Option(min=1, help="Optimizer steps.")] = 2000
-    batch_size: Annotated[int, Option(min=1, help="Images per step.")] = 8
+    iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 2000
+    batch_size: Annotated[int, Field("Training", "Images per step.", min=1)] = 8
     lr: LearningRate = 1e-3
-    ema: Annotated[float, Option(min=0.0, max=0.9999, help="Decay per step of the averaged weights, which are the ones kept.")] = 0.99
+    ema: Annotated[float, Field("Training", "Decay of the kept mean weights.", min=0.0, max=0.9999)] = 0.99
     keep: Keep = "last"
-    validate_every: Annotated[int | None, Option(min=1, help="Steps between validations; default: a twentieth of --iterations.")] = None
-    workers: Annotated[int | None, Option(min=0, help="Processes that load images; default: 0 on CPU, up to 8 on a GPU.")] = None
-    seed: Annotated[int, Option(min=0, help="Seed of weights, batches and augmentation.")] = 0
+    validate_every: Annotated[int | None, Field("Run", "Steps between validations; default: --iterations / 20.", min=1)] = None
+    workers: Annotated[
+        int | None, Field("Run", "Processes that load images; default: 0 on a CPU, up to 8 on a GPU.", min=0, neutral=True)
+    ] = None
+    seed: Annotated[int, Field("Run", "Of weights, batches and augmentation.", min=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,47 +78,60 @@ class PolicyOptions(Options):
     """What is accepted from a store, and how it is learnt from; what is not given is as the store says (see samsemi.mining.policy)."""
 
     min_quality: Annotated[
-        float | None, Option(min=0.0, max=1.0, help="Reject objects that are right with a lower probability, by the calibration.")
+        float | None, Field("Acceptance", "Least probability, by the calibration, that an object is right.", min=0.0, max=1.0)
     ] = None
     min_confidence: Annotated[
-        float | None, Option(min=0.0, max=1.0, help="Reject objects of which the U-Net++ is less sure, on average.")
+        float | None, Field("Acceptance", "Least mean probability of the U-Net++ in its object.", min=0.0, max=1.0)
     ] = None
-    min_predicted_iou: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject objects whose IoU as SAM predicts it is lower.")] = (
+    min_predicted_iou: Annotated[float | None, Field("Acceptance", "Least IoU as SAM predicts it.", min=0.0, max=1.0)] = None
+    min_stability: Annotated[
+        float | None, Field("Acceptance", "Least IoU of SAM's mask with itself at other thresholds.", min=0.0, max=1.0)
+    ] = None
+    min_agreement: Annotated[float | None, Field("Acceptance", "Least IoU of SAM's mask with the U-Net++'s object.", min=0.0, max=1.0)] = (
         None
     )
-    min_stability: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject masks that change more when the threshold moves.")] = None
-    min_agreement: Annotated[float | None, Option(min=0.0, max=1.0, help="Reject masks whose IoU with the U-Net++ object is lower.")] = None
     min_consensus: Annotated[
-        float | None, Option(min=0.0, max=1.0, help="Reject masks on which the alternatives of --prompts agree less.")
+        float | None, Field("Acceptance", "Least IoU of the masks of alternative --prompts with their mean.", min=0.0, max=1.0)
     ] = None
     min_area_ratio: Annotated[
-        float | None,
-        Option(min=0.0, max=1.0, help="Reject masks whose area differs more from the object's: smaller over larger."),
+        float | None, Field("Acceptance", "Least ratio of both areas, the smaller over the larger.", min=0.0, max=1.0)
     ] = None
     background_below: Annotated[
-        float | None, Option(min=0.0, max=1.0, help="Objects that are right with a lower probability are background, not ignored.")
+        float | None,
+        Field("Acceptance", "Objects that are right with a lower probability are background, not ignored.", min=0.0, max=1.0),
     ] = None
     sam_share: Annotated[
         float | None,
-        Option(
-            min=0.0, max=1.0, help="Share of SAM in the soft label beside the U-Net++; by default what is best on the calibration's cases."
+        Field(
+            "Acceptance",
+            "Share of SAM in the soft label, the rest is the U-Net++'s; default: what is best on the cases of the calibration.",
+            min=0.0,
+            max=1.0,
         ),
     ] = None
     disagreement_weight: Annotated[
-        float | None, Option(min=0.0, max=1.0, help="Weight of the pixels where SAM and the U-Net++ disagree; 0 ignores them.")
+        float | None, Field("Acceptance", "Weight of pixels where SAM and the U-Net++ disagree; 0: ignored.", min=0.0, max=1.0)
     ] = None
 
 
-Dataset = Annotated[Path, Argument(help="Data set folder, made by `samsemi prepare`.", show_default=False)]
-ModelRun = Annotated[Path, Option(help="Run folder of the model, made by `samsemi warmstart` or `finetune`.", show_default=False)]
+Dataset = Annotated[
+    Path, Field("Input", "Data set folder, made by `samsemi prepare`.", argument=True, metavar="DIR", reads=True, hashed=True)
+]
+ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetune`.", metavar="DIR", reads=True, hashed=True)]
 SamName = Annotated[
     str,
-    Option(help="tiny, vit_b, vit_l, vit_h, medsam; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own."),
+    Field(
+        "SAM",
+        f"{', '.join(SAMS)}; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own.",
+        metavar="NAME",
+        choices=(*SAMS, *BASELINES),
+    ),
 ]
-SamCheckpoint = Annotated[Path | None, Option(help="Weights of --sam (.pth or .safetensors).")]
-OutRun = Annotated[Path, Option(help="Run folder to write.", show_default=False)]
-NetworkSize = Annotated[int, Option(min=32, max=2048, help="Side in pixels at which the network sees an image; a multiple of 32.")]
-DecoderChannels = Annotated[str, Option(help="Channels of the five decoder stages.")]
+TrainedSamName = Annotated[str, Field("SAM", f"{', '.join(SAMS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=SAMS)]
+SamCheckpoint = Annotated[Path | None, Field("SAM", "Weights of --sam (.pth or .safetensors).", metavar="FILE", reads=True, hashed=True)]
+OutRun = Annotated[Path, Field("Input", "Run folder to write.", metavar="DIR", neutral=True)]
+NetworkSize = Annotated[int, Field("Network", "Side of its input; multiple of 32.", min=32, max=2048, metavar="N")]
+DecoderChannels = Annotated[str, Field("Network", "Channels of the five decoder stages.", metavar="N,N,...")]
 
 
 def check_network(size: int, decoder_channels: str) -> None:

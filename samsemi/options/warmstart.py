@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from typer import Option
-
+from samsemi.options.fields import Field
 from samsemi.options.shared import (
+    ENCODERS,
     Dataset,
     DecoderChannels,
     NetworkSize,
@@ -22,12 +22,15 @@ class WarmstartOptions(TrainingOptions):
     dataset: Dataset
     out: OutRun
     size: NetworkSize = 256
-    encoder: Annotated[str, Option(help="Any encoder of segmentation-models-pytorch.")] = "resnet34"
-    encoder_weights: Annotated[str, Option(help="none, imagenet (downloads them), or a checkpoint FILE of the encoder.")] = "none"
+    encoder: Annotated[str, Field("Network", "Any encoder of segmentation-models-pytorch.", metavar="NAME", choices=ENCODERS)] = "resnet34"
+    encoder_weights: Annotated[
+        str,
+        Field("Network", "none, imagenet (downloads them), or a checkpoint FILE.", metavar="FILE", choices=("none", "imagenet")),
+    ] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
-    folds: Annotated[int | None, Option(min=2, help="Also train this many models on parts of the labeled cases, for out-of-fold maps.")] = (
-        None
-    )
+    folds: Annotated[
+        int | None, Field("Training", "Also train this many models on parts of the labeled cases, for out-of-fold predictions.", min=2)
+    ] = None
 
     def __post_init__(self):
         super().__post_init__()

@@ -110,12 +110,12 @@ def build_network(
             return PUBLISHED[architecture](num_classes)
         raise UsageError(f"{asked}: no such network", f"give {', '.join(PUBLISHED)}, or ARCHITECTURE:ENCODER, as unetplusplus:resnet34")
     check_known("architecture", architecture, sorted(smp.MODEL_ARCHITECTURES_MAPPING), asked)
-    if not encoder.startswith("tu-"):
-        check_known("encoder", encoder, smp.encoders.get_encoder_names(), asked)
     decoder = {"decoder_channels": list(decoder_channels)} if architecture in WITH_DECODER_CHANNELS else {}
     try:
         return smp.create_model(architecture, encoder, encoder_weights, in_channels=3, classes=num_classes, **decoder)
     except (ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, KeyError):
+            check_known("encoder", encoder, smp.encoders.get_encoder_names(), asked)
         raise UsageError(
             f"{asked} cannot be used in a {architecture} ({first_line(error)})", "take another encoder, for example resnet34"
         ) from None

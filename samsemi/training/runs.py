@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tomli_w
 
-from samsemi.options.config import command_name, input_paths
+from samsemi.options.config import command_name, input_paths, may_change
 from samsemi.options.fields import Options
 from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
 
@@ -23,8 +23,6 @@ STATE = Path("last") / "state.safetensors"
 MADE_FROM = Path("last") / "made_from.json"
 """Also the mark by which a run folder is known."""
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
-MAY_CHANGE = {"resume", "overwrite", "workers", "device", "out", "overlays"}
-"""Options that may differ between a run and its resumption."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def open_run(options: Options, made_from: Mapping[str, object], folder: Path | N
     folder = claim_folder(folder or options.out, options.overwrite, options.resume, str(MADE_FROM), input_paths(options))
     config = as_config(options)
     if options.resume and (folder / CONFIG).exists():
-        refuse_changes(read_config(folder, command_name(options)), config, str(folder), MAY_CHANGE)
+        refuse_changes(read_config(folder, command_name(options)), config, str(folder), may_change(type(options)))
         refuse_changes(json.loads((folder / MADE_FROM).read_text(encoding="utf-8")), made_from, str(folder))
     else:
         write_text(folder / MADE_FROM, json.dumps(made_from, indent=2) + "\n")

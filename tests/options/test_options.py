@@ -3,21 +3,25 @@ import math
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 
-import samsemi
 from samsemi import console
 from samsemi.errors import UsageError
+from samsemi.options.adapt import AdaptOptions
 from samsemi.options.check import CheckOptions
 from samsemi.options.commands import STAGES
-from samsemi.options.config import read_defaults
+from samsemi.options.config import hashed_names, input_paths, may_change, read_defaults
+from samsemi.options.distill import DistillOptions
 from samsemi.options.evaluate import EvalOptions
-from samsemi.options.fields import check_value, declared, flag
+from samsemi.options.fields import PANELS, check_value, declared
 from samsemi.options.finetune import FinetuneOptions
-from samsemi.options.mine import MineOptions, parse_prompts
+from samsemi.options.mine import PROMPT_CHOICES, MineOptions, parse_prompts
 from samsemi.options.predict import PredictOptions
 from samsemi.options.prepare import PrepareOptions
-from samsemi.options.shared import parse_channels
+from samsemi.options.shared import BASELINES, ENCODERS, SAMS, parse_channels
 from samsemi.options.warmstart import WarmstartOptions
+from samsemi.sam.original import ARCHITECTURES
+from samsemi.sam.protocol import BACKENDS
 
 PREPARE = {"images": Path("images"), "out": Path("out")}
 WARMSTART = {"dataset": Path("data"), "out": Path("run")}
@@ -32,11 +36,14 @@ EVERY_FIELD = [(stage, name) for stage, (_, options) in STAGES.items() for name 
 @pytest.mark.parametrize(("stage", "name"), EVERY_FIELD, ids=[f"{stage}-{name}" for stage, name in EVERY_FIELD])
 def test_every_option_has_a_type_a_help_text_and_a_fitting_default(stage, name):
     options = STAGES[stage][1]
-    kind, info = declared(options)[name]
-    assert info.help and info.help.endswith(".")
-    default = options.__dataclass_fields__[name].default
-    if default is not dataclasses.MISSING:
-        check_value(flag(name, info), default, kind, info)
+    option = declared(options)[name]
+    assert option.field.help.endswith(".") and option.field.panel in PANELS
+    assert option.default is options.__dataclass_fields__[name].default
+    if not option.required:
+        check_value(option, option.default)
+    for choice in option.field.choices:
+        check_value(option, choice)
+    assert (option.base is bool and option.default is True) == (option.field.off is not None)
 
 
 def test_every_field_is_declared_once_per_stage():
@@ -46,13 +53,6 @@ def test_every_field_is_declared_once_per_stage():
 
 def test_every_stage_has_a_one_sentence_description():
     assert all(options.__doc__ and options.__doc__.endswith(".") for _, options in STAGES.values())
-
-
-def test_package_names_one_function_per_stage():
-    assert sorted(samsemi.__all__) == sorted(STAGES) == samsemi.__all__
-    assert all(getattr(samsemi, name).__name__ == name for name in STAGES)
-    with pytest.raises(AttributeError, match="segment"):
-        _ = samsemi.segment
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,42 @@ def test_value_of_another_type_is_a_usage_error_naming_the_flag(options, given, 
 def test_fitting_values_are_taken(options, given):
     chosen = options(**given)
     assert all(getattr(chosen, name) in (value, Path(str(value))) for name, value in given.items())
-    paths = {name for name, (kind, _) in declared(options).items() if "Path" in str(kind)} & set(given)
+    paths = {name for name, option in declared(options).items() if option.base is Path} & set(given)
     assert paths and all(isinstance(getattr(chosen, name), Path) for name in paths)
+
+
+def test_every_path_is_read_or_written():
+    """What is read is never written over, see samsemi.outputs."""
+    for _, options in STAGES.values():
+        for name, option in declared(options).items():
+            assert option.field.reads == (option.base is Path and name != "out"), name
+
+
+def test_input_paths_are_what_is_given_to_be_read():
+    mine = MineOptions(**MINE, sam_checkpoint="sam.pth")
+    assert input_paths(mine) == [Path("data"), Path("run"), Path("sam.pth")]
+    assert input_paths(PrepareOptions(**PREPARE, split="split.csv")) == [Path("images"), Path("split.csv")]
+
+
+def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
+    assert hashed_names(FinetuneOptions) == {
+        *("dataset", "model", "sam", "sam_checkpoint", "embeddings", "distill", "teacher_checkpoint"),
+    }
+    anyhow = {"out", "device", "workers", "resume", "overwrite"}
+    assert may_change(WarmstartOptions) == {"dataset", *anyhow}
+    assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
+    assert may_change(AdaptOptions) == {"dataset", "sam_checkpoint", "overlays", *anyhow} == may_change(DistillOptions)
+    assert may_change(MineOptions) == {
+        *("dataset", "model", "sam_checkpoint", "embeddings", "overlays"),
+        *(anyhow - {"workers"}),
+    }
+
+
+def test_choices_that_are_completed_are_taken():
+    for text in PROMPT_CHOICES:
+        parse_prompts(text)
+    assert set(ENCODERS) <= {*smp.encoders.get_encoder_names(), *(name for name in ENCODERS if name.startswith("tu-"))}
+    assert {*SAMS, *BASELINES} == set(BACKENDS) and set(SAMS) == set(ARCHITECTURES)
 
 
 def test_options_cannot_be_changed():

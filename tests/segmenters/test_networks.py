@@ -1,6 +1,7 @@
 import copy
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 
 from samsemi.errors import UsageError
@@ -47,12 +48,23 @@ def test_vnet_has_no_normalization_and_adds_its_skips():
         assert cut(torch.ones(1, 3, 32, 32)).any(), "what is cut off below still comes in beside"
 
 
+@pytest.mark.filterwarnings("ignore:`timm-` encoders:DeprecationWarning")
+def test_encoder_that_smp_takes_without_listing_it_is_taken():
+    name = "timm-mobilenetv3_small_100"
+    assert name not in smp.encoders.get_encoder_names()
+    network = build_network(f"unetplusplus:{name}", 2, (8, 8, 8, 8, 8)).eval()
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 32, 32)).shape == (1, 2, 32, 32)
+
+
 @pytest.mark.parametrize(
     ("name", "named", "hint"),
     [
         ("umet", "umet: no such network", "unet, vnet"),
         ("unetpp:resnet18", "no such architecture", "unet"),
         ("unet:resnet43", "no such encoder", "resnet34"),
+        ("unet:timm-resnet43", "no such encoder", "resnet"),
+        ("unet:tu-resnet43", "cannot be used", "another encoder"),
         ("unetplusplus:mit_b0", "cannot be used", "another encoder"),
     ],
 )

@@ -1,0 +1,116 @@
+"""Options as typer's parameters and as a help page: the one place that knows both.
+
+typer's own page shortens the names of options where a terminal has 80 columns; this one never does.
+"""
+
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from samsemi.options.fields import PANELS, Option
+
+NAMES = {bool: "", int: "N", float: "X", str: "TEXT", Path: "PATH"}
+NO_BREAK = "\u00a0"
+"""A blank at which no line is broken."""
+
+
+def as_parameter(option: Option, callback: Callable | None = None) -> inspect.Parameter:
+    """The parameter that typer makes a flag or an argument of; a flag with a ``callback`` is read before all others."""
+    field = option.field
+    settings = {"help": field.help, "rich_help_panel": field.panel, "min": field.min, "max": field.max}
+    if field.choices:
+        settings["autocompletion"] = completion(field.choices)
+    if field.argument:
+        info = typer.Argument(**settings)
+    else:
+        info = typer.Option(spelling(option), **settings, callback=callback, is_eager=callback is not None)
+    default = inspect.Parameter.empty if option.required else option.default
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[option.kind, info], default=default)
+
+
+def completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """What typer calls with the beginning of a value."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete
+
+
+def spelling(option: Option) -> str:
+    """'--box-margin', 'DATASET'; '--flips/--no-flips' where there is a flag that switches it off."""
+    return f"{option.flag}/{option.field.off}" if option.field.off else option.flag
+
+
+def value_name(option: Option) -> str:
+    """What stands for the value: 'N', '0..1', 'auto|fp32|bf16'; '' for a flag without one."""
+    field = option.field
+    if field.metavar:
+        return field.metavar
+    if option.literals:
+        return "|".join(option.literals)
+    if field.min is not None and field.max is not None:
+        return f"{field.min:g}..{field.max:g}"
+    return NAMES[option.base]
+
+
+def describe(option: Option) -> str:
+    """The help, and the default where there is one to tell."""
+    if option.required or option.default is None or option.default is False:
+        return option.field.help
+    return f"{option.field.help} [default:{NO_BREAK}{'on' if option.default is True else option.default}]"
+
+
+def help_rows(options: Sequence[Option]) -> dict[str, list[tuple[str, str]]]:
+    """(flag and value, description) of each option, by panel, in the order of PANELS, what is required first."""
+    panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in PANELS}
+    for option in sorted(options, key=lambda option: not option.required):
+        name = option.flag if option.field.argument else f"{spelling(option)} {value_name(option)}".rstrip()
+        panels[option.field.panel].append((name, describe(option)))
+    panels["Run"].append(("-h, --help", "Show this page."))
+    return {panel: rows for panel, rows in panels.items() if rows}
+
+
+def help_text(options: Sequence[Option], width: int) -> str:
+    """The panels of a help page, ``width`` characters wide; names of options stand whole."""
+    panels = help_rows(options)
+    left = 2 + max(len(name) for rows in panels.values() for name, _ in rows) + 2
+    lines = []
+    for panel, rows in panels.items():
+        lines += ["", styled(panel, bold=True)]
+        for name, text in rows:
+            first, *rest = textwrap.wrap(text, max(width - left, 20), break_on_hyphens=False)
+            lines.append(f"  {styled(name, fg='cyan')}{' ' * (left - 2 - len(name))}{first}")
+            lines += [" " * left + more for more in rest]
+    return "\n".join(lines).replace(NO_BREAK, " ") + "\n"
+
+
+def usage(options: Sequence[Option]) -> str:
+    """'DATASET --model DIR --out FILE [OPTIONS]'."""
+    required = [option for option in options if option.required]
+    given = [option.flag if option.field.argument else f"{option.flag} {value_name(option)}" for option in required]
+    return " ".join([*given, "[OPTIONS]"])
+
+
+def help_class(options: Sequence[Option]) -> type[TyperCommand]:
+    """A command of typer with a help page of its own."""
+
+    class Command(TyperCommand):
+        def format_usage(self, ctx, formatter) -> None:
+            formatter.write_usage(ctx.command_path, usage(options))
+
+        def format_options(self, ctx, formatter) -> None:
+            formatter.write(help_text(options, formatter.width))
+
+    return Command
+
+
+def styled(text: str, **style: object) -> str:
+    """In color, unless the environment says NO_COLOR; typer takes colors out again where there is no terminal."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, **style)

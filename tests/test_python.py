@@ -1,0 +1,88 @@
+"""The commands as functions: what a notebook sees of them."""
+
+import inspect
+import json
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+from builders import succeed
+
+import samsemi
+from samsemi.errors import DataError
+from samsemi.options.commands import STAGES
+from samsemi.options.fields import declared
+
+
+def test_package_names_one_function_per_command():
+    assert sorted(samsemi.__all__) == sorted(STAGES) == samsemi.__all__
+    assert {*STAGES, "__version__", "__doc__"} <= set(dir(samsemi))
+    assert succeed("--version").out == f"samsemi {samsemi.__version__}\n"
+    with pytest.raises(AttributeError, match="segment"):
+        _ = samsemi.segment
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_signature_is_the_options_of_the_command(name):
+    function, options = getattr(samsemi, name), declared(STAGES[name][1])
+    assert function is getattr(samsemi, name) and (function.__name__, function.__module__) == (name, "samsemi")
+    parameters = inspect.signature(function).parameters
+    assert [*parameters] == [*options, "quiet"]
+    assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    hints = typing.get_type_hints(function)
+    for option in options.values():
+        default = inspect.Parameter.empty if option.required else option.default
+        assert parameters[option.name].default is default
+        assert hints[option.name] == parameters[option.name].annotation == (option.kind | str if option.base is Path else option.kind)
+        assert f"{option.name}: {option.field.help}" in inspect.getdoc(function)
+    assert parameters["quiet"].default is False and hints["return"] == dict[str, object]
+
+
+def test_help_of_a_function_shows_types_and_defaults():
+    code = "import samsemi; help(samsemi.mine)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for text in (
+        "dataset: pathlib.Path | str",
+        "box_margin: int = 2",
+        "sam_checkpoint: pathlib.Path | None | str = None",
+        "quiet: bool = False",
+    ):
+        assert text in " ".join(shown.split())
+
+
+def test_function_gives_what_json_prints(dataset, warm, tmp_path):
+    assert samsemi.check(dataset=str(dataset)) == succeed("check", dataset, "--json").result
+    common = {"dataset": dataset, "model": warm, "device": "cpu", "overlays": 0}
+    found = samsemi.eval(**common, out=tmp_path / "a")
+    printed = succeed("eval", dataset, "--model", warm, "--out", tmp_path / "b", "--overlays", 0, "--json").result
+    assert json.loads(json.dumps(found)) == found and [*found] == [*printed]
+    assert found["classes"] == printed["classes"]
+
+
+def test_quiet_is_of_one_call(dataset, capsys):
+    samsemi.check(dataset=dataset, quiet=True)
+    assert capsys.readouterr().err == ""
+    samsemi.check(dataset=dataset)
+    assert "check" in capsys.readouterr().err
+
+
+def test_wrong_arguments_are_told_as_of_any_function(dataset):
+    with pytest.raises(TypeError, match="'data'"):
+        samsemi.check(dataset=dataset, data=1)
+    with pytest.raises(TypeError, match="'dataset'"):
+        samsemi.check()
+    with pytest.raises(TypeError, match="positional"):
+        samsemi.check(dataset)
+    with pytest.raises(DataError, match="nowhere"):
+        samsemi.check(dataset="nowhere")
+
+
+def test_import_of_the_package_loads_nothing_big():
+    code = (
+        "import sys, samsemi; dir(samsemi), samsemi.mine, samsemi.__version__\n"
+        "sys.exit(', '.join({'typer', 'rich', 'torch', 'numpy', 'h5py'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,42 @@
+"""What may differ between a run and its resumption."""
+
+from dataclasses import replace
+
+import pytest
+
+from samsemi.errors import RefusedError
+from samsemi.options.finetune import FinetuneOptions
+from samsemi.training.runs import open_run
+
+MADE_FROM = {"model": "hash of the weights", "store": {"sam_weights": "hash of SAM's"}}
+
+
+@pytest.fixture
+def begun(tmp_path) -> FinetuneOptions:
+    """The options of a run that was begun, to resume it with."""
+    options = FinetuneOptions(dataset=tmp_path / "data", model=tmp_path / "warm", out=tmp_path / "run", store=tmp_path / "sam.h5")
+    open_run(options, MADE_FROM)
+    return replace(options, resume=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sam_checkpoint": "sam.safetensors", "embeddings": "cache.h5", "teacher_checkpoint": "sam.pth"},
+        {"dataset": "moved/data", "model": "moved/warm"},
+        {"device": "cpu", "workers": 3},
+    ],
+)
+def test_what_is_hashed_may_come_from_elsewhere_and_what_changes_nothing_may_change(begun, changed):
+    assert open_run(replace(begun, **changed), MADE_FROM).folder == begun.out
+
+
+@pytest.mark.parametrize("changed", [{"lr": 0.5}, {"seed": 1}, {"precision": "bf16"}, {"min_predicted_iou": 0.9}])
+def test_what_decides_the_result_may_not_change(begun, changed):
+    with pytest.raises(RefusedError, match=f"{next(iter(changed))} was"):
+        open_run(replace(begun, **changed), MADE_FROM)
+
+
+def test_same_place_with_another_content_is_refused(begun):
+    with pytest.raises(RefusedError, match="model was hash of the weights, is another"):
+        open_run(begun, {**MADE_FROM, "model": "another"})
