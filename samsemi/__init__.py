@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from samsemi.options.commands import STAGES
 from samsemi.options.fields import Option, declared
@@ -19,7 +20,7 @@ from samsemi.options.fields import Option, declared
 __all__ = ["adapt", "check", "distill", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("samsemi")
     if name not in STAGES:

@@ -30,7 +30,6 @@ WrongUsage = typer.BadParameter.__bases__[0]  # the base of typer's own usage er
 
 app = typer.Typer(
     name="samsemi",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -45,11 +44,15 @@ def print_version(value: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def main_options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    pass
+    """Without a command: the help, and a complaint."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise UsageError("no command given", "see `samsemi --help`")
 
 
 def load_config(context: typer.Context, value: Path | None) -> Path | None:
@@ -126,10 +129,10 @@ def report(error: SamsemiError) -> int:
 
 
 def usage_error(error) -> UsageError:
-    """typer's complaint as ours; a bare `samsemi` has printed its help already."""
+    """typer's complaint as ours."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "samsemi"
-    return UsageError(error.format_message() or "no command given", f"see `{command} --help`")
+    return UsageError(error.format_message(), f"see `{command} --help`")
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from samsemi.options.fields import PANELS, declared
 from samsemi.options.shared import BASELINES, ENCODERS, SAMS, TalkOptions
 from samsemi.parameters import help_rows, spelling
 
-SCREEN = 45
+SCREEN = 43
 """Lines that a terminal shows at once."""
 LATE = ("Acceptance", "Ablation", "Run")
 """Panels of what is rarely changed."""

@@ -27,7 +27,7 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     out: OutRun
     sam: TrainedSamName = "tiny"
     sam_checkpoint: SamCheckpoint = None
-    sam_size: Annotated[int | None, Field("SAM", "Side of its input; default: at most 256.", min=32)] = None
+    sam_size: Annotated[int | None, Field("SAM", "Side of SAM's input; default: at most 256.", min=32)] = None
     store: Annotated[Path | None, Field("Input", "Store of `samsemi mine`: learnt as well.", metavar="FILE", reads=True)] = None
     peers: Annotated[
         str,
@@ -39,26 +39,24 @@ class DistillOptions(TrainingOptions, PolicyOptions):
         ),
     ] = "unet,vnet"
     size: NetworkSize = 256
-    encoder_weights: Annotated[Literal["none", "imagenet"], Field("Network", "imagenet downloads them.", metavar="NAME")] = "none"
+    encoder_weights: Annotated[Literal["none", "imagenet"], Field("Network", "imagenet: pretrained encoders.", metavar="NAME")] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
     iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 50_000
-    batch_size: Annotated[int, Field("Training", "Half of them labeled.", min=4)] = 24
-    lr: Annotated[float, Field("Training", "Highest of the peers.", min=1e-8, max=10.0, metavar="X")] = 0.01
-    optimizer: Annotated[Literal["sgd", "adamw"], Field("Training", "Of the peers: sgd (linear), or adamw (cosine) with a lower --lr.")] = (
-        "sgd"
-    )
-    sam_lr: Annotated[float, Field("SAM", "Its highest learning rate.", min=1e-8, max=10.0, metavar="X")] = 1e-4
+    batch_size: Annotated[int, Field("Training", "Images per step, half labeled.", min=4)] = 24
+    lr: Annotated[float, Field("Training", "Highest learning rate in peers.", min=1e-8, max=10.0, metavar="X")] = 0.01
+    optimizer: Annotated[Literal["sgd", "adamw"], Field("Training", "sgd (linear) or adamw (cosine).")] = "sgd"
+    sam_lr: Annotated[float, Field("SAM", "Highest learning rate in SAM.", min=1e-8, max=10.0, metavar="X")] = 1e-4
     temperature: Annotated[float, Field("Training", "Softens SAM's logits.", min=0.1)] = 10.0
-    distill_weight: Annotated[float, Field("Training", "Of learning from SAM.", min=0.0)] = 1.0
-    entropy_weight: Annotated[float, Field("Training", "Of entropy minimization.", min=0.0)] = 0.9
-    mutual_weight: Annotated[float, Field("Training", "Of learning from the other peer.", min=0.0)] = 1.0
-    store_weight: Annotated[float, Field("Training", "Of learning from --store.", min=0.0)] = 1.0
+    distill_weight: Annotated[float, Field("Training", "Weight of what SAM teaches.", min=0.0)] = 1.0
+    entropy_weight: Annotated[float, Field("Training", "Weight of entropy minimization.", min=0.0)] = 0.9
+    mutual_weight: Annotated[float, Field("Training", "Weight of what the peers teach.", min=0.0)] = 1.0
+    store_weight: Annotated[float, Field("Training", "Weight of what --store teaches.", min=0.0)] = 1.0
     mix: Annotated[
         Literal["highest", "lowest"],
-        Field("Training", "Uncertainty of the cells that another image's replace."),
+        Field("Training", "Cells to replace by another image's, by uncertainty."),
     ] = "highest"
-    mix_cells: Annotated[int, Field("Training", "How many cells of an image.", min=1)] = 5
-    mix_grid: Annotated[int, Field("Training", "Cells along a side.", min=1)] = 4
+    mix_cells: Annotated[int, Field("Training", "Cells of an image to replace.", min=1)] = 5
+    mix_grid: Annotated[int, Field("Training", "Cells along a side of an image.", min=1)] = 4
     mix_from: Annotated[float, Field("Training", "Share of steps before mixing.", min=0.0, max=1.0)] = 0.24
     overlays: Annotated[int, Field("Run", "Pictures of so many val cases: truth, the peers' mask, SAM's.", min=0, neutral=True)] = 8
     no_sam: Annotated[bool, Field("Ablation", "No teacher.")] = False

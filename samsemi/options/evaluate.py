@@ -34,9 +34,9 @@ class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
     against: Annotated[
         Path | None, Field("Input", "Folder of an earlier eval of the same cases: paired differences to it.", metavar="DIR", reads=True)
     ] = None
-    tolerance: Annotated[float, Field("Run", "Of the normalized surface distance, in pixels (mm with a spacing).", min=0.0)] = 2.0
+    tolerance: Annotated[float, Field("Run", "Tolerance of the normalized surface distance, in pixels (mm with a spacing).", min=0.0)] = 2.0
     overlays: Annotated[int, Field("Run", "Pictures of so many of the worst cases.", min=0)] = 12
-    seed: Annotated[int, Field("Run", "Of the bootstrap.", min=0)] = 0
+    seed: Annotated[int, Field("Run", "Seed of the bootstrap.", min=0)] = 0
 
     def __post_init__(self):
         super().__post_init__()

@@ -29,9 +29,9 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
         int,
         Field("Training", "Share --iterations out to rounds; each mines with the last one's model and starts from --model.", min=1),
     ] = 1
-    remine_every: Annotated[int | None, Field("Training", "Steps between; default: --iterations / 4.", min=1)] = None
+    remine_every: Annotated[int | None, Field("Training", "Steps between minings; default: --iterations / 4.", min=1)] = None
     lr: LearningRate = 1e-3
-    pseudo_weight: Annotated[float, Field("Training", "Of the pseudo-label loss.", min=0.0, max=10.0)] = 1.0
+    pseudo_weight: Annotated[float, Field("Training", "Weight of the pseudo-label loss.", min=0.0, max=10.0)] = 1.0
     pseudo_share: Annotated[float, Field("Training", "Unlabeled share of a batch.", min=0.05, max=0.95)] = 0.5
     ramp_up: Annotated[float, Field("Training", "Share of the steps in which --pseudo-weight is reached.", min=0.0, max=1.0)] = 0.4
     from_scratch: Annotated[bool, Field("Training", "Start each round from random weights.")] = False
@@ -42,7 +42,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     ] = None
     embeddings: Annotated[
         Path | None,
-        Field("SAM", "Cache of its embeddings; else in the run folder.", metavar="FILE", reads=True, hashed=True),
+        Field("SAM", "Cache of SAM's embeddings; default: in --out.", metavar="FILE", reads=True, hashed=True),
     ] = None
     distill: Annotated[
         Path | None,
@@ -50,7 +50,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
             "Input", "Run of `samsemi distill`: its SAM's logits of every image are learnt as well.", metavar="DIR", reads=True, hashed=True
         ),
     ] = None
-    distill_weight: Annotated[float, Field("Training", "Of learning from --distill.", min=0.0)] = 1.0
+    distill_weight: Annotated[float, Field("Training", "Weight of what --distill teaches.", min=0.0)] = 1.0
     teacher_checkpoint: Annotated[
         Path | None, Field("SAM", "Weights of the SAM of --distill.", metavar="FILE", reads=True, hashed=True)
     ] = None

@@ -43,7 +43,7 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     jitters: Annotated[int, Field("Prompts", "Repetitions with the box moved.", min=0)] = 0
     passes: Annotated[int, Field("Prompts", "2: again with the first mask as mask prompt.", min=1, max=5)] = 1
     positive_points: Annotated[int, Field("Prompts", "Points in each object.", min=1)] = 1
-    negative_points: Annotated[int, Field("Prompts", "Points outside it, in its box.", min=0)] = 1
+    negative_points: Annotated[int, Field("Prompts", "Negative points beside each object, in its box.", min=0)] = 1
     other_points: Annotated[int, Field("Prompts", "Negative points on other classes' objects.", min=0)] = 0
     min_area: Annotated[int, Field("Prompts", "Smallest object, in pixels of the image.", min=1)] = 64
     flips: Annotated[bool, Field("Prompts", "Test-time augmentation of the model's map.", off="--no-flips")] = True
@@ -55,7 +55,7 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     ] = 0.8
     embeddings: Annotated[
         Path | None,
-        Field("SAM", "Cache of its image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
+        Field("SAM", "Cache of SAM's image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
     ] = None
     batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
     overlays: Annotated[int, Field("Run", "Pictures of so many cases, beside the store: model, prompts, SAM.", min=0, neutral=True)] = 0

@@ -33,7 +33,7 @@ class PrepareOptions(OutputOptions):
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None
     spacing_mm: Annotated[float | None, Field("Input", "Size of a pixel in mm, where all images share one.", min=1e-6)] = None
-    seed: Annotated[int, Field("Input", "Of the split.", min=0)] = 0
+    seed: Annotated[int, Field("Input", "Seed of the split.", min=0)] = 0
 
     def __post_init__(self):
         super().__post_init__()

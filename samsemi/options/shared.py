@@ -49,7 +49,9 @@ class ResumableOptions(OutputOptions):
 class DeviceOptions(Options):
     device: Annotated[
         str,
-        Field("Run", "auto, cpu, cuda, cuda:1, mps.", metavar="NAME", choices=("auto", "cpu", "cuda", "mps"), neutral=True),
+        Field(
+            "Run", "Where to compute: auto, cpu, cuda, cuda:1, mps.", metavar="NAME", choices=("auto", "cpu", "cuda", "mps"), neutral=True
+        ),
     ] = "auto"
     precision: Annotated[Literal["auto", "fp32", "bf16"], Field("Run", "auto: bf16 where the GPU has it.")] = "auto"
 
@@ -64,13 +66,13 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
     iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 2000
     batch_size: Annotated[int, Field("Training", "Images per step.", min=1)] = 8
     lr: LearningRate = 1e-3
-    ema: Annotated[float, Field("Training", "Decay of the kept mean weights.", min=0.0, max=0.9999)] = 0.99
+    ema: Annotated[float, Field("Training", "Decay of the averaged weights.", min=0.0, max=0.9999)] = 0.99
     keep: Keep = "last"
     validate_every: Annotated[int | None, Field("Run", "Steps between validations; default: --iterations / 20.", min=1)] = None
     workers: Annotated[
         int | None, Field("Run", "Processes that load images; default: 0 on a CPU, up to 8 on a GPU.", min=0, neutral=True)
     ] = None
-    seed: Annotated[int, Field("Run", "Of weights, batches and augmentation.", min=0)] = 0
+    seed: Annotated[int, Field("Run", "Seed of weights, batches and augmentation.", min=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,8 @@ class PolicyOptions(Options):
         float | None, Field("Acceptance", "Least IoU of the masks of alternative --prompts with their mean.", min=0.0, max=1.0)
     ] = None
     min_area_ratio: Annotated[
-        float | None, Field("Acceptance", "Least ratio of both areas, the smaller over the larger.", min=0.0, max=1.0)
+        float | None,
+        Field("Acceptance", "Least ratio of the areas of SAM's mask and of its object, the smaller over the larger.", min=0.0, max=1.0),
     ] = None
     background_below: Annotated[
         float | None,
@@ -130,7 +133,7 @@ SamName = Annotated[
 TrainedSamName = Annotated[str, Field("SAM", f"{', '.join(SAMS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=SAMS)]
 SamCheckpoint = Annotated[Path | None, Field("SAM", "Weights of --sam (.pth or .safetensors).", metavar="FILE", reads=True, hashed=True)]
 OutRun = Annotated[Path, Field("Input", "Run folder to write.", metavar="DIR", neutral=True)]
-NetworkSize = Annotated[int, Field("Network", "Side of its input; multiple of 32.", min=32, max=2048, metavar="N")]
+NetworkSize = Annotated[int, Field("Network", "Side in pixels of the network's input, a multiple of 32.", min=32, max=2048, metavar="N")]
 DecoderChannels = Annotated[str, Field("Network", "Channels of the five decoder stages.", metavar="N,N,...")]
 
 
