@@ -12,7 +12,7 @@ import traceback
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,7 +26,7 @@ from samsemi.parameters import as_parameter, help_class
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
-WrongUsage = typer.BadParameter.__bases__[0]  # the base of typer's own usage errors
+WrongUsage: Any = typer.BadParameter.__bases__[0]  # the base of typer's own usage errors
 
 app = typer.Typer(
     name="samsemi",
@@ -58,7 +58,7 @@ def main_options(
 def load_config(context: typer.Context, value: Path | None) -> Path | None:
     """Make a TOML file's values the defaults of the command: flag > file > default."""
     if value is not None:
-        context.default_map = read_defaults(value, context.info_name)
+        context.default_map = read_defaults(value, context.info_name or "")
     return value
 
 
@@ -73,7 +73,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
 
     declarations = [*declared(options).values(), *declared(TalkOptions).values()]
     parameters = [as_parameter(option, load_config if option.name == "config" else None) for option in declarations]
-    command.__signature__ = inspect.Signature(parameters)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command(name, cls=help_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
 

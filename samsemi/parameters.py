@@ -8,7 +8,7 @@ import os
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -23,7 +23,7 @@ NO_BREAK = "\u00a0"
 def as_parameter(option: Option, callback: Callable | None = None) -> inspect.Parameter:
     """The parameter that typer makes a flag or an argument of; a flag with a ``callback`` is read before all others."""
     field = option.field
-    settings = {"help": field.help, "rich_help_panel": field.panel, "min": field.min, "max": field.max}
+    settings: dict[str, Any] = {"help": field.help, "rich_help_panel": field.panel, "min": field.min, "max": field.max}
     if field.choices:
         settings["autocompletion"] = completion(field.choices)
     if field.argument:
@@ -111,6 +111,6 @@ def help_class(options: Sequence[Option]) -> type[TyperCommand]:
     return Command
 
 
-def styled(text: str, **style: object) -> str:
+def styled(text: str, **style: Any) -> str:
     """In color, unless the environment says NO_COLOR; typer takes colors out again where there is no terminal."""
     return text if os.environ.get("NO_COLOR") else typer.style(text, **style)

@@ -7,7 +7,6 @@ import math
 import types
 import typing
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -90,7 +89,6 @@ class Options:
                 object.__setattr__(self, name, Path(value))
 
 
-@cache
 def declared(options: type[Options]) -> dict[str, Option]:
     """A command's options by name: its own, then those that it shares with other commands."""
     hints = get_type_hints(options, include_extras=True)
