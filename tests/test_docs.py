@@ -15,7 +15,8 @@ from builders import ROOT
 from samsemi import cli
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
-COMMANDS = typer.main.get_command(cli.app).commands
+SAMSEMI = typer.main.get_command(cli.app)
+COMMANDS = SAMSEMI.commands
 
 
 def read(page: Path) -> str:
@@ -92,7 +93,7 @@ def test_commands_and_options_that_are_shown_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_that_are_named_exist(page):
     """Those in running text may be of any command, of a make target or of the evidence."""
-    every = {flag for command in COMMANDS for flag in options_of(command)}
+    every = {flag for command in COMMANDS for flag in options_of(command)} | {flag for option in SAMSEMI.params for flag in option.opts}
     spans = re.findall(r"`([^`]+)`", prose(page))
     named = {flag for span in spans for flag in re.findall(r"(?:^|(?<=[\s`]))--[a-z][a-z-]*(?![\w-])", span)}
     assert not named - every
