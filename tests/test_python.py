@@ -79,10 +79,14 @@ def test_wrong_arguments_are_told_as_of_any_function(dataset):
         samsemi.check(dataset="nowhere")
 
 
-def test_import_of_the_package_loads_nothing_big():
-    code = (
-        "import sys, samsemi; dir(samsemi), samsemi.mine, samsemi.__version__\n"
-        "sys.exit(', '.join({'typer', 'rich', 'torch', 'numpy', 'h5py'} & set(sys.modules)) or None)"
-    )
+@pytest.mark.parametrize(
+    ("code", "big"),
+    [
+        ("import samsemi; dir(samsemi), samsemi.mine, samsemi.__version__", {"typer", "rich", "torch", "numpy", "h5py"}),
+        ("import samsemi.data.dataset", {"typer", "torch"}),
+    ],
+)
+def test_import_loads_nothing_big(code, big):
+    code = f"import sys; {code}; sys.exit(', '.join({big} & set(sys.modules)) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
