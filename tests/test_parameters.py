@@ -38,20 +38,20 @@ def page_of(capsys, name: str) -> dict[str, list[str]]:
     return page
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_help_shows_every_option_whole_in_its_panel(narrow, capsys, name):
-    page = page_of(capsys, name)
-    assert max(len(line) for lines in page.values() for line in lines) < 80
-    assert [panel for panel in page if panel] == [panel for panel in PANELS if panel in page]
-    for option in [*declared(STAGES[name][1]).values(), *declared(TalkOptions).values()]:
-        rows = [line for line in page[option.field.panel] if line.startswith(f"  {spelling(option)} ")]
-        assert len(rows) == 1, option.name
+def test_help_shows_every_option_whole_in_its_panel(narrow, capsys):
+    for name, (_, options) in STAGES.items():
+        page = page_of(capsys, name)
+        assert max(len(line) for lines in page.values() for line in lines) < 80
+        assert [panel for panel in page if panel] == [panel for panel in PANELS if panel in page]
+        for option in [*declared(options).values(), *declared(TalkOptions).values()]:
+            rows = [line for line in page[option.field.panel] if line.startswith(f"  {spelling(option)} ")]
+            assert len(rows) == 1, f"{name} {option.name}"
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_what_is_common_fits_a_screen(narrow, capsys, name):
-    page = page_of(capsys, name)
-    assert sum(len(lines) for panel, lines in page.items() if panel not in LATE) <= SCREEN
+def test_what_is_common_fits_a_screen(narrow, capsys):
+    for name in STAGES:
+        page = page_of(capsys, name)
+        assert sum(len(lines) for panel, lines in page.items() if panel not in LATE) <= SCREEN, name
 
 
 def test_help_tells_ranges_choices_and_defaults():

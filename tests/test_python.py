@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from builders import succeed
 import samsemi
 from samsemi.errors import DataError
 from samsemi.options.commands import STAGES
-from samsemi.options.fields import declared
+from samsemi.options.fields import Option, declared
 
 
 def test_package_names_one_function_per_command():
@@ -24,10 +25,14 @@ def test_package_names_one_function_per_command():
         _ = samsemi.segment
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_signature_is_the_options_of_the_command(name):
-    function, options = getattr(samsemi, name), declared(STAGES[name][1])
-    assert function is getattr(samsemi, name) and (function.__name__, function.__module__) == (name, "samsemi")
+def test_signatures_are_the_options_of_the_commands():
+    for name, (_, options) in STAGES.items():
+        function = getattr(samsemi, name)
+        assert function is getattr(samsemi, name) and (function.__name__, function.__module__) == (name, "samsemi")
+        assert_same_parameters(function, declared(options))
+
+
+def assert_same_parameters(function: Callable, options: dict[str, Option]) -> None:
     parameters = inspect.signature(function).parameters
     assert [*parameters] == [*options, "quiet"]
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}

@@ -13,7 +13,7 @@ from samsemi.options.commands import STAGES
 from samsemi.options.config import hashed_names, input_paths, may_change, read_defaults
 from samsemi.options.distill import DistillOptions
 from samsemi.options.evaluate import EvalOptions
-from samsemi.options.fields import PANELS, check_value, declared
+from samsemi.options.fields import PANELS, Option, check_value, declared
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.mine import PROMPT_CHOICES, MineOptions, parse_prompts
 from samsemi.options.predict import PredictOptions
@@ -30,20 +30,18 @@ FINETUNE = {"dataset": Path("data"), "model": Path("run"), "out": Path("run2")}
 EVAL = {"dataset": Path("data"), "out": Path("eval")}
 PREDICT = {"images": Path("images"), "model": Path("run"), "out": Path("out")}
 
-EVERY_FIELD = [(stage, name) for stage, (_, options) in STAGES.items() for name in declared(options)]
+
+def is_sound(option: Option) -> bool:
+    """A help text that is a sentence, a panel, a default and choices that are fit, and a way to switch it off that is needed."""
+    for value in (*([] if option.required else [option.default]), *option.field.choices):
+        check_value(option, value)
+    can_be_off = (option.field.off is not None) == (option.base is bool and option.default is True)
+    return option.field.help.endswith(".") and option.field.panel in PANELS and can_be_off
 
 
-@pytest.mark.parametrize(("stage", "name"), EVERY_FIELD, ids=[f"{stage}-{name}" for stage, name in EVERY_FIELD])
-def test_every_option_has_a_type_a_help_text_and_a_fitting_default(stage, name):
-    options = STAGES[stage][1]
-    option = declared(options)[name]
-    assert option.field.help.endswith(".") and option.field.panel in PANELS
-    assert option.default is options.__dataclass_fields__[name].default
-    if not option.required:
-        check_value(option, option.default)
-    for choice in option.field.choices:
-        check_value(option, choice)
-    assert (option.base is bool and option.default is True) == (option.field.off is not None)
+def test_every_option_has_a_type_a_help_text_and_a_fitting_default():
+    every = [(stage, option) for stage, (_, options) in STAGES.items() for option in declared(options).values()]
+    assert every and not [f"{stage} {option.name}" for stage, option in every if not is_sound(option)]
 
 
 def test_every_field_is_declared_once_per_stage():
