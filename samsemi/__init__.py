@@ -8,15 +8,13 @@ Each command is a function of the same name that takes its options as keywords a
 
 from importlib import import_module
 
-from samsemi.options.commands import STAGES
-
 __all__ = ["adapt", "check", "distill", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
 
 
 def __getattr__(name: str):
-    if name not in STAGES:
+    if name not in __all__:
         raise AttributeError(f"module 'samsemi' has no attribute '{name}'")
-    module, options = STAGES[name]
+    module, options = import_module("samsemi.options.commands").STAGES[name]
 
     def stage(**values: object) -> dict:
         return getattr(import_module(f"samsemi.stages.{module}"), module)(options(**values))

@@ -345,6 +345,57 @@ def test_check_names_a_single_problem_in_the_error_line(copied):
     refused(DATA, "check", copied, said=("9 x 9",), problems=True)
 
 
+def change_mask(folder, split: str) -> str:
+    """Invert the mask of a case after the data set was prepared."""
+    name = cases_of(folder, split)[0]
+    path = folder / f"masks/{name}.png"
+    write_image(path, 1 - read_array(path))
+    return name
+
+
+def test_check_names_changed_files(copied):
+    assert succeed("check", copied, "--json").result["files"] == {"compared": 48, "without_hash": 0}
+    names = [change_mask(copied, split) for split in ("labeled", "val")]
+    outcome = call("check", copied, "--quiet")
+    assert_complains(outcome, DATA, "2 problems", "has changed since the data set was prepared", problems=True)
+    assert all(f"case {name}: {copied / 'masks' / name}.png has changed" in outcome.err for name in names)
+
+
+def test_training_measuring_and_mining_stop_at_a_changed_mask(copied, warm, tmp_path):
+    name = change_mask(copied, "val")
+    refused(DATA, "warmstart", copied, "--out", tmp_path / "r", *NETWORK, *SHORT, said=(f"case {name}", "has changed"))
+    refused(DATA, *mine_with(copied, warm, tmp_path / "s.h5", "--sam", "none"), said=(f"case {name}", "has changed"))
+    name = change_mask(copied, "test")
+    outcome = call("eval", copied, "--model", warm, "--out", tmp_path / "e", "--quiet")
+    assert_complains(outcome, DATA, f"case {name}", "has changed")
+    assert "prepare the data set again" in outcome.err
+
+
+def test_changed_image_is_an_error_not_an_unreadable_one(copied, warm, tmp_path):
+    name = cases_of(copied, "unlabeled")[2]
+    write_image(copied / f"images/{name}.png", 255 - read_array(copied / f"images/{name}.png"))
+    refused(DATA, *mine_with(copied, warm, tmp_path / "s.h5", "--sam", "none"), said=(f"case {name}", "has changed"))
+
+
+@pytest.mark.parametrize("prepared_again", [False, True])
+def test_finished_store_is_not_taken_up_when_masks_have_changed(copied, raw, warm, tmp_path, prepared_again):
+    if prepared_again:
+        shares = ("--groups", r"p(\d+)", "--labeled", 9, "--val", 3, "--test", 3, "--overwrite")
+        copied = tmp_path / "again"
+        succeed(*prepare(raw / "images", raw / "masks", copied, *shares))
+    arguments = mine_with(copied, warm, tmp_path / "s.h5", "--sam", "none")
+    succeed(*arguments)
+    succeed(*arguments, "--resume")
+    if not prepared_again:
+        name = change_mask(copied, "labeled")
+        refused(DATA, *arguments, "--resume", said=(f"case {name}", "has changed"))
+        return
+    for path in (raw / "masks").iterdir():
+        write_image(path, 255 - read_array(path))
+    succeed(*prepare(raw / "images", raw / "masks", copied, *shares))
+    refused(REFUSED, *arguments, "--resume", said=("s.h5", "dataset was"), problems=True)
+
+
 @pytest.mark.parametrize("split, command", [("labeled", "warmstart"), ("val", "warmstart"), ("test", "eval"), ("unlabeled", "mine")])
 def test_split_without_cases(copied, warm, tmp_path, split, command):
     header, *rows = (copied / "manifest.csv").read_text().splitlines()

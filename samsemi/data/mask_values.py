@@ -1,42 +1,15 @@
-"""Foreign folders -> cases: which mask belongs to which image, and what the values in the masks mean."""
+"""What the values in foreign mask files mean: class indices, black and white, noisy black and white."""
 
-import csv
-import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.dataset import IGNORE, SPLITS
-from samsemi.errors import DataError, UsageError
+from samsemi.data.dataset import IGNORE
+from samsemi.errors import DataError
 
 NOISY_MIDDLE = 0.05
 """A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
-
-
-def match_masks(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[dict[str, Path], str, list[str]]:
-    """Image id -> mask file; the suffix that mask names carry; the mask names that belong to no image.
-
-    A mask is named like its image, or like it with one suffix that all masks share (``_segmentation``, ``_mask``).
-    DataError where nothing matches.
-    """
-    suffixes = Counter(name[cut:] for name in masks for cut in range(1, len(name) + 1) if name[:cut] in images)
-    if not suffixes:
-        raise DataError(
-            f"no mask is named like an image: images such as {first_names(images)}, masks such as {first_names(masks)}",
-            "name a mask like its image, with or without a suffix that all masks share",
-        )
-    suffix = max(suffixes, key=lambda s: (suffixes[s], -len(s)))
-    pairs = {name[: len(name) - len(suffix)]: path for name, path in masks.items() if name.endswith(suffix)}
-    matched = {name: pairs[name] for name in images if name in pairs}
-    used = set(matched.values())
-    return matched, suffix, [name for name, path in masks.items() if path not in used]
-
-
-def first_names(paths: Mapping[str, Path], n: int = 2) -> str:
-    return ", ".join(path.name for path in list(paths.values())[:n])
 
 
 @dataclass(frozen=True)
@@ -96,36 +69,3 @@ def is_noisy_binary(count: np.ndarray) -> bool:
 
 def threshold_lookup() -> np.ndarray:
     return (np.arange(256) >= 128).astype(np.uint8)
-
-
-def find_group(name: str, pattern: str | None) -> str:
-    """The patient in an image's name: the first group of the expression, or all it matches; without one, the name."""
-    if pattern is None:
-        return name
-    try:
-        found = re.search(pattern, name)
-    except re.error as error:
-        raise UsageError(f"--groups {pattern}: {error}", "give a Python regular expression") from None
-    group = found and (found.group(1) if found.groups() else found.group(0))
-    if not group:
-        raise DataError(f"--groups {pattern} matches nothing in '{name}'", "give an expression that finds the patient in every name")
-    return group
-
-
-def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
-    """id -> (split, group or None) of a CSV file with columns id,split and perhaps group."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"--split {path}: {error}", "give a readable CSV file") from None
-    if not rows or not {"id", "split"} <= set(rows[0]):
-        raise DataError(f"--split {path}: needs the columns id,split", "write them in the first line")
-    wrong = sorted({str(row["split"]) for row in rows} - set(SPLITS))
-    if wrong:
-        raise DataError(f"--split {path}: unknown split '{wrong[0]}'", f"use {', '.join(SPLITS)}")
-    told = {row["id"]: (row["split"], row.get("group") or None) for row in rows}
-    if len(told) < len(rows):
-        twice = next(name for name, count in Counter(row["id"] for row in rows).items() if count > 1)
-        raise DataError(f"--split {path}: id '{twice}' stands there twice", "remove one")
-    return told
