@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.dataset import read_dataset
-from samsemi.data.images import overlay, read_image, read_label, side_by_side, write_picture
+from samsemi.data.dataset import read_case_image, read_case_label, read_dataset
+from samsemi.data.images import overlay, side_by_side, write_picture
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import predict, to_label
 
@@ -28,8 +28,8 @@ def main() -> None:
     rows = []
     for name in names:
         case = dataset.cases[name]
-        image = read_image(case.image)
-        labels = [read_label(case.mask), *(to_label(predict(model, image)) for model in models)]
+        image = read_case_image(case)
+        labels = [read_case_label(case, case.mask, len(dataset.classes)), *(to_label(predict(model, image)) for model in models)]
         rows.append(side_by_side([image, *(overlay(image, label) for label in labels)]))
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]

@@ -3,7 +3,6 @@
 Imports neither torch nor a stage until a command runs, so that ``--help`` answers at once.
 """
 
-import errno
 import inspect
 import os
 import signal
@@ -22,10 +21,10 @@ from samsemi.options.commands import STAGES
 from samsemi.options.config import read_defaults
 from samsemi.options.fields import Options, declared
 from samsemi.options.shared import TalkOptions
+from samsemi.outputs import refusal
 from samsemi.parameters import as_parameter, help_class
 
 INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 WrongUsage: Any = typer.BadParameter.__bases__[0]  # the base of typer's own usage errors
 
 app = typer.Typer(
@@ -98,14 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            return bug()
-        return report(
-            RefusedError(
-                f"{error.filename or 'output'}: {os.strerror(error.errno)}",
-                "make room and go on with --resume where there is one, or give another --out",
-            )
-        )
+        refused = refusal(error)
+        return report(refused) if refused else bug()
     except Exception as error:
         if is_out_of_memory(error):
             return report(DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam"))

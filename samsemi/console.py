@@ -5,6 +5,7 @@ elsewhere (a log file, a cluster) it is one plain line every ``PLAIN_SECONDS``.
 """
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,16 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """One line that should be read even with --quiet, on stderr."""
     _stderr().print(f"[yellow]warning:[/yellow] {escape(text)}")
+
+
+class WarningLines(logging.Handler):
+    """What the library has to say through logging, as lines of ``warn``."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+logging.getLogger("samsemi").addHandler(WarningLines(logging.WARNING))
 
 
 def fail(message: str, hint: str) -> None:

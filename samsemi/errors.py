@@ -4,6 +4,7 @@
       UsageError      2   an option or configuration key that cannot be
       RefusedError    3   an output that exists, a changed configuration
       DataError       4   images, masks, manifests
+        ChangedFile   4   an image or mask that is no longer the file that was prepared
       CheckpointError 5   checkpoints and pseudo-label stores
       DeviceError     6   no such device, out of memory
       NothingUsable   7   finished, but nothing came of it
@@ -36,6 +37,10 @@ class RefusedError(SamsemiError):
 
 class DataError(SamsemiError):
     exit_code = 4
+
+
+class ChangedFile(DataError):
+    pass
 
 
 class CheckpointError(SamsemiError):

@@ -1,5 +1,6 @@
 """Output folders and files: refused when they exist, replaced when asked, written whole or not at all."""
 
+import errno
 import os
 import re
 import shutil
@@ -9,6 +10,56 @@ from pathlib import Path
 
 from samsemi.errors import RefusedError
 
+ROOM = "make room and go on with --resume where there is one, or give another --out"
+RIGHTS = "you may not write there: give another --out, or change its permissions"
+MOUNTED = "it cannot be moved or replaced (a mounted folder?): give an --out inside it"
+HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), RIGHTS),
+    **dict.fromkeys((errno.EBUSY, errno.EXDEV), MOUNTED),
+    errno.EROFS: "that disk is read-only: give another --out",
+    errno.ENAMETOOLONG: "give a shorter --out",
+}
+"""What to do where the system refuses to write."""
+
+
+def refusal(error: OSError) -> RefusedError | None:
+    """What the system refused, as a user's error; None where it cannot be one."""
+    if error.errno not in HINTS:
+        return None
+    return RefusedError(f"{error.filename or 'output'}: {os.strerror(error.errno)}", HINTS[error.errno])
+
+
+@contextmanager
+def refused_paths(path: Path) -> Iterator[None]:
+    """RefusedError where nothing can be made at a path: in /proc, below a file, too long a name, a circle of links."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        number = errno.ELOOP if isinstance(error, RuntimeError) else getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error)
+        hint = HINTS.get(number, "nothing can be made there: give another --out")
+        raise RefusedError(f"{path}: {reason}".replace("\0", "\\0"), hint) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where they are not there; RefusedError where that cannot be."""
+    with refused_paths(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+def try_file(path: Path) -> None:
+    """Make the folder of a file, and see that the file could be written; RefusedError where not."""
+    make_folder(path.parent)
+    with refused_paths(path):
+        part_of(path).touch()
+        part_of(path).unlink()
+
+
+def part_of(path: Path) -> Path:
+    """The name under which an output is made before it gets its own."""
+    return path.with_name(f".{path.name}.part")
+
 
 @contextmanager
 def whole_file(path: Path, sync: bool = True) -> Iterator[Path]:
@@ -17,8 +68,8 @@ def whole_file(path: Path, sync: bool = True) -> Iterator[Path]:
     ``sync`` waits until it is on disk, so that it outlives a power cut; too slow for thousands of pictures.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    make_folder(path.parent)
+    part = part_of(path)
     try:
         with named_errors(path):
             yield part
@@ -59,7 +110,7 @@ def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs:
     refuse_full(folder, overwrite or resume, mark, () if resume else inputs)
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 
@@ -69,11 +120,13 @@ def new_folder(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path] 
 
     RefusedError as for ``claim_folder``.
     """
-    folder = Path(folder).resolve()
+    with refused_paths(folder):
+        folder = Path(folder).resolve()
     refuse_full(folder, overwrite, mark, inputs)
-    part, old = (folder.with_name(f".{folder.name}.{name}") for name in ("part", "old"))
+    part, old = part_of(folder), folder.with_name(f".{folder.name}.old")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    with refused_paths(folder):
+        part.mkdir(parents=True)
     try:
         yield part
         if folder.exists():
@@ -101,14 +154,17 @@ def refuse_full(folder: Path, allowed: bool, mark: str, inputs: Sequence[Path]) 
 
 def refuse_file(folder: Path) -> None:
     """RefusedError where the folder, or one above it, is a file."""
-    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    with refused_paths(folder):
+        existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     if not existing.is_dir():
         raise RefusedError(f"{existing} is a file", "give another --out")
 
 
 def refuse_inside(out: Path, images: Path) -> None:
     """RefusedError where the output lies among the images that are read."""
-    if Path(out).resolve().is_relative_to(Path(images).resolve()):
+    with refused_paths(out):
+        place = Path(out).resolve()
+    if place.is_relative_to(Path(images).resolve()):
         raise RefusedError(f"{out} lies in {images}, where the images are searched for", "give an --out beside it")
 
 

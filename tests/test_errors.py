@@ -1,11 +1,13 @@
 """What a user can do wrong: the exit code, two plain lines on stderr, nothing on stdout, no traceback."""
 
+import errno
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -32,6 +34,8 @@ from builders import (
 )
 from safetensors.torch import load_file, save_file
 
+import samsemi
+from samsemi.errors import RefusedError
 from samsemi.stages import info as info_stage
 
 SHORT = ("--iterations", 2, "--batch-size", 2)
@@ -339,6 +343,57 @@ def test_check_names_every_problem(copied):
 def test_check_names_a_single_problem_in_the_error_line(copied):
     write_image(copied / f"masks/{cases_of(copied, 'val')[0]}.png", np.zeros((9, 9), dtype=np.uint8))
     refused(DATA, "check", copied, said=("9 x 9",), problems=True)
+
+
+def change_mask(folder, split: str) -> str:
+    """Invert the mask of a case after the data set was prepared."""
+    name = cases_of(folder, split)[0]
+    path = folder / f"masks/{name}.png"
+    write_image(path, 1 - read_array(path))
+    return name
+
+
+def test_check_names_changed_files(copied):
+    assert succeed("check", copied, "--json").result["files"] == {"compared": 48, "without_hash": 0}
+    names = [change_mask(copied, split) for split in ("labeled", "val")]
+    outcome = call("check", copied, "--quiet")
+    assert_complains(outcome, DATA, "2 problems", "has changed since the data set was prepared", problems=True)
+    assert all(f"case {name}: {copied / 'masks' / name}.png has changed" in outcome.err for name in names)
+
+
+def test_training_measuring_and_mining_stop_at_a_changed_mask(copied, warm, tmp_path):
+    name = change_mask(copied, "val")
+    refused(DATA, "warmstart", copied, "--out", tmp_path / "r", *NETWORK, *SHORT, said=(f"case {name}", "has changed"))
+    refused(DATA, *mine_with(copied, warm, tmp_path / "s.h5", "--sam", "none"), said=(f"case {name}", "has changed"))
+    name = change_mask(copied, "test")
+    outcome = call("eval", copied, "--model", warm, "--out", tmp_path / "e", "--quiet")
+    assert_complains(outcome, DATA, f"case {name}", "has changed")
+    assert "prepare the data set again" in outcome.err
+
+
+def test_changed_image_is_an_error_not_an_unreadable_one(copied, warm, tmp_path):
+    name = cases_of(copied, "unlabeled")[2]
+    write_image(copied / f"images/{name}.png", 255 - read_array(copied / f"images/{name}.png"))
+    refused(DATA, *mine_with(copied, warm, tmp_path / "s.h5", "--sam", "none"), said=(f"case {name}", "has changed"))
+
+
+@pytest.mark.parametrize("prepared_again", [False, True])
+def test_finished_store_is_not_taken_up_when_masks_have_changed(copied, raw, warm, tmp_path, prepared_again):
+    if prepared_again:
+        shares = ("--groups", r"p(\d+)", "--labeled", 9, "--val", 3, "--test", 3, "--overwrite")
+        copied = tmp_path / "again"
+        succeed(*prepare(raw / "images", raw / "masks", copied, *shares))
+    arguments = mine_with(copied, warm, tmp_path / "s.h5", "--sam", "none")
+    succeed(*arguments)
+    succeed(*arguments, "--resume")
+    if not prepared_again:
+        name = change_mask(copied, "labeled")
+        refused(DATA, *arguments, "--resume", said=(f"case {name}", "has changed"))
+        return
+    for path in (raw / "masks").iterdir():
+        write_image(path, 255 - read_array(path))
+    succeed(*prepare(raw / "images", raw / "masks", copied, *shares))
+    refused(REFUSED, *arguments, "--resume", said=("s.h5", "dataset was"), problems=True)
 
 
 @pytest.mark.parametrize("split, command", [("labeled", "warmstart"), ("val", "warmstart"), ("test", "eval"), ("unlabeled", "mine")])
@@ -783,6 +838,70 @@ def test_no_room_for_a_store_ends_as_an_error_not_as_a_crash(dataset, warm, tmp_
     assert error == f"error: {tmp_path / 's.h5.parts' / '000000.h5'}: File too large"
     assert "--resume" in hint
     succeed(*mine_with(dataset, warm, tmp_path / "s.h5"), "--resume")
+
+
+# places where nothing can be made
+
+
+@pytest.mark.parametrize("command", [*WRITING, "adapt", "distill"])
+def test_output_where_nothing_can_be_made(dataset, pictures, warm, store, tmp_path, command):
+    """As root, too, whom no permission stops."""
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    commands = writing_commands(dataset, pictures, warm, store) | {
+        "adapt": ("adapt", dataset, "--sam", "tiny", *SHORT),
+        "distill": ("distill", dataset, "--iterations", 2, "--batch-size", 4, "--size", 64, "--sam-size", 64),
+    }
+    for place in ("/proc/samsemi", "/proc/samsemi/out", tmp_path / ("x" * 300), circle / "out"):
+        out = f"{place}.safetensors" if command == "adapt" else place
+        outcome = call(*commands[command], "--out", out, "--quiet")
+        assert_complains(outcome, REFUSED, Path(out).parent)
+        assert "--out" in outcome.err.splitlines()[1]
+    assert list(tmp_path.iterdir()) == [circle]
+
+
+@pytest.mark.parametrize("name", ["mine", "prepare", "predict"])
+def test_path_with_a_zero_byte_is_refused(dataset, pictures, warm, tmp_path, name):
+    """Typer refuses it on the command line."""
+    options = {
+        "mine": {"dataset": dataset, "model": warm, "sam": "none"},
+        "prepare": {"images": pictures / "images", "masks": pictures / "masks"},
+        "predict": {"images": pictures / "images", "model": warm},
+    }
+    with pytest.raises(RefusedError, match=r"o\\0ut"):
+        getattr(samsemi, name)(**options[name], out=tmp_path / "o\0ut")
+
+
+@pytest.mark.parametrize(
+    "number, hint",
+    [
+        (errno.EACCES, "change its permissions"),
+        (errno.EPERM, "change its permissions"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "make room"),
+        (errno.EBUSY, "mounted"),
+    ],
+)
+def test_system_that_refuses_to_write_gets_a_hint_that_fits(dataset, tmp_path, monkeypatch, number, hint):
+    def refuse(source, target):
+        raise OSError(number, os.strerror(number), str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    outcome = call("warmstart", dataset, "--out", tmp_path / "run", *NETWORK, *SHORT, "--quiet")
+    assert_complains(outcome, REFUSED, tmp_path / "run", os.strerror(number))
+    assert hint in outcome.err.splitlines()[1]
+    assert ("make room" in outcome.err) == (hint == "make room")
+
+
+def test_folder_that_may_not_be_made_gets_the_hint_of_permissions(pictures, tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    outcome = call(*prepare(pictures / "images", pictures / "masks", tmp_path / "d"), "--quiet")
+    assert_complains(outcome, REFUSED, tmp_path / "d", "Permission denied")
+    assert "change its permissions" in outcome.err
 
 
 # devices, and what is not the user's fault

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import ACCEPT_ALL, MINING, NETWORK, call, hdf5_values, read_array, succeed, write_image
+
+from samsemi.data.dataset import read_dataset, with_hashes, write_dataset
 
 SHORT = ("--iterations", 4, "--validate-every", 2, "--batch-size", 4)
 
@@ -33,11 +36,14 @@ def with_truth(dataset, warm, tmp_path_factory) -> dict[str, object]:
 
 @pytest.fixture
 def noisy(dataset, tmp_path) -> Path:
-    """The same data set, noise of valid class indices for every hidden mask."""
+    """The same data set prepared with noise of valid class indices for every hidden mask."""
     folder = shutil.copytree(dataset, tmp_path / "noisy")
     rng = np.random.default_rng(0)
     for path in (folder / "truth").iterdir():
         write_image(path, rng.integers(0, 2, read_array(path).shape, dtype=np.uint8))
+    before = read_dataset(folder)
+    write_dataset(replace(before, cases={name: with_hashes(case) for name, case in before.cases.items()}))
+    assert (folder / "manifest.csv").read_bytes() != (dataset / "manifest.csv").read_bytes()
     return folder
 
 

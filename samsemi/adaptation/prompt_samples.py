@@ -10,8 +10,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from samsemi.data.dataset import IGNORE, Case, read_case_label
-from samsemi.data.images import read_image
+from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
 from samsemi.errors import UsageError
 from samsemi.mining.folds import FoldMaps
 from samsemi.options.mine import MineOptions
@@ -101,7 +100,7 @@ class PromptedSample(NamedTuple):
 
 def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = None) -> Scene:
     """A labeled case: each connected component of a class is an object."""
-    image, label = read_image(case.image), read_case_label(case, case.mask, num_classes)
+    image, label = read_case_image(case), read_case_label(case, case.mask, num_classes)
     numbers, class_id = number_objects(label, num_classes)
     probs = fold_maps.read(case.id, image.shape[:2]) if fold_maps else None
     if probs is not None:

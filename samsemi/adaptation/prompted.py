@@ -9,8 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import draw
 
-from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_label
-from samsemi.data.images import read_image
+from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_image, read_case_label
 from samsemi.errors import NothingUsable
 from samsemi.metrics import overlap
 from samsemi.sam.prompts import Prompts, deepest_points, find_objects, make_prompts, number_objects, shared_most
@@ -50,7 +49,7 @@ def measure_prompted(
     rows: list[Row] = []
     seconds = 0.0
     for case in cases:
-        image, label = read_image(case.image), read_case_label(case, case.mask, len(classes))
+        image, label = read_case_image(case), read_case_label(case, case.mask, len(classes))
         start = time.monotonic()
         embedding = (encode or sam.encode)([image])[0]
         seconds += time.monotonic() - start
@@ -101,7 +100,7 @@ def jittered_box(case: Case, class_id: int, truth: np.ndarray, seed: int = 0) ->
 def label_by_boxes(sam: SamBackend, case: Case, dataset: Dataset) -> np.ndarray:
     """(H, W) uint8: what a SAM answers to the jittered boxes of the largest true object of each class."""
     label = read_case_label(case, case.mask, len(dataset.classes))
-    [embedding] = sam.encode([read_image(case.image)])
+    [embedding] = sam.encode([read_case_image(case)])
     answered = np.zeros_like(label)
     for k, truth in largest_objects(label, len(dataset.classes)):
         answered[answers(sam, embedding, Prompts(boxes=jittered_box(case, k, truth)[None]))[0]] = k

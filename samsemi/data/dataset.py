@@ -1,26 +1,34 @@
-"""The data set folder: dataset.json, manifest.csv, and what is checked before any computing. Knows nothing of torch."""
+"""The data set folder: dataset.json, manifest.csv, and how its images and masks are read. Knows nothing of torch."""
 
 import csv
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from samsemi import console
-from samsemi.data.images import hash_pixels, read_image, read_label
-from samsemi.errors import DataError, SamsemiError
+from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
+from samsemi.errors import ChangedFile, DataError
+
+log = logging.getLogger("samsemi")
+
+SCHEMA = "samsemi.dataset/1"
+"""Of dataset.json and manifest.csv."""
 
 SPLITS = ("labeled", "unlabeled", "val", "test")
 
 IGNORE = 255
 """Mask value of pixels that nobody vouches for: no loss, no metric."""
 
-COLUMNS = ["id", "image", "mask", "truth", "split", "group"]
+COLUMNS = ("id", "image", "mask", "truth", "split", "group")
+"""What a manifest must have."""
+HASHES = ("image_sha256", "mask_sha256", "truth_sha256")
+"""SHA-256 of the files' bytes, as ``sha256sum`` gives it; a manifest may lack them."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,14 @@ class Case:
     truth: Path | None
     split: str
     group: str
+    image_sha256: str | None = None
+    mask_sha256: str | None = None
+    truth_sha256: str | None = None
+
+    def files(self) -> dict[Path, str | None]:
+        """Its files, and the SHA-256 that each had when the data set was prepared; None where that is not known."""
+        pairs = ((self.image, self.image_sha256), (self.mask, self.mask_sha256), (self.truth, self.truth_sha256))
+        return {path: sha256 for path, sha256 in pairs if path is not None}
 
 
 @dataclass(frozen=True)
@@ -49,8 +65,9 @@ class Dataset:
         return [case for case in self.cases.values() if case.split == name]
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything that training and mining may depend on: names, classes, splits; not of hidden truth."""
-        rows = [(case.id, case.split, case.group) for case in self.cases.values()]
+        """SHA-256 of everything that training and mining may depend on: names, classes, splits, images and masks where their
+        hashes are known; not of hidden truth."""
+        rows = [(case.id, case.split, case.group, *filter(None, (case.image_sha256, case.mask_sha256))) for case in self.cases.values()]
         return hashlib.sha256(json.dumps([self.name, self.classes, self.spacing_mm, rows]).encode()).hexdigest()
 
 
@@ -68,6 +85,11 @@ def read_dataset(folder: Path) -> Dataset:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{folder}/dataset.json or manifest.csv cannot be read ({error!r})", "prepare the data set again") from None
     name, classes, spacing_mm = read_about(about, str(folder / "dataset.json"))
+    return Dataset(folder, name, classes, spacing_mm, read_manifest(folder, rows))
+
+
+def read_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Case]:
+    """The cases of a manifest by id; DataError that names every row that cannot be."""
     if not rows or set(COLUMNS) - set(rows[0]):
         raise DataError(f"{folder}/manifest.csv needs rows, and the columns {','.join(COLUMNS)}", "prepare the data set again")
     cases: dict[str, Case] = {}
@@ -82,21 +104,46 @@ def read_dataset(folder: Path) -> Dataset:
             problems.append(error)
     if len(problems) == 1:
         raise problems[0]
-    complain(str(folder / "manifest.csv"), [error.message for error in problems])
-    return Dataset(folder, name, classes, spacing_mm, cases)
+    complain(str(folder / "manifest.csv"), [error.message for error in problems], "repair these lines, or prepare the data set again")
+    return cases
 
 
-def read_about(about: object, where: str) -> tuple[str, tuple[str, ...], float | None]:
-    """Name, classes and spacing of a dataset.json; DataError where they cannot be."""
-    classes = about.get("classes") if isinstance(about, dict) else None
+class About(NamedTuple):
+    """What a dataset.json says."""
+
+    name: str
+    classes: tuple[str, ...]
+    spacing_mm: float | None
+
+
+def read_about(about: object, where: str) -> About:
+    """A dataset.json by the reader of its schema; DataError for what is none, or of an unknown schema."""
+    if not isinstance(about, dict):
+        raise DataError(f"{where} is no JSON object", "repair it, or prepare the data set again")
+    schema = about.get("schema")
+    if schema is not None and not (isinstance(schema, str) and schema in ABOUT_READERS):
+        raise DataError(
+            f"{where} is of schema {schema}, this samsemi reads {', '.join(ABOUT_READERS)}",
+            "update samsemi, or prepare the data set again with this one",
+        )
+    return ABOUT_READERS[schema or SCHEMA](about, where)
+
+
+def read_about_1(about: dict[str, object], where: str) -> About:
+    """Of the first schema, or of a samsemi that named none; keys that are not known are left alone."""
+    classes = about.get("classes")
     if not isinstance(classes, list) or len(set(map(str, classes))) < 2 or not all(isinstance(c, str) and c for c in classes):
-        raise DataError(f"{where}: classes must be a list of two names or more, the first the background", "mend it, or prepare again")
+        raise DataError(f"{where}: classes must be a list of two names or more, the first the background", "repair it, or prepare again")
     if len(set(classes)) < len(classes):
         raise DataError(f"{where}: a class is named twice", "give each class a name of its own")
     spacing = about.get("spacing_mm")
     if spacing is not None and (isinstance(spacing, bool) or not isinstance(spacing, (int, float)) or not 0 < spacing < float("inf")):
         raise DataError(f"{where}: spacing_mm {spacing!r} is no size of a pixel", "give millimeters, or null")
-    return str(about.get("name", "")), tuple(classes), spacing
+    return About(str(about.get("name", "")), tuple(classes), spacing)
+
+
+ABOUT_READERS: dict[str, Callable[[dict[str, object], str], About]] = {SCHEMA: read_about_1}
+"""Schema of a dataset.json -> its reader."""
 
 
 def need_cases(dataset: Dataset, split: str) -> list[Case]:
@@ -121,7 +168,8 @@ def read_case(folder: Path, row: dict[str, str], line: int) -> Case:
     if row["split"] != "unlabeled" and not row["mask"]:
         raise DataError(f"{where}: a {row['split']} case has no mask", "give one, or change the split to unlabeled")
     paths = [resolve(folder, row[column], where) for column in ("image", "mask", "truth")]
-    return Case(row["id"], *paths, split=row["split"], group=row["group"] or row["id"])
+    hashes = {name: row.get(name) or None for name, path in zip(HASHES, paths, strict=True) if path}
+    return Case(row["id"], *paths, split=row["split"], group=row["group"] or row["id"], **hashes)
 
 
 def is_safe_id(text: str) -> bool:
@@ -141,11 +189,11 @@ def resolve(folder: Path, text: str, where: str) -> Path | None:
 
 def write_dataset(dataset: Dataset) -> None:
     """Write dataset.json and manifest.csv; paths inside the folder become relative."""
-    about = {"name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
+    about = {"schema": SCHEMA, "name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
     (dataset.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     with open(dataset.folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(COLUMNS + HASHES)
         for case in dataset.cases.values():
             writer.writerow([relative_to(dataset.folder, value) for value in astuple(case)])
 
@@ -156,9 +204,31 @@ def relative_to(folder: Path, value: str | Path | None) -> str:
     return value or ""
 
 
+def read_case_image(case: Case) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a case; ChangedFile where it is not the file that was prepared."""
+    data = read_bytes(case.image)
+    image = decode_image(data, case.image)
+    refuse_changed(case, case.image, data)
+    return image
+
+
+def read_case_images(cases: Sequence[Case]) -> dict[str, np.ndarray]:
+    """The images of some cases by id; those that cannot be read are left out, each with a warning. ChangedFile as for one."""
+    return read_readable({case.id: case for case in cases}, read_case_image)[0]
+
+
 def read_case_label(case: Case, path: Path, num_classes: int) -> np.ndarray:
-    """(H, W) uint8 class indices and IGNORE of a case's mask or truth; DataError for any other value."""
-    label = read_label(path)
+    """(H, W) uint8 class indices and IGNORE of a case's mask or truth, or of a prediction for it; DataError for any other value,
+    ChangedFile where a mask or truth is not the file that was prepared."""
+    data = read_bytes(path)
+    label = decode_case_label(case, path, data, num_classes)
+    refuse_changed(case, path, data)
+    return label
+
+
+def decode_case_label(case: Case, path: Path, data: bytes, num_classes: int) -> np.ndarray:
+    """``read_case_label`` from the bytes of the file, whether it changed or not."""
+    label = decode_label(data, path)
     wrong = [int(v) for v in np.unique(label) if v >= num_classes and v != IGNORE]
     if wrong:
         raise DataError(
@@ -168,133 +238,45 @@ def read_case_label(case: Case, path: Path, num_classes: int) -> np.ndarray:
     return label
 
 
-def verify(dataset: Dataset, advance=lambda n=1: None) -> tuple[list[str], dict[str, object]]:
-    """Open every file of a data set: (all problems, one line each; what was found)."""
-    problems: list[str] = split_problems(dataset)
-    seen: dict[str, Case] = {}
-    sizes: Counter = Counter()
-    pixels = np.zeros(256, dtype=np.int64)
-    for case in dataset.cases.values():
-        try:
-            image = read_image(case.image)
-            sizes[image.shape[:2]] += 1
-            problems += duplicate_problems(case, image, seen)
-            for path in filter(None, (case.mask, case.truth)):
-                label = read_case_label(case, path, len(dataset.classes))
-                pixels += np.bincount(label.ravel(), minlength=256)
-                if label.shape != image.shape[:2]:
-                    problems.append(
-                        f"mask of case {case.id}: {label.shape[1]} x {label.shape[0]} pixels, "
-                        f"image {case.image.name} has {image.shape[1]} x {image.shape[0]}"
-                    )
-        except SamsemiError as error:
-            problems.append(error.message)
-        advance()
-    return problems, describe(dataset, sizes, pixels)
+def hash_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
-def complain(where: str, problems: list[str]) -> None:
+def changed_problems(case: Case, path: Path, data: bytes) -> list[str]:
+    """One line where the bytes of a case's file are not those that were prepared."""
+    recorded = case.files().get(path)
+    if recorded is None or recorded == hash_bytes(data):
+        return []
+    return [f"case {case.id}: {path} has changed since the data set was prepared"]
+
+
+def refuse_changed(case: Case, path: Path, data: bytes) -> None:
+    """ChangedFile where the bytes of a case's file are not those that were prepared."""
+    for problem in changed_problems(case, path, data):
+        raise ChangedFile(problem, "restore the file, or prepare the data set again and make anew what came from it")
+
+
+def refuse_changed_files(cases: Iterable[Case]) -> None:
+    """ChangedFile where an image or mask is not what was prepared, without decoding it; hidden truth and missing files are left out."""
+    for case in cases:
+        for path in filter(Path.is_file, filter(None, (case.image, case.mask))):
+            refuse_changed(case, path, read_bytes(path))
+
+
+def with_hashes(case: Case) -> Case:
+    """The case with the SHA-256 of its files as they are now; a file that cannot be read has none."""
+    found = {}
+    for name, path in zip(HASHES, (case.image, case.mask, case.truth), strict=True):
+        with suppress(DataError):
+            found[name] = hash_bytes(read_bytes(path)) if path else None
+    return replace(case, **found)
+
+
+def complain(where: str, problems: Sequence[str], hint: str) -> None:
     """Name problems one by one and raise DataError if there are any."""
     if not problems:
         return
     for problem in problems:
-        console.warn(problem)
+        log.warning("%s", problem)
     first = problems[0] if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}"
-    raise DataError(f"{where}: {first}", "mend or remove these files, then run it again")
-
-
-def split_problems(dataset: Dataset) -> list[str]:
-    """Groups that stand in more than one split, and splits that training cannot do without."""
-    splits_of = defaultdict(set)
-    for case in dataset.cases.values():
-        splits_of[case.group].add(case.split)
-    problems = [f"group {group} stands in {' and '.join(sorted(splits))}" for group, splits in splits_of.items() if len(splits) > 1]
-    return problems + [f"no {split} cases" for split in ("labeled", "val") if not dataset.split(split)]
-
-
-def duplicate_problems(case: Case, image: np.ndarray, seen: dict[str, Case]) -> list[str]:
-    """The same pixels under two ids in different splits are a leak."""
-    other = seen.setdefault(hash_pixels(image), case)
-    if other is case or other.split == case.split:
-        return []
-    return [f"{case.id} ({case.split}) and {other.id} ({other.split}) are the same image"]
-
-
-def describe(dataset: Dataset, sizes: Counter, pixels: np.ndarray) -> dict[str, object]:
-    known = pixels[: len(dataset.classes)]
-    return {
-        "cases": len(dataset.cases),
-        "splits": {split: len(dataset.split(split)) for split in SPLITS},
-        "groups": len({case.group for case in dataset.cases.values()}),
-        "image_sizes": {f"{w} x {h}": count for (h, w), count in sizes.most_common(5)},
-        "class_pixel_share": {name: float(n) / max(int(known.sum()), 1) for name, n in zip(dataset.classes, known, strict=True)},
-        "ignored_pixel_share": float(pixels[IGNORE]) / max(int(pixels.sum()), 1),
-    }
-
-
-def join_duplicates(cases: Sequence[Case], advance=lambda n=1: None) -> tuple[list[Case], int]:
-    """Cases whose groups are joined where they hold the same pixels, so that no split sees another's image; and the number of
-    images that came before.
-
-    Images that cannot be read are left for ``verify`` to name.
-    """
-    holder: dict[str, str] = {}
-    leader: dict[str, str] = {}
-    duplicates = 0
-
-    def find(group: str) -> str:
-        while group in leader:
-            group = leader[group]
-        return group
-
-    for case in cases:
-        with suppress(DataError):
-            pixels = hash_pixels(read_image(case.image))
-            duplicates += pixels in holder
-            group, first = find(case.group), find(holder.setdefault(pixels, case.group))
-            if group != first:
-                leader[group] = first
-        advance()
-    return [replace(case, group=find(case.group)) for case in cases], duplicates
-
-
-def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) -> list[Case]:
-    """Deal whole groups of masked cases to splits: ``wanted`` is the share (or, above 1, the number) of cases per split.
-
-    What is left over, and every case without a mask, becomes unlabeled, its mask hidden in ``truth``. DataError where
-    a wanted split stays empty.
-    """
-    cases = list(cases)
-    masked = [case for case in cases if case.mask is not None]
-    groups = sorted({case.group for case in masked} - {case.group for case in cases if case.mask is None})
-    members = Counter(case.group for case in masked)
-    queue = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-    targets = {split: amount if amount > 1 else amount * len(masked) for split, amount in wanted.items()}
-    if sum(targets.values()) > len(masked) + 0.5:
-        raise DataError(
-            f"{' + '.join(f'--{split} {amount:g}' for split, amount in wanted.items())} is more than the {len(masked)} cases with masks",
-            "ask for less",
-        )
-    split_of: dict[str, str] = {}
-    for split, target in targets.items():
-        taken = 0
-        while queue and taken + members[queue[0]] / 2 <= target and taken < target:
-            taken += members[queue[0]]
-            split_of[queue.pop(0)] = split
-        if target > 0 and taken == 0 and queue:
-            taken = members[queue[0]]
-            split_of[queue.pop(0)] = split
-        if target > 0 and taken < target / 2:
-            raise DataError(
-                f"{len(masked)} cases with masks in {len(groups)} groups do not fill --{split} {wanted[split]:g}",
-                "ask for smaller shares, or bring more cases with masks",
-            )
-    return [with_split(case, split_of.get(case.group, "unlabeled")) for case in cases]
-
-
-def with_split(case: Case, split: str) -> Case:
-    """The case in a split; an unlabeled case's mask is hidden in ``truth``."""
-    known = case.mask or case.truth
-    if split == "unlabeled":
-        return replace(case, split=split, mask=None, truth=known)
-    return replace(case, split=split, mask=known, truth=None)
+    raise DataError(f"{where}: {first}", hint)

@@ -1,19 +1,22 @@
 """Reading and writing pictures: images, label maps, overlays. Knows Pillow, nothing of torch."""
 
 import hashlib
+import io
+import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage.segmentation import find_boundaries
 
-from samsemi import console
-from samsemi.errors import DataError
+from samsemi.errors import ChangedFile, DataError
 from samsemi.outputs import whole_file
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+log = logging.getLogger("samsemi")
+
 PALETTE = ((255, 90, 60), (60, 160, 255), (90, 220, 90), (250, 200, 50), (200, 100, 250), (80, 230, 230))
 """Colors of classes 1, 2, ... in overlays, from the start again after the last."""
 
@@ -28,20 +31,51 @@ def find_images(folder: Path) -> dict[str, Path]:
         raise DataError(f"{folder}: no such folder", "check the path")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        suffix = known_suffix(path)
+        if suffix is None or path.name.startswith("."):
             continue
-        name = "__".join(path.relative_to(folder).with_suffix("").parts)
+        name = "__".join(path.relative_to(folder).parts)[: -len(suffix)]
         if name in found:
             raise DataError(f"{found[name]} and {path} have the same id '{name}'", "rename one of them")
         found[name] = path
     if not found:
-        raise DataError(f"{folder}: no images in it", f"put {', '.join(IMAGE_SUFFIXES)} files there")
+        raise DataError(f"{folder}: no images in it", f"put {', '.join(READERS)} files there")
     return dict(sorted(found.items()))
 
 
+def read_bytes(path: Path) -> bytes:
+    """What stands in a file; DataError for one that is missing or cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file", "restore it, or prepare the data set again") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", "replace or remove the file, or change its permissions") from None
+
+
 def read_image(path: Path) -> np.ndarray:
-    """An image as (H, W, 3) uint8 RGB, upright as its EXIF says; 16-bit greys are scaled from their own range."""
-    picture = open_picture(path)
+    """An image file as (H, W, 3) uint8 RGB, upright as its EXIF says; greys of more than 8 bits are scaled from their own range."""
+    return decode_image(read_bytes(path), path)
+
+
+def read_label(path: Path) -> np.ndarray:
+    """A mask file as (H, W) uint8 of the values in it; palettes give their indices. DataError where colors differ."""
+    return decode_label(read_bytes(path), path)
+
+
+def decode_image(data: bytes, path: Path) -> np.ndarray:
+    """``read_image`` of a file whose bytes are there already."""
+    return READERS.get(known_suffix(path), PICTURE).image(data, path)
+
+
+def decode_label(data: bytes, path: Path) -> np.ndarray:
+    """``read_label`` of a file whose bytes are there already."""
+    return READERS.get(known_suffix(path), PICTURE).label(data, path)
+
+
+def picture_image(data: bytes, path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a file that Pillow knows."""
+    picture = open_picture(data, path)
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, dtype=np.float32)
         if not np.isfinite(values).all():
@@ -50,9 +84,9 @@ def read_image(path: Path) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
-def read_label(path: Path) -> np.ndarray:
-    """A mask file as (H, W) uint8 of the values in it; palettes give their indices. DataError where colors differ."""
-    picture = open_picture(path)
+def picture_label(data: bytes, path: Path) -> np.ndarray:
+    """(H, W) uint8 values of a mask that Pillow knows."""
+    picture = open_picture(data, path)
     if picture.mode in ("1", "L", "P"):
         return np.array(picture.convert("L") if picture.mode == "1" else picture)
     values = np.asarray(picture)
@@ -66,22 +100,41 @@ def read_label(path: Path) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A fully decoded picture; DataError for a file that is missing, truncated, too large or not a picture."""
+def open_picture(data: bytes, path: Path) -> Image.Image:
+    """A fully decoded picture; DataError for a file that is truncated, too large or not a picture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(io.BytesIO(data)) as picture:
                 picture.load()
                 return ImageOps.exif_transpose(picture)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file", "restore it, or prepare the data set again") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}", "cut it into smaller images") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image that can be read", "replace or remove the file") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f"{path}: damaged image ({error})", "replace or remove the file") from None
+
+
+class Reader(NamedTuple):
+    """How files of one format are read: both functions take the bytes of a file, and its path to name it in a DataError."""
+
+    image: Callable[[bytes, Path], np.ndarray]
+    """-> (H, W, 3) uint8 RGB, upright."""
+    label: Callable[[bytes, Path], np.ndarray]
+    """-> (H, W) uint8 values."""
+
+
+PICTURE = Reader(picture_image, picture_label)
+"""Pillow, which looks at the bytes: also of files with another suffix that a manifest names."""
+READERS = dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), PICTURE)
+"""Suffix -> how such files are read. Files with these suffixes are found in folders."""
+
+
+def known_suffix(path: Path) -> str | None:
+    """The longest suffix in READERS that a file name ends in, whatever its case."""
+    fitting = [suffix for suffix in READERS if Path(path).name.lower().endswith(suffix)]
+    return max(fitting, key=len, default=None)
 
 
 def scale_to_uint8(values: np.ndarray) -> np.ndarray:
@@ -91,14 +144,20 @@ def scale_to_uint8(values: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def read_readable(paths: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Images by id, and the ids of those that cannot be read, each with a warning."""
+Source = TypeVar("Source")
+Images = dict[str, np.ndarray]
+
+
+def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.ndarray] = read_image) -> tuple[Images, list[str]]:
+    """Images by id, and the ids of those that cannot be read, each with a warning. ChangedFile is raised, not counted."""
     images, unreadable = {}, []
-    for name, path in paths.items():
+    for name, source in sources.items():
         try:
-            images[name] = read_image(path)
+            images[name] = read(source)
+        except ChangedFile:
+            raise
         except DataError as error:
-            console.warn(f"skipped: {error.message}")
+            log.warning("skipped: %s", error.message)
             unreadable.append(name)
     return images, unreadable
 

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from samsemi import console
-from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_label
-from samsemi.data.images import read_readable
+from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_images, read_case_label
 from samsemi.metrics import overlap
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, choose_policy
@@ -100,7 +99,7 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, np.ndarray]:
     """(n, 6) scores of the objects that are mined in a case, and the truth about them as of ``measure_objects``; an image that cannot
     be read has none, and an object with a score that is no number is left out."""
-    images, _ = read_readable({case.id: case.image})
+    images = read_case_images([case])
     maps = [fold_maps.read(case.id, image.shape[:2]) for image in images.values()] if fold_maps else miner.find(list(images.values()))
     found = miner.ask(images, maps)
     if not found:

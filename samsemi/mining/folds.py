@@ -7,8 +7,7 @@ import h5py
 import numpy as np
 import torch
 
-from samsemi.data.dataset import Case
-from samsemi.data.images import read_image
+from samsemi.data.dataset import Case, read_case_image
 from samsemi.errors import CheckpointError, DataError
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import new_hdf5, open_hdf5
@@ -41,7 +40,7 @@ def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequenc
         row = 0
         for fold, model in zip(folds, models, strict=True):
             for case in fold:
-                square = to_input(read_image(case.image), spec.size).permute(1, 2, 0).numpy()
+                square = to_input(read_case_image(case), spec.size).permute(1, 2, 0).numpy()
                 maps[row] = quantize(predict_batch(model.eval(), [square])[0])
                 row += 1
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset
-from samsemi.data.images import read_readable
+from samsemi.data.dataset import Case, Dataset, read_case_images
 from samsemi.devices import autocast, choose_precision
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.mining.policy import REASONS, Policy, decide, numbers
@@ -34,7 +33,7 @@ def open_store(path: Path, dataset: Dataset) -> Store:
     """A store of this data set; CheckpointError for one of another."""
     store = Store(path)
     if store.provenance.made_from.get("dataset") != dataset.fingerprint():
-        raise CheckpointError(f"{path} was mined from another data set, or other splits, than {dataset.folder}", "mine this data set")
+        raise CheckpointError(f"{path} was mined from another data set, files or splits than {dataset.folder}", "mine this data set")
     return store
 
 
@@ -137,7 +136,7 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     count = sum(len(batches[number]) for number in todo)
     with console.progress("mine", len(cases), done=len(cases) - count) as advance:
         for number in todo:
-            images, _ = read_readable({case.id: case.image for case in batches[number]})
+            images = read_case_images(batches[number])
             mined = miner.ask(images, miner.find(list(images.values())))
             for case in batches[number]:
                 if case.id in images:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from samsemi.data.dataset import Dataset
-from samsemi.data.images import overlay, read_image, side_by_side, write_picture
+from samsemi.data.dataset import Dataset, read_case_image
+from samsemi.data.images import overlay, side_by_side, write_picture
 from samsemi.mining.policy import REASONS, Policy, decide
 from samsemi.mining.pseudolabels import mined_label
 from samsemi.mining.store import Mined, Store
@@ -26,7 +26,7 @@ def draw_mined(store: Store, dataset: Dataset, policy: Policy, count: int) -> Pa
     found = [name for name in store.ids if store.images[store.row[name]]["num_objects"] > 0]
     for i in np.unique(np.linspace(0, len(found) - 1, min(count, len(found)), dtype=int)) if found else []:
         name = found[i]
-        image = read_image(dataset.cases[name].image)
+        image = read_case_image(dataset.cases[name])
         mined = store.read(name)
         asked = asking_label(mined)
         answer = mined_label(mined, policy, len(dataset.classes))

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samsemi.data.dataset import Case
-from samsemi.data.images import read_image
+from samsemi.data.dataset import Case, read_case_image
 from samsemi.mining.policy import REASONS, Policy, decide, judge
 from samsemi.mining.store import Mined, Store
 from samsemi.sam.prompts import Objects
@@ -114,14 +113,14 @@ def trust(mined: Mined, policy: Policy) -> np.ndarray:
 
 def unlabeled_sample(case: Case, num_classes: int, size: int) -> Sample:
     """The image of an unlabeled case at the network's size; its weight is 0 everywhere."""
-    return Sample(to_input(read_image(case.image), size), torch.zeros(num_classes, size, size), torch.zeros(size, size))
+    return Sample(to_input(read_case_image(case), size), torch.zeros(num_classes, size, size), torch.zeros(size, size))
 
 
 def pseudo_sample(case: Case, store: Store, policy: Policy, num_classes: int, size: int) -> Sample:
     """The image of an unlabeled case with its pseudo-label, at the network's size."""
     target, weight = pseudo_label(store.read(case.id), policy, num_classes)
     maps = F.interpolate(torch.from_numpy(np.concatenate([target, weight[None]]))[None], (size, size), mode="bilinear")[0]
-    return Sample(to_input(read_image(case.image), size), maps[:-1], maps[-1])
+    return Sample(to_input(read_case_image(case), size), maps[:-1], maps[-1])
 
 
 def stored_sample(case: Case, usable: Set[str], store: Store, policy: Policy, num_classes: int, size: int) -> Sample:

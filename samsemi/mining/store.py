@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
-from samsemi.outputs import refuse_changes, refuse_file, whole_file
+from samsemi.outputs import refuse_changes, refuse_file, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
 SCHEMA = "samsemi.pseudo-labels/1"
@@ -128,7 +128,7 @@ class StoreWriter:
             raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
         elif self.parts.exists():
             raise RefusedError(f"{self.path} was begun and not finished", "go on with --resume, or start anew with --overwrite")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try_file(self.path)
 
     def is_finished(self) -> bool:
         """True where the whole store stands; what its parts left is removed."""

@@ -14,7 +14,7 @@ import torch
 
 from samsemi.data.images import hash_pixels
 from samsemi.errors import CheckpointError
-from samsemi.outputs import named_errors
+from samsemi.outputs import make_folder, named_errors
 from samsemi.sam.protocol import Embedding, SamBackend
 
 SCHEMA = "samsemi.embeddings/1"
@@ -26,7 +26,7 @@ class EmbeddingCache:
     def __init__(self, path: Path, sam: SamBackend, precision: str = "fp32"):
         self.sam = sam
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         try:
             self.file = h5py.File(self.path, "a")
         except OSError as error:

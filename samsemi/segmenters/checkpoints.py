@@ -59,5 +59,5 @@ def load_model_for(dataset: Dataset, folder: Path) -> Segmenter:
             "give a model trained on this data set",
         )
     if read_model_card(folder).get("made_from", {}).get("dataset") != dataset.fingerprint():
-        console.warn(f"{folder} was trained on another data set, or other splits, than {dataset.folder}: it may have seen these cases")
+        console.warn(f"{folder} was trained on another data set, files or splits than {dataset.folder}: it may have seen these cases")
     return segmenter

@@ -16,8 +16,7 @@ from samsemi import console
 from samsemi.adaptation.losses import KINDS, choose_learned, prompted_losses
 from samsemi.adaptation.prompt_samples import VIEWS, WRONG, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
-from samsemi.data.images import read_image
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
@@ -103,7 +102,7 @@ def draw_answers(folder: Path, cases: Sequence[Case], dataset: Dataset, before: 
     for case, answered in zip(cases, before, strict=False):
         truth = read_case_label(case, case.mask, len(dataset.classes))
         labels = {"truth": truth, "before": answered, "after": label_by_boxes(sam, case, dataset)}
-        draw_comparison(folder, case.id, read_image(case.image), labels)
+        draw_comparison(folder, case.id, read_case_image(case), labels)
 
 
 def refuse_out(options: AdaptOptions) -> None:
@@ -145,12 +144,12 @@ def fill_cache(run: Run, sam: OriginalSam, labeled: Sequence[Case], val: Sequenc
     cache = EmbeddingCache(run.folder / "embeddings.h5", sam, choose_precision(sam.device, options.precision))
     with console.progress("encode", len(labeled) + len(val)) as advance:
         for case in labeled:
-            image = read_image(case.image)
+            image = read_case_image(case)
             for view in VIEWS:
                 cache.encode([mirror(image, view)])
             advance()
         for case in val:
-            cache.encode([read_image(case.image)])
+            cache.encode([read_case_image(case)])
             advance()
     return cache
 

@@ -1,7 +1,8 @@
 """``samsemi check``: every problem of a data set at once."""
 
 from samsemi import console
-from samsemi.data.dataset import complain, read_dataset, verify
+from samsemi.data.dataset import complain, read_dataset
+from samsemi.data.verify import verify
 from samsemi.options.check import CheckOptions
 
 
@@ -10,5 +11,5 @@ def check(options: CheckOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     with console.progress("check", len(dataset.cases)) as advance:
         problems, found = verify(dataset, advance)
-    complain(str(options.dataset), problems)
+    complain(str(options.dataset), problems, "repair or restore these files, or prepare the data set again")
     return {"dataset": str(options.dataset), "problems": 0, **found}

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
-from samsemi.data.images import read_image
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam, make_step
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
@@ -88,7 +87,7 @@ def draw_answers(run: Run, model: KnowSam, cases: Sequence[Case], dataset: Datas
     if model.teacher is not None:
         model.teacher.load_state_dict({**model.teacher.state_dict(), **load_tensors(run.folder / TEACHER)})
     for case in cases:
-        image = read_image(case.image)
+        image = read_case_image(case)
         labels = {"truth": read_case_label(case, case.mask, len(dataset.classes)), "peers": to_label(predict(model.segmenter, image))}
         labels |= {"sam": to_label(predict(model, image))} if model.teacher is not None else {}
         draw_comparison(run.folder / "overlays", case.id, image, labels)

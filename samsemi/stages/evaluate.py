@@ -9,8 +9,8 @@ import numpy as np
 
 from samsemi import console
 from samsemi.cost import compare_cost
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
-from samsemi.data.images import find_images, read_image
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.images import find_images
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.metrics import METRICS, compare, measure, summarize
@@ -66,7 +66,7 @@ def model_labels(segmenter: Segmenter, precision: str) -> Predict:
 
     def predict(cases: Sequence[Case]) -> list[np.ndarray]:
         with autocast(segmenter.mean.device, precision):
-            return [to_label(probs) for probs in predict_batch(segmenter, [read_image(case.image) for case in cases])]
+            return [to_label(probs) for probs in predict_batch(segmenter, [read_case_image(case) for case in cases])]
 
     return predict
 
@@ -185,7 +185,7 @@ def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Pre
     """Image, truth and prediction of the cases with the lowest Dice."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_over_classes(scores[case.id], "dice"), nan=2.0))[:count]
     for rank, (case, label, truth) in enumerate(with_truth(ranked, predict, dataset), start=1):
-        draw_comparison(folder, f"{rank:02d}-{case.id}", read_image(case.image), {"truth": truth, "prediction": label})
+        draw_comparison(folder, f"{rank:02d}-{case.id}", read_case_image(case), {"truth": truth, "prediction": label})
 
 
 def show(metrics: dict) -> None:

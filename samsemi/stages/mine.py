@@ -3,7 +3,7 @@
 import time
 
 from samsemi import console
-from samsemi.data.dataset import need_cases, read_dataset
+from samsemi.data.dataset import need_cases, read_dataset, refuse_changed_files
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.mining.calibration import finish_store
@@ -30,6 +30,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
     start, mined = time.monotonic(), 0
     if writer.is_finished():
+        refuse_changed_files(dataset.cases.values())
         console.note(f"{options.out} is finished already")
     else:
         miner = Miner(segmenter.to(device), sam, options)

@@ -1,14 +1,18 @@
 """``samsemi prepare``: images and masks as they come -> a data set with splits."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, assign_splits, complain, is_safe_id, join_duplicates, verify, with_split, write_dataset
-from samsemi.data.images import find_images, read_label, write_picture
-from samsemi.data.layouts import MaskValues, find_group, interpret_values, match_masks, read_split_file
+from samsemi.data.dataset import Case, Dataset, complain, is_safe_id, with_hashes, write_dataset
+from samsemi.data.images import read_label, write_picture
+from samsemi.data.layouts.table import LAYOUTS, detect_layout
+from samsemi.data.mask_values import MaskValues, interpret_values
+from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
+from samsemi.data.verify import verify
 from samsemi.errors import DataError, UsageError
 from samsemi.options.config import input_paths
 from samsemi.options.prepare import PrepareOptions
@@ -16,30 +20,26 @@ from samsemi.outputs import new_folder, refuse_inside
 
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
-    """Match masks to images, deal the cases to splits, write masks as class indices, verify every file."""
+    """Find the cases, deal them to splits, write masks as class indices, verify every file and note its hash."""
     refuse_inside(options.out, options.images)
-    images = find_images(options.images)
-    masks, classes, values = find_masks(options, images)
-    cases = split_cases([make_case(name, path, masks.get(name), options.groups) for name, path in images.items()], options)
+    found = LAYOUTS[detect_layout(options.images, options.masks)].find(options.images, options.masks)
+    console.note(found.note)
+    classes, values = read_values(found.cases, options.classes)
+    cases = split_cases([with_group(case, options.groups) for case in found.cases], options)
     with new_folder(options.out, options.overwrite, mark="manifest.csv", inputs=input_paths(options)) as folder:
         cases = write_masks(cases, folder, values)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         with console.progress("verify", len(cases)) as advance:
-            problems, found = verify(dataset, advance)
-        complain(str(options.images), problems)
+            problems, described = verify(dataset, advance)
+        complain(str(options.images), problems, "repair or remove these files, then run it again")
         write_dataset(dataset)
-    return {"dataset": str(options.out), "classes": ", ".join(classes), **found}
+    return {"dataset": str(options.out), "classes": ", ".join(classes), **described}
 
 
-def find_masks(options: PrepareOptions, images: dict[str, Path]) -> tuple[dict[str, Path], tuple[str, ...], MaskValues]:
-    """The mask file of each image that has one, the class names, and what the values in the files mean."""
-    if options.masks is None:
-        raise UsageError("prepare needs masks for some of the images", "give --masks DIR")
-    masks, suffix, homeless = match_masks(images, find_images(options.masks))
-    console.note(f"{len(images)} images, {len(masks)} with a mask" + (f" (mask names end in '{suffix}')" if suffix else ""))
-    if homeless:
-        console.warn(f"{len(homeless)} masks belong to no image, such as {homeless[0]}")
-    names = [name.strip() for name in options.classes.split(",")] if options.classes else None
+def read_values(cases: Sequence[Case], classes: str | None) -> tuple[tuple[str, ...], MaskValues]:
+    """The class names, and what the values in the mask files mean."""
+    names = [name.strip() for name in classes.split(",")] if classes else None
+    masks = {case.id: case.mask for case in cases if case.mask}
     counts = {}
     with console.progress("read masks", len(masks), "masks") as advance:
         for name, path in masks.items():
@@ -50,14 +50,15 @@ def find_masks(options: PrepareOptions, images: dict[str, Path]) -> tuple[dict[s
     if names is None:
         names = ["foreground"] if values.num_classes == 2 else [f"class{k}" for k in range(1, values.num_classes)]
     if len(names) + 1 < values.num_classes or "" in names or len(set(names)) < len(names):
-        raise UsageError(f"--classes {options.classes} does not fit masks of {values.num_classes - 1} classes", "give one name per class")
-    return masks, ("background", *names), values
+        raise UsageError(f"--classes {classes} does not fit masks of {values.num_classes - 1} classes", "give one name per class")
+    return ("background", *names), values
 
 
-def make_case(name: str, image: Path, mask: Path | None, groups: str | None) -> Case:
-    if not is_safe_id(name):
-        raise DataError(f"{image}: '{name}' cannot be an id", "rename the file: letters, digits, '_', '-', '.' and blanks")
-    return Case(name, image.resolve(), mask, None, split="unlabeled", group=find_group(name, groups))
+def with_group(case: Case, groups: str | None) -> Case:
+    """The case with the patient that its name holds; DataError for a name that cannot be an id."""
+    if not is_safe_id(case.id):
+        raise DataError(f"{case.image}: '{case.id}' cannot be an id", "rename the file: letters, digits, '_', '-', '.' and blanks")
+    return replace(case, group=find_group(case.id, groups)) if groups else case
 
 
 def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
@@ -87,7 +88,7 @@ def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
 
 
 def write_masks(cases: list[Case], folder: Path, values: MaskValues) -> list[Case]:
-    """Write every mask as class indices: masks/ID.png, those of unlabeled cases truth/ID.png."""
+    """Write every mask as class indices: masks/ID.png, those of unlabeled cases truth/ID.png; the cases with these, and all hashes."""
     written = []
     with console.progress("write masks", len(cases)) as advance:
         for case in cases:
@@ -97,6 +98,6 @@ def write_masks(cases: list[Case], folder: Path, values: MaskValues) -> list[Cas
                 target = folder / ("masks" if case.mask else "truth") / f"{case.id}.png"
                 write_picture(target, values.convert(read_label(source)))
                 case = replace(case, **{column: target})
-            written.append(case)
+            written.append(with_hashes(case))
             advance()
     return written

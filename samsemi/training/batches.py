@@ -18,8 +18,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from samsemi.data.dataset import IGNORE, Case, read_case_label
-from samsemi.data.images import read_image
+from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
 from samsemi.errors import SamsemiError
 from samsemi.segmenters.segmenter import to_input
 
@@ -60,7 +59,7 @@ def labeled_sample(case: Case, num_classes: int, size: int) -> Sample:
     label = TF.resize(label, [size, size], interpolation=v2.InterpolationMode.NEAREST_EXACT)[0].long()
     valid = label != IGNORE
     target = torch.nn.functional.one_hot(torch.where(valid, label, 0), num_classes).permute(2, 0, 1).float()
-    return Sample(to_input(read_image(case.image), size), target, valid.float())
+    return Sample(to_input(read_case_image(case), size), target, valid.float())
 
 
 def augment(sample: Sample, transform: v2.Transform = AUGMENT) -> Sample:

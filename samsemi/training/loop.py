@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from samsemi import console
-from samsemi.data.dataset import Case, read_case_label
-from samsemi.data.images import read_image
+from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.metrics import dice_score
@@ -263,7 +262,7 @@ def validate(segmenter: Segmenter, cases: Sequence[Case], options: TrainingOptio
     for first in range(0, len(cases), options.batch_size):
         batch = cases[first : first + options.batch_size]
         with autocast(segmenter.mean.device, options.precision):
-            maps = predict_batch(segmenter, [read_image(case.image) for case in batch])
+            maps = predict_batch(segmenter, [read_case_image(case) for case in batch])
         scores += [
             dice_score(to_label(probs), read_case_label(case, case.mask, num_classes), num_classes)
             for probs, case in zip(maps, batch, strict=True)

@@ -1,6 +1,8 @@
 import csv
+import hashlib
 import json
-from collections import Counter
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +14,18 @@ from samsemi.data.dataset import (
     IGNORE,
     Case,
     Dataset,
-    assign_splits,
     complain,
     is_safe_id,
-    join_duplicates,
     need_cases,
+    read_case_image,
+    read_case_images,
     read_case_label,
     read_dataset,
-    verify,
+    refuse_changed_files,
+    with_hashes,
     write_dataset,
 )
-from samsemi.errors import DataError
+from samsemi.errors import ChangedFile, DataError
 from samsemi.options.prepare import PrepareOptions
 from samsemi.stages.prepare import prepare
 
@@ -34,29 +37,6 @@ def write_manifest(folder: Path, rows: str, about: dict | None = None) -> Path:
     (folder / "manifest.csv").write_text(COLUMNS + rows)
     (folder / "dataset.json").write_text(json.dumps(about or {"name": "d", "classes": ["background", "polyp"], "spacing_mm": None}))
     return folder
-
-
-def masked(count: int, per_group: int = 1) -> list[Case]:
-    return [Case(f"c{i:03d}", Path(f"c{i}.png"), Path(f"m{i}.png"), None, "unlabeled", f"g{i // per_group:03d}") for i in range(count)]
-
-
-def ids_of(cases: list[Case], split: str) -> set[str]:
-    return {case.id for case in cases if case.split == split}
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """A data set of real files: two labeled, one unlabeled with its truth, one val, one test; 20 x 30 pixels."""
-    rng = np.random.default_rng(0)
-    cases = {}
-    for name, split in (("a", "labeled"), ("b", "labeled"), ("u", "unlabeled"), ("v", "val"), ("t", "test")):
-        image, mask = tmp_path / f"{name}.png", tmp_path / f"{name}_m.png"
-        Image.fromarray(rng.integers(0, 256, size=(20, 30, 3), dtype=np.uint8)).save(image)
-        label = np.zeros((20, 30), dtype=np.uint8)
-        label[:5] = 1
-        Image.fromarray(label).save(mask)
-        cases[name] = Case(name, image, None if split == "unlabeled" else mask, mask if split == "unlabeled" else None, split, name)
-    return Dataset(tmp_path, "pictures", ("background", "polyp"), None, cases)
 
 
 def test_dataset_is_read_back_as_it_was_written_with_paths_relative_inside_and_absolute_outside(tmp_path):
@@ -71,6 +51,7 @@ def test_dataset_is_read_back_as_it_was_written_with_paths_relative_inside_and_a
     assert read_dataset(folder) == dataset
     with open(folder / "manifest.csv", newline="") as file:
         rows = list(csv.DictReader(file))
+    assert json.loads((folder / "dataset.json").read_text())["schema"] == "samsemi.dataset/1"
     assert rows[0]["mask"] == "masks/a.png" and rows[0]["image"] == str(tmp_path / "elsewhere" / "a.png") and rows[1]["mask"] == ""
 
 
@@ -200,153 +181,15 @@ def test_fingerprint_depends_on_names_classes_and_splits_and_not_on_truth_or_pla
     assert len({dataset.fingerprint() for dataset in (base, *changed)}) == 6
 
 
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        ({"test": 0.2, "val": 0.1, "labeled": 0.1}, {"test": 20, "val": 10, "labeled": 10, "unlabeled": 60}),
-        ({"test": 7, "val": 5, "labeled": 3}, {"test": 7, "val": 5, "labeled": 3, "unlabeled": 85}),
-        ({"test": 0, "val": 0.1, "labeled": 1 / 3}, {"val": 10, "labeled": 33, "unlabeled": 57}),
-        ({"test": 0.5, "val": 0.25, "labeled": 0.25}, {"test": 50, "val": 25, "labeled": 25}),
-        ({"test": 0, "val": 0, "labeled": 0.001}, {"labeled": 1, "unlabeled": 99}),
-    ],
-)
-def test_shares_and_counts_are_met(wanted, expected):
-    cases = assign_splits(masked(100), wanted, seed=0)
-    assert Counter(case.split for case in cases) == expected
-    assert [case.id for case in cases] == [case.id for case in masked(100)]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_groups_stay_whole_and_shares_are_met_within_a_group(seed):
-    cases = assign_splits(masked(120, per_group=5), {"test": 0.2, "val": 12, "labeled": 0.1}, seed)
-    splits = {}
-    for case in cases:
-        splits.setdefault(case.group, set()).add(case.split)
-    assert all(len(found) == 1 for found in splits.values())
-    counts = Counter(case.split for case in cases)
-    assert abs(counts["test"] - 24) <= 5 and abs(counts["val"] - 12) <= 5 and abs(counts["labeled"] - 12) <= 5
-
-
-@pytest.mark.parametrize(("share", "count"), [(0.14, 10), (0.16, 20), (16, 20), (24, 20), (0.01, 10)])
-def test_share_is_rounded_to_whole_groups_and_at_least_one(share, count):
-    cases = assign_splits(masked(100, per_group=10), {"test": 0, "val": share, "labeled": 0}, seed=0)
-    assert len(ids_of(cases, "val")) == count
-
-
-def test_smaller_labeled_shares_are_parts_of_larger_ones_beside_the_same_test_and_val():
-    """So that a curve over the label budget is one experiment."""
-    found = [assign_splits(masked(200, 2), {"test": 0.2, "val": 0.1, "labeled": share}, seed=3) for share in (0.02, 0.05, 0.1, 0.4)]
-    assert len({frozenset(ids_of(cases, "test")) for cases in found}) == 1
-    assert len({frozenset(ids_of(cases, "val")) for cases in found}) == 1
-    labeled = [ids_of(cases, "labeled") for cases in found]
-    assert all(small < large for small, large in zip(labeled, labeled[1:], strict=False))
-
-
-def test_split_depends_on_the_seed_and_not_on_the_order_of_the_files():
-    wanted = {"test": 0.2, "val": 0.1, "labeled": 0.1}
-    split_of = {case.id: case.split for case in assign_splits(masked(60, 2), wanted, seed=1)}
-    assert {case.id: case.split for case in assign_splits(masked(60, 2)[::-1], wanted, seed=1)} == split_of
-    assert {case.id: case.split for case in assign_splits(masked(60, 2), wanted, seed=2)} != split_of
-
-
-def test_masks_of_unlabeled_cases_are_hidden_in_truth_and_no_others():
-    cases = assign_splits(masked(20), {"test": 0.2, "val": 0.2, "labeled": 0.2}, seed=0)
-    for case in cases:
-        hidden = case.split == "unlabeled"
-        assert (case.mask is None) == hidden and (case.truth is not None) == hidden
-
-
-def test_cases_without_a_mask_are_unlabeled_and_so_is_their_group():
-    cases = [replace(case, mask=None) if i % 10 == 0 else case for i, case in enumerate(masked(40, per_group=2))]
-    dealt = assign_splits(cases, {"test": 0.25, "val": 0.25, "labeled": 0.25}, seed=0)
-    groups = {case.group for case, before in zip(dealt, cases, strict=True) if before.mask is None}
-    assert all(case.split == "unlabeled" for case in dealt if case.group in groups)
-    assert all(case.truth is None for case, before in zip(dealt, cases, strict=True) if before.mask is None)
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        {"test": 0.5, "val": 0.3, "labeled": 0.4},
-        {"test": 8, "val": 2, "labeled": 2},
-        {"test": 0, "val": 0, "labeled": 11},
-    ],
-)
-def test_asking_for_more_than_there_is_is_a_data_error(wanted):
-    with pytest.raises(DataError, match="10 cases with masks"):
-        assign_splits(masked(10), wanted, seed=0)
-
-
-@pytest.mark.parametrize("wanted", [{"test": 0.3, "val": 0.3, "labeled": 0.3}, {"test": 2, "val": 2, "labeled": 2}])
-def test_too_few_groups_are_a_data_error(wanted):
-    with pytest.raises(DataError, match="2 groups"):
-        assign_splits(masked(10, per_group=5), wanted, seed=0)
-
-
-def test_sound_dataset_has_no_problems_and_is_described(pictures):
-    problems, found = verify(pictures)
-    assert problems == []
-    assert found["cases"] == 5 and found["splits"] == {"labeled": 2, "unlabeled": 1, "val": 1, "test": 1}
-    assert found["groups"] == 5 and found["image_sizes"] == {"30 x 20": 5}
-    assert found["class_pixel_share"] == {"background": 0.75, "polyp": 0.25} and found["ignored_pixel_share"] == 0
-
-
-def test_ignored_pixels_are_described(pictures):
-    label = np.zeros((20, 30), dtype=np.uint8)
-    label[:10] = IGNORE
-    for case in pictures.cases.values():
-        Image.fromarray(label).save(case.mask or case.truth)
-    assert verify(pictures)[1]["ignored_pixel_share"] == 0.5
-
-
-def test_all_problems_are_found_at_once(pictures):
-    cases = pictures.cases
-    cases["a"].image.write_bytes(cases["a"].image.read_bytes()[:60])
-    Image.fromarray(np.full((20, 30), 7, dtype=np.uint8)).save(cases["b"].mask)
-    Image.fromarray(np.zeros((30, 20), dtype=np.uint8)).save(cases["v"].mask)
-    cases["u"].truth.unlink()
-    problems, _ = verify(pictures)
-    assert len(problems) == 4
-    for part in ("a.png", "values [7]", "20 x 30 pixels, image v.png has 30 x 20", "u_m.png: no such file"):
-        assert any(part in problem for problem in problems)
-
-
-def test_same_picture_in_two_splits_is_a_problem_and_within_one_is_not(pictures):
-    cases = pictures.cases
-    cases["b"].image.write_bytes(cases["a"].image.read_bytes())
-    assert verify(pictures)[0] == []
-    Image.open(cases["a"].image).save(cases["t"].image, compress_level=1)
-    assert verify(pictures)[0] == ["t (test) and a (labeled) are the same image"]
-
-
-def test_blank_pictures_of_other_shapes_are_not_the_same(pictures):
-    """20 x 30 and 30 x 20 black pixels have the same bytes."""
-    Image.new("RGB", (20, 30)).save(pictures.cases["a"].image)
-    Image.new("L", (20, 30)).save(pictures.cases["a"].mask)
-    Image.new("RGB", (30, 20)).save(pictures.cases["t"].image)
-    assert verify(pictures)[0] == []
-
-
-def test_group_in_two_splits_is_a_problem(pictures):
-    cases = {name: replace(case, group="p" if name in "at" else name) for name, case in pictures.cases.items()}
-    assert verify(replace(pictures, cases=cases))[0] == ["group p stands in labeled and test"]
-
-
-def test_dataset_without_labeled_or_val_cases_is_a_problem(pictures):
-    cases = {name: case for name, case in pictures.cases.items() if name in "ut"}
-    assert verify(replace(pictures, cases=cases))[0] == ["no labeled cases", "no val cases"]
-
-
-def test_problems_are_named_one_by_one_and_end_in_a_data_error(capsys):
+def test_problems_are_named_one_by_one_and_end_in_a_data_error(caplog):
     with pytest.raises(DataError, match="3 problems, the first: one"):
-        complain("data", ["one", "two", "three"])
-    shown = capsys.readouterr().err
-    assert all(f"warning: {problem}" in shown for problem in ("one", "two", "three"))
-    complain("data", [])
+        complain("data", ["one", "two", "three"], "repair them")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [("samsemi", name) for name in ("one", "two", "three")]
+    complain("data", [], "repair them")
 
 
-def test_case_label_keeps_ignore_and_refuses_unknown_classes(pictures):
-    case = pictures.cases["a"]
+def test_case_label_keeps_ignore_and_refuses_unknown_classes(drawn):
+    case = drawn.cases["a"]
     Image.fromarray(np.array([[0, 1, IGNORE]], dtype=np.uint8)).save(case.mask)
     assert read_case_label(case, case.mask, 2).tolist() == [[0, 1, IGNORE]]
     Image.fromarray(np.array([[0, 2, 9]], dtype=np.uint8)).save(case.mask)
@@ -374,15 +217,116 @@ def test_prepare_hides_the_masks_of_unlabeled_cases(tmp_path):
     assert len(list((out / "masks").iterdir())) == 6
 
 
-def test_groups_that_share_a_picture_are_joined(tmp_path):
-    """a and c hold the same pixels, c's patient has d too: all three groups' cases stay together."""
-    pixels = {"a": 1, "b": 2, "c": 1, "d": 3, "e": 3}
-    groups = {"a": "p1", "b": "p2", "c": "p3", "d": "p3", "e": "p4"}
-    cases = []
-    for name, value in pixels.items():
-        Image.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-        cases.append(Case(name, tmp_path / f"{name}.png", None, None, "unlabeled", groups[name]))
-    joined, duplicates = join_duplicates(cases)
-    found = {case.id: case.group for case in joined}
-    assert duplicates == 2
-    assert found["a"] == found["c"] == found["d"] == found["e"] != found["b"]
+def test_hashes_are_the_last_columns_and_read_back(drawn):
+    hashed = replace(drawn, cases={name: with_hashes(case) for name, case in drawn.cases.items()})
+    write_dataset(hashed)
+    assert read_dataset(drawn.folder) == hashed
+    with open(drawn.folder / "manifest.csv", newline="") as file:
+        header, row, *_ = csv.reader(file)
+    assert header == ["id", "image", "mask", "truth", "split", "group", "image_sha256", "mask_sha256", "truth_sha256"]
+    assert row[6] == hashlib.sha256(drawn.cases["a"].image.read_bytes()).hexdigest() and row[8] == ""
+    assert (hashed.cases["u"].mask_sha256, hashed.cases["a"].truth_sha256) == (None, None)
+    assert len(hashed.cases["u"].truth_sha256) == 64
+
+
+def test_hash_of_a_file_that_is_not_named_is_left_alone(tmp_path):
+    """A mask that a person moved to the column truth left its hash behind: hidden truth stays out of the fingerprint."""
+    write_manifest(tmp_path, "")
+    (tmp_path / "manifest.csv").write_text(f"{COLUMNS.strip()},mask_sha256\na,a.png,,m.png,unlabeled,g,{'0' * 64}\n")
+    assert read_dataset(tmp_path).cases["a"].mask_sha256 is None
+
+
+def test_keys_and_columns_that_are_not_known_are_left_alone(tmp_path):
+    about = {"schema": "samsemi.dataset/1", "name": "d", "classes": ["background", "polyp"], "spacing_mm": None, "license": [1]}
+    write_manifest(tmp_path, "", about)
+    (tmp_path / "manifest.csv").write_text(f"{COLUMNS.strip()},age\na,a.png,m.png,,labeled,g,61\n")
+    assert read_dataset(tmp_path) == read_dataset(write_manifest(tmp_path, "a,a.png,m.png,,labeled,g\n"))
+
+
+@pytest.mark.parametrize("schema", ["samsemi.dataset/2", "", 1, ["samsemi.dataset/1"]])
+def test_other_schema_is_a_data_error_that_says_which_is_read(tmp_path, schema):
+    about = {"schema": schema, "name": "d", "classes": ["background", "polyp"]}
+    with pytest.raises(DataError, match="samsemi.dataset/1") as caught:
+        read_dataset(write_manifest(tmp_path, "a,a.png,m.png,,labeled,g\n", about))
+    assert str(schema) in caught.value.message and "update samsemi" in caught.value.hint
+
+
+def test_fingerprint_without_hashes_is_that_of_older_data_sets(tmp_path):
+    rows = "a,a.png,m.png,,labeled,g\nb,b.png,,t.png,unlabeled,h\n"
+    expected = [["a", "labeled", "g"], ["b", "unlabeled", "h"]]
+    whole = hashlib.sha256(json.dumps(["d", ["background", "polyp"], None, expected]).encode()).hexdigest()
+    assert read_dataset(write_manifest(tmp_path, rows)).fingerprint() == whole
+
+
+def test_fingerprint_depends_on_the_files_and_not_on_truth(drawn):
+    hashed = {name: with_hashes(case) for name, case in drawn.cases.items()}
+    base = replace(drawn, cases=hashed)
+    other = "f" * 64
+    assert base.fingerprint() != drawn.fingerprint()
+    hidden = replace(base, cases={**hashed, "u": replace(hashed["u"], truth_sha256=other)})
+    assert hidden.fingerprint() == base.fingerprint()
+    for case, changed in (("a", "mask_sha256"), ("v", "mask_sha256"), ("a", "image_sha256"), ("u", "image_sha256")):
+        cases = {**hashed, case: replace(hashed[case], **{changed: other})}
+        assert replace(base, cases=cases).fingerprint() != base.fingerprint()
+
+
+def invert(path: Path) -> None:
+    with Image.open(path) as picture:
+        label = np.array(picture)
+    Image.fromarray(1 - label).save(path)
+
+
+def test_changed_mask_is_noticed_when_it_is_read(drawn):
+    case, hidden, unknown = with_hashes(drawn.cases["a"]), with_hashes(drawn.cases["u"]), drawn.cases["a"]
+    assert read_case_label(case, case.mask, 2).any()
+    invert(case.mask)
+    invert(hidden.truth)
+    for changed, path in ((case, case.mask), (hidden, hidden.truth)):
+        with pytest.raises(ChangedFile, match=f"case {changed.id}: {path} has changed") as caught:
+            read_case_label(changed, path, 2)
+        assert "prepare the data set again" in caught.value.hint
+    assert read_case_label(unknown, unknown.mask, 2).any(), "nothing to compare with"
+    assert read_case_label(case, drawn.cases["b"].mask, 2).any(), "a prediction for the case is none of its files"
+
+
+def test_changed_image_is_noticed_when_it_is_read(drawn):
+    case = with_hashes(drawn.cases["a"])
+    assert read_case_image(case).shape == (20, 30, 3)
+    Image.new("RGB", (30, 20)).save(case.image)
+    with pytest.raises(ChangedFile, match="a.png has changed"):
+        read_case_image(case)
+
+
+def test_same_pixels_in_another_file_are_a_change(drawn):
+    """What is compared is the file: cheap, and what ``sha256sum`` gives."""
+    case = with_hashes(drawn.cases["a"])
+    Image.open(case.image).save(case.image, compress_level=1)
+    with pytest.raises(ChangedFile):
+        read_case_image(case)
+
+
+def test_damaged_images_are_left_out_with_a_warning_and_changed_ones_are_an_error(drawn, caplog):
+    cases = [with_hashes(case) for case in drawn.cases.values()]
+    cases[0].image.write_bytes(cases[0].image.read_bytes()[:60])
+    cases[1].image.unlink()
+    assert list(read_case_images(cases)) == ["u", "v", "t"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["skipped", "skipped"]
+    Image.new("RGB", (30, 20)).save(cases[2].image)
+    with pytest.raises(ChangedFile, match="case u"):
+        read_case_images(cases)
+
+
+def test_files_are_compared_without_truth_and_without_those_that_are_gone(drawn):
+    cases = [with_hashes(case) for case in drawn.cases.values()]
+    invert(drawn.cases["u"].truth)
+    cases[0].image.unlink()
+    refuse_changed_files(cases)
+    invert(drawn.cases["v"].mask)
+    with pytest.raises(ChangedFile, match="case v"):
+        refuse_changed_files(cases)
+
+
+def test_reading_data_sets_loads_no_command_line_and_no_torch():
+    code = "import sys, samsemi.data.verify, samsemi.data.layouts.table; print(*{'typer', 'rich', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samsemi.data.images import PALETTE, find_images, overlay, read_image, read_label, side_by_side, write_picture
+from samsemi.data import images
+from samsemi.data.images import PALETTE, Reader, find_images, overlay, read_image, read_label, side_by_side, write_picture
 from samsemi.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, size=(12, 17, 3), dtype=np.uint8)
@@ -245,3 +246,15 @@ def test_side_by_side_keeps_every_picture():
     a, b = np.zeros((6, 4, 3), dtype=np.uint8), np.full((6, 5, 3), 9, dtype=np.uint8)
     row = side_by_side([a, b], gap=2)
     assert row.shape == (6, 11, 3) and (row[:, :4] == 0).all() and (row[:, 4:6] == 255).all() and (row[:, 6:] == 9).all()
+
+
+def test_format_is_a_row_of_the_table(tmp_path, monkeypatch):
+    """A new one is found in folders and read, by the longest suffix that fits; any other file is left to Pillow."""
+    plain = Reader(lambda data, path: np.full((1, 1, 3), len(data), np.uint8), lambda data, path: np.full((1, 1), data[0], np.uint8))
+    monkeypatch.setitem(images.READERS, ".gz", Reader(None, None))
+    monkeypatch.setitem(images.READERS, ".raw.gz", plain)
+    (tmp_path / "a.RAW.gz").write_bytes(b"\7\0")
+    assert find_images(tmp_path) == {"a": tmp_path / "a.RAW.gz"}
+    assert read_image(tmp_path / "a.RAW.gz").tolist() == [[[2, 2, 2]]] and read_label(tmp_path / "a.RAW.gz").tolist() == [[7]]
+    Image.fromarray(RGB).save(tmp_path / "odd.name", "PNG")
+    assert (read_image(tmp_path / "odd.name") == RGB).all()

@@ -113,9 +113,8 @@ def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tm
     kill_when(lambda: any(parts.glob("*000002*")), PAUSE_IN_THE_THIRD_PART, arguments)
     assert not out.exists()
     assert {path.name for path in parts.iterdir() if not path.name.startswith(".")} == {"000000.h5", "000001.h5"}
-    mined = []
-    read_readable = mining.read_readable
-    monkeypatch.setattr(mining, "read_readable", lambda images: (mined.extend(images), read_readable(images))[1])
+    mined, read_case_images = [], mining.read_case_images
+    monkeypatch.setattr(mining, "read_case_images", lambda cases: (mined.extend(case.id for case in cases), read_case_images(cases))[1])
     succeed(*arguments, "--resume")
     assert len(mined) == 5, "finished parts are not mined again"
     assert files_in(tmp_path) == {"tiny.h5"}
@@ -125,8 +124,8 @@ def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tm
 @pytest.mark.parametrize(
     "owner, name, number",
     [
-        (mining, "read_readable", 1),
-        (mining, "read_readable", 3),
+        (mining, "read_case_images", 1),
+        (mining, "read_case_images", 3),
         (store.StoreWriter, "commit", 2),
         (calibration, "judge_case", 2),
         (store, "merge", 1),
@@ -207,7 +206,7 @@ def test_signal_lets_the_step_end_and_loses_none(dataset, whole_warmstart, tmp_p
 def test_signal_stops_mining(dataset, warm, tmp_path, monkeypatch):
     arguments = mine_arguments(dataset, warm, tmp_path / "tiny.h5")
     with monkeypatch.context() as patch:
-        signal_at(patch, mining, "read_readable", 2, signal.SIGTERM)
+        signal_at(patch, mining, "read_case_images", 2, signal.SIGTERM)
         assert_interrupted(arguments)
     assert files_in(tmp_path) == {"tiny.h5.parts/000000.h5"}
 
@@ -247,7 +246,7 @@ def test_killed_finetune_goes_on_and_gives_the_same_model(dataset, warm, store, 
     "owner, name, number",
     [
         pytest.param(finetune, "segmentation_loss", 4, id="in the second step"),
-        pytest.param(mining, "read_readable", 2, id="while mining again"),
+        pytest.param(mining, "read_case_images", 2, id="while mining again"),
         pytest.param(finetune, "segmentation_loss", 6, id="after mining again"),
         pytest.param(training, "validate", 2, id="in the last validation"),
     ],
@@ -266,7 +265,7 @@ def test_interrupted_finetune_goes_on_and_gives_the_same_model(
 def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, tmp_path, monkeypatch):
     shared = ("finetune", dataset, "--model", warm, "--store", store, *SHORT, "--rounds", 3, *ACCEPT_ALL)
     succeed(*shared, "--out", tmp_path / "whole")
-    for owner, name, number in ((finetune, "segmentation_loss", 6), (mining, "read_readable", 3), (training, "validate", 3)):
+    for owner, name, number in ((finetune, "segmentation_loss", 6), (mining, "read_case_images", 3), (training, "validate", 3)):
         out = tmp_path / f"{name}"
         with monkeypatch.context() as patch:
             interrupt_at(patch, owner, name, number)

@@ -1,0 +1,71 @@
+"""What the values in foreign mask files mean: class indices, black and white, noisy black and white."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from samsemi.data.dataset import IGNORE
+from samsemi.errors import DataError
+
+NOISY_MIDDLE = 0.05
+"""A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
+
+
+@dataclass(frozen=True)
+class MaskValues:
+    """What the values in the mask files of a data set mean."""
+
+    lookup: np.ndarray
+    """(256,) uint8: value in the file -> class index or IGNORE."""
+    num_classes: int
+    said: str
+    """One line for the user."""
+
+    def convert(self, label: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 values of a file -> class indices and IGNORE."""
+        return self.lookup[label]
+
+
+def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None) -> MaskValues:
+    """Decide once for all masks what their values mean, from each file's (256,) histogram.
+
+    Class indices with 255 = ignore; 0/255; noisy 0/255. DataError for anything else, with the values found.
+    """
+    if not counts:
+        raise DataError("no masks", "give --masks")
+    total = np.sum(list(counts.values()), axis=0)
+    present = np.flatnonzero(total)
+    binary_only = {name for name, c in counts.items() if c[IGNORE] and not c[1:IGNORE].any()}
+    indexed = {name for name, c in counts.items() if c[1:IGNORE].any()}
+    if set(present) <= {0, IGNORE}:
+        return MaskValues(threshold_lookup(), 2, "masks hold 0 and 255: 255 was taken as class 1")
+    limit = num_classes if num_classes is not None else 64
+    if all(value < limit or value == IGNORE for value in present):
+        if binary_only and not any(counts[name][IGNORE] for name in indexed):
+            raise DataError(
+                f"some masks hold 0 and 255 ({sorted(binary_only)[0]}), others class indices ({sorted(indexed)[0]})",
+                "convert them to one kind",
+            )
+        highest = int(max(value for value in present if value != IGNORE))
+        said = f"masks hold class indices 0..{highest}" + (", 255 is ignored" if total[IGNORE] else "")
+        return MaskValues(np.arange(256, dtype=np.uint8), num_classes or max(highest + 1, 2), said)
+    for name, count in counts.items():
+        if not is_noisy_binary(count):
+            values = np.flatnonzero(count)
+            shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
+            allowed = f"0..{num_classes - 1}" if num_classes else "0..63"
+            raise DataError(
+                f"mask of {name} holds values {shown}", f"masks are class indices {allowed} (255 = ignore), or 0/255; convert them"
+            )
+    return MaskValues(threshold_lookup(), 2, "masks hold noisy black and white (JPEG?): values from 128 were taken as class 1")
+
+
+def is_noisy_binary(count: np.ndarray) -> bool:
+    """True for a (256,) histogram of black and white with some noise between."""
+    outside = np.delete(count, slice(64, 192)).sum()
+    return outside >= (1 - NOISY_MIDDLE) * count.sum() and (count[192:].any() or not count[1:].any())
+
+
+def threshold_lookup() -> np.ndarray:
+    return (np.arange(256) >= 128).astype(np.uint8)

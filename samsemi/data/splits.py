@@ -1,0 +1,117 @@
+"""Which case is labeled, unlabeled, val or test: dealt by shares, or as a file says. Groups (patients) stay whole."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from samsemi.data.dataset import SPLITS, Case
+from samsemi.data.images import hash_pixels, read_image
+from samsemi.errors import DataError, UsageError
+
+
+def find_group(name: str, pattern: str | None) -> str:
+    """The patient in an image's name: the first group of the expression, or all it matches; without one, the name."""
+    if pattern is None:
+        return name
+    try:
+        found = re.search(pattern, name)
+    except re.error as error:
+        raise UsageError(f"--groups {pattern}: {error}", "give a Python regular expression") from None
+    group = found and (found.group(1) if found.groups() else found.group(0))
+    if not group:
+        raise DataError(f"--groups {pattern} matches nothing in '{name}'", "give an expression that finds the patient in every name")
+    return group
+
+
+def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
+    """id -> (split, group or None) of a CSV file with columns id,split and perhaps group."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"--split {path}: {error}", "give a readable CSV file") from None
+    if not rows or not {"id", "split"} <= set(rows[0]):
+        raise DataError(f"--split {path}: needs the columns id,split", "write them in the first line")
+    wrong = sorted({str(row["split"]) for row in rows} - set(SPLITS))
+    if wrong:
+        raise DataError(f"--split {path}: unknown split '{wrong[0]}'", f"use {', '.join(SPLITS)}")
+    told = {row["id"]: (row["split"], row.get("group") or None) for row in rows}
+    if len(told) < len(rows):
+        twice = next(name for name, count in Counter(row["id"] for row in rows).items() if count > 1)
+        raise DataError(f"--split {path}: id '{twice}' stands there twice", "remove one")
+    return told
+
+
+def join_duplicates(cases: Sequence[Case], advance=lambda n=1: None) -> tuple[list[Case], int]:
+    """Cases whose groups are joined where they hold the same pixels, so that no split sees another's image; and the number of
+    images that came before.
+
+    Images that cannot be read are left for ``verify`` to name.
+    """
+    holder: dict[str, str] = {}
+    leader: dict[str, str] = {}
+    duplicates = 0
+
+    def find(group: str) -> str:
+        while group in leader:
+            group = leader[group]
+        return group
+
+    for case in cases:
+        with suppress(DataError):
+            pixels = hash_pixels(read_image(case.image))
+            duplicates += pixels in holder
+            group, first = find(case.group), find(holder.setdefault(pixels, case.group))
+            if group != first:
+                leader[group] = first
+        advance()
+    return [replace(case, group=find(case.group)) for case in cases], duplicates
+
+
+def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) -> list[Case]:
+    """Deal whole groups of masked cases to splits: ``wanted`` is the share (or, above 1, the number) of cases per split.
+
+    What is left over, and every case without a mask, becomes unlabeled, its mask hidden in ``truth``. DataError where
+    a wanted split stays empty.
+    """
+    cases = list(cases)
+    masked = [case for case in cases if case.mask is not None]
+    groups = sorted({case.group for case in masked} - {case.group for case in cases if case.mask is None})
+    members = Counter(case.group for case in masked)
+    queue = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    targets = {split: amount if amount > 1 else amount * len(masked) for split, amount in wanted.items()}
+    if sum(targets.values()) > len(masked) + 0.5:
+        raise DataError(
+            f"{' + '.join(f'--{split} {amount:g}' for split, amount in wanted.items())} is more than the {len(masked)} cases with masks",
+            "ask for less",
+        )
+    split_of: dict[str, str] = {}
+    for split, target in targets.items():
+        taken = 0
+        while queue and taken + members[queue[0]] / 2 <= target and taken < target:
+            taken += members[queue[0]]
+            split_of[queue.pop(0)] = split
+        if target > 0 and taken == 0 and queue:
+            taken = members[queue[0]]
+            split_of[queue.pop(0)] = split
+        if target > 0 and taken < target / 2:
+            raise DataError(
+                f"{len(masked)} cases with masks in {len(groups)} groups do not fill --{split} {wanted[split]:g}",
+                "ask for smaller shares, or bring more cases with masks",
+            )
+    return [with_split(case, split_of.get(case.group, "unlabeled")) for case in cases]
+
+
+def with_split(case: Case, split: str) -> Case:
+    """The case in a split; an unlabeled case's mask is hidden in ``truth``."""
+    known, sha256 = (case.mask, case.mask_sha256) if case.mask else (case.truth, case.truth_sha256)
+    case = replace(case, split=split, mask=None, mask_sha256=None, truth=None, truth_sha256=None)
+    if split == "unlabeled":
+        return replace(case, truth=known, truth_sha256=sha256)
+    return replace(case, mask=known, mask_sha256=sha256)
