@@ -41,8 +41,7 @@ RUN_FILES = {
     "history.csv",
     "model.json",
     "model.safetensors",
-    "last/state.safetensors",
-    "last/made_from.json",
+    "made_from.json",
 }
 
 
