@@ -51,6 +51,7 @@ ABOUT = ("config", "made_from", "policy", "calibration")
 
 Scored = make_dataclass("Scored", [(score.name, np.ndarray) for score in SCORES], frozen=True)
 """A field for each of SCORES: (N,) float32."""
+Scored.__doc__ = "\n".join(f"{score.name}: {score.meaning}" for score in SCORES)
 
 
 @dataclass(frozen=True)
