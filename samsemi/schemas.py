@@ -34,8 +34,9 @@ def from_json(kind: type[Value], values: object, where: str, hint: str = HINT) -
     """A frozen dataclass from plain values, lists taken as tuples; CheckpointError, beginning with ``where``, for any that do not fit."""
     if not isinstance(values, Mapping):
         raise CheckpointError(f"{where} is no table of values", hint)
-    required = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
-    need_keys(values, {field.name for field in fields(kind)}, required, where, hint)
+    known = fields(kind)  # type: ignore[arg-type]
+    required = {field.name for field in known if field.default is MISSING and field.default_factory is MISSING}
+    need_keys(values, {field.name for field in known}, required, where, hint)
     hints = get_type_hints(kind)
     plain = {name: as_kind(hints[name], value, f"{where}: {name}", hint) for name, value in values.items()}
     try:
@@ -51,7 +52,7 @@ def as_kind(kind: Any, value: object, where: str, hint: str) -> object:
         if value is None and type(None) in inner:
             return None
         return as_kind(next(part for part in inner if part is not type(None)), value, where, hint)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return from_json(kind, value, where, hint)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(as_kind(inner[0], part, where, hint) for part in value)

@@ -552,9 +552,9 @@ def test_encoder_weights_that_are_missing_or_foreign(dataset, warm, tmp_path):
     refused(CHECKPOINT, *arguments, warm / "model.safetensors", said=("model.safetensors", "tu-lcnet_035"))
 
 
-@pytest.mark.parametrize("name", ["made_from.json", "model.json"])
+@pytest.mark.parametrize("name", ["made_from.json", "config.toml", "model.json"])
 def test_resuming_a_broken_run(dataset, run, name):
-    truncate(run / name)
+    (run / name).write_text("{")
     arguments = ("warmstart", dataset, "--out", run, *NETWORK, "--iterations", 24, "--validate-every", 8, "--resume")
     refused(CHECKPOINT, *arguments, said=(run,))
 

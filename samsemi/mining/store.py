@@ -305,9 +305,8 @@ class Store:
 def need_tables(file: h5py.File, path: Path) -> None:
     """CheckpointError unless the tables have the columns of this schema, neither fewer nor more."""
     for name, row in (("images", IMAGE_ROW), ("objects", OBJECT_ROW)):
-        found = file[name].dtype.names or ()
-        if set(found) != set(row.names):
-            columns = ", ".join(sorted(set(found) ^ set(row.names)))
+        columns = ", ".join(sorted(set(file[name].dtype.names or ()) ^ set(row.names or ())))
+        if columns:
             raise CheckpointError(f"{path}: the table {name} is of another version of samsemi: {columns}", AGAIN)
 
 

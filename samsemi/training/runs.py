@@ -25,6 +25,7 @@ from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
 from samsemi.schemas import need_schema
 
 SCHEMA = "samsemi.run/1"
+AGAIN = "start the run again with --overwrite"
 CONFIG = "config.toml"
 LAST = "last"
 STATE = Path(LAST) / "state.safetensors"
@@ -88,7 +89,7 @@ def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
     try:
         before = {**json.loads(path.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error!r})", "start the run again with --overwrite") from None
+        raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
     if "schema" not in before:
         made_from = {name: value for name, value in made_from.items() if name in before}
     else:
@@ -103,7 +104,12 @@ def as_config(options: Options) -> dict[str, object]:
 
 
 def read_config(folder: Path, command: str) -> dict[str, object]:
-    return tomllib.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get(command, {})
+    """The options of a run; CheckpointError where they cannot be read."""
+    path = Path(folder) / CONFIG
+    try:
+        return {**tomllib.loads(path.read_text(encoding="utf-8")).get(command, {})}
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})", AGAIN) from None
 
 
 def describe_environment() -> dict[str, str]:
