@@ -1,4 +1,4 @@
-"""What a network costs: parameters, floating point operations and time of one image; the small net beside the SAMs."""
+"""What a network costs: parameters, floating point operations and time of one image; the small network, and the SAMs."""
 
 import statistics
 import time
@@ -11,8 +11,6 @@ from segment_anything.modeling import Sam
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from samsemi.sam.prompts import Prompts
-from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.sam.tiny import build_tiny
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict
 
@@ -20,29 +18,29 @@ REPEATS = 5
 SAMS: dict[str, Callable[[], Sam]] = {"tiny": build_tiny, **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")}}
 
 
-def compare_cost(segmenter: Segmenter) -> dict[str, dict[str, float | int | None]]:
-    """{network: {parameters, gflops, ms_per_image}} of a model and of each SAM with one box.
+Cost = dict[str, float | int]
+"""parameters, gflops (a multiplication and an addition are two operations), ms_per_image where it was measured."""
 
-    A multiplication and an addition are two operations. Times are of single images on the model's device; those of the
-    SAMs that are not in the package are None.
-    """
-    device = segmenter.mean.device
+
+def measure_model(segmenter: Segmenter) -> Cost:
+    """Of one image at the network's size, on the model's device."""
     image = np.zeros((segmenter.spec.size, segmenter.spec.size, 3), dtype=np.uint8)
-    found = {"model": {**count_model(segmenter.spec), "ms_per_image": milliseconds(lambda: predict(segmenter, image))}}
-    tiny = load_sam("tiny", None, device)
-    for name, build in SAMS.items():
-        found[name] = {**count_sam(build), "ms_per_image": milliseconds(lambda: ask(tiny, image)) if name == "tiny" else None}
-    return found
+    return {**count_model(segmenter.spec), "ms_per_image": milliseconds(lambda: predict(segmenter, image))}
 
 
-def count_model(spec: ModelSpec) -> dict[str, float | int]:
+def count_sams() -> dict[str, Cost]:
+    """Of one image with one box, for each SAM; without times, since but for one their weights are not in the package."""
+    return {name: count_sam(build) for name, build in SAMS.items()}
+
+
+def count_model(spec: ModelSpec) -> Cost:
     with torch.device("meta"):
         network = Segmenter(spec).eval()
         images = torch.empty(1, 3, spec.size, spec.size)
     return count(network, lambda: network(images))
 
 
-def count_sam(build: Callable[[], Sam]) -> dict[str, float | int]:
+def count_sam(build: Callable[[], Sam]) -> Cost:
     """Encoder and decoder for one image and one box, counted without computing anything."""
     with torch.device("meta"):
         sam = build().eval()
@@ -57,18 +55,11 @@ def count_sam(build: Callable[[], Sam]) -> dict[str, float | int]:
     return count(sam, run)
 
 
-def count(network: nn.Module, run: Callable[[], object]) -> dict[str, float | int]:
+def count(network: nn.Module, run: Callable[[], object]) -> Cost:
     network.requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         run()
     return {"parameters": sum(p.numel() for p in network.parameters()), "gflops": counter.get_total_flops() / 1e9}
-
-
-def ask(sam: SamBackend, image: np.ndarray) -> None:
-    """One image with one box in its middle half."""
-    height, width = image.shape[:2]
-    box = np.array([[width / 4, height / 4, 3 * width / 4, 3 * height / 4]], dtype=np.float32)
-    sam.decode(sam.encode([image]), [Prompts(boxes=box)])[0].predicted_iou.cpu()
 
 
 def milliseconds(run: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ import importlib.util
 import io
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from samsemi import cli
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import Mined
+from samsemi.tensors import load_tensors
+from samsemi.training.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,8 +43,7 @@ RUN_FILES = {
     "history.csv",
     "model.json",
     "model.safetensors",
-    "last/state.safetensors",
-    "last/made_from.json",
+    "made_from.json",
 }
 
 
@@ -138,6 +139,21 @@ def write_image(path: Path, array: np.ndarray, **options: object) -> None:
 def read_array(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.array(picture)
+
+
+@contextlib.contextmanager
+def watched_states(found: dict[Path, dict[str, torch.Tensor]]) -> Iterator[None]:
+    """Fill in the state that each run has reached when it is whole, by its folder: a finished one does not keep it."""
+    finish = Run.finish
+
+    def watch(run: Run) -> None:
+        if run.state_file.exists():
+            found[run.folder] = load_tensors(run.state_file)
+        finish(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "finish", watch)
+        yield
 
 
 def truncate(path: Path) -> None:

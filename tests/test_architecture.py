@@ -20,7 +20,7 @@ MODULES = {
 
 FLOORS = [
     {"errors", "console", "losses"},
-    {"outputs"},
+    {"outputs", "schemas"},
     {"devices"},
     {"tensors"},
     {"options"},
@@ -41,6 +41,7 @@ NO_TORCH = [
     "console",
     "options",
     "outputs",
+    "schemas",
     "data",
     "metrics",
     "cli",

@@ -360,6 +360,8 @@ def test_eval_has_the_keys_that_scripts_rely_on(evaluated):
     assert dice["n"] == 3
     assert 0.5 < dice["low"] <= dice["mean"] <= dice["high"] <= 1
     assert {name: result[name] for name in metrics} == metrics
+    assert set(metrics["cost"]) == {"model"}, "the SAMs are counted by `samsemi info`"
+    assert set(metrics["cost"]["model"]) == {"parameters", "gflops", "ms_per_image"} and min(metrics["cost"]["model"].values()) > 0
 
 
 def test_eval_writes_a_row_per_case_and_class(dataset, evaluated):
@@ -471,6 +473,7 @@ def test_info_names_versions_devices_and_weights():
     result = succeed("info", "--json").result
     assert {"python", "samsemi", "torch", "h5py", "devices", "backends", "tiny"} <= set(result)
     assert "cpu" in result["devices"]
+    assert set(result["cost"]) == {"tiny", "vit_b", "vit_l", "vit_h"} and result["cost"]["vit_h"]["gflops"] > 5000
 
 
 def test_quiet_is_silent_but_for_the_result(dataset, warm, store, tmp_path):

@@ -26,6 +26,7 @@ from builders import (
     file_bytes,
     files_in,
     interrupt,
+    interrupt_at,
     read_array,
     refused,
     succeed,
@@ -37,6 +38,7 @@ from safetensors.torch import load_file, save_file
 import samsemi
 from samsemi.errors import RefusedError
 from samsemi.stages import info as info_stage
+from samsemi.training import loop as training
 
 SHORT = ("--iterations", 2, "--batch-size", 2)
 
@@ -605,11 +607,20 @@ def test_encoder_weights_that_are_missing_or_foreign(dataset, warm, tmp_path):
     refused(CHECKPOINT, *arguments, warm / "model.safetensors", said=("model.safetensors", "tu-lcnet_035"))
 
 
-@pytest.mark.parametrize("name", ["last/state.safetensors", "model.json"])
-def test_resuming_a_broken_run(dataset, run, warm, name):
-    truncate(run / name)
+@pytest.mark.parametrize("name", ["made_from.json", "config.toml", "model.json"])
+def test_resuming_a_broken_run(dataset, run, name):
+    (run / name).write_text("{")
     arguments = ("warmstart", dataset, "--out", run, *NETWORK, "--iterations", 24, "--validate-every", 8, "--resume")
     refused(CHECKPOINT, *arguments, said=(run,))
+
+
+def test_resuming_from_a_broken_state(dataset, tmp_path, monkeypatch):
+    arguments = ("warmstart", dataset, "--out", tmp_path / "run", *NETWORK, *SHORT, "--validate-every", 1)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, training, "validate", 2)
+        assert call(*arguments).code == 130
+    truncate(tmp_path / "run/last/state.safetensors")
+    refused(CHECKPOINT, *arguments, "--resume", said=(tmp_path / "run",))
 
 
 # stores and caches
@@ -655,14 +666,31 @@ def test_store_of_another_data_set(pictures, warm, store, tmp_path):
     refused(CHECKPOINT, "eval", other, "--store", store, "--split", "unlabeled", "--out", tmp_path / "e", said=(store, other))
 
 
-def test_continuous_schedule_with_another_sam_than_the_store_has(dataset, warm, tmp_path):
+@pytest.fixture
+def of_another_sam(dataset, warm, tmp_path):
+    """A store that was mined with other weights than those of the packaged SAM, and these weights."""
     from samsemi.sam.tiny import build_tiny
 
     torch.manual_seed(0)
     save_file(build_tiny().state_dict(), tmp_path / "other.safetensors")
     succeed(*mine_with(dataset, warm, tmp_path / "s.h5", "--sam-checkpoint", tmp_path / "other.safetensors"))
-    arguments = ("finetune", dataset, "--model", warm, "--store", tmp_path / "s.h5", "--out", tmp_path / "run", "--schedule", "continuous")
-    refused(CHECKPOINT, *arguments, "--iterations", 2, "--remine-every", 1, "--batch-size", 2, said=(tmp_path / "s.h5",))
+    return tmp_path / "s.h5", tmp_path / "other.safetensors"
+
+
+@pytest.mark.parametrize("schedule", [("--schedule", "continuous"), ("--rounds", 2)], ids=lambda schedule: schedule[0])
+def test_mining_again_with_another_sam_than_the_store_has_leaves_nothing(dataset, warm, tmp_path, of_another_sam, schedule):
+    path, weights = of_another_sam
+    arguments = ("finetune", dataset, "--model", warm, "--store", path, "--out", tmp_path / "run", *SHORT, *schedule)
+    refused(CHECKPOINT, *arguments, said=(path, "other weights"))
+    refused(CHECKPOINT, *arguments, "--sam-checkpoint", tmp_path / "no.safetensors", said=(path, "no.safetensors"))
+    with h5py.File(tmp_path / "cache.h5", "w") as file:
+        file.attrs.update({"schema": "samsemi.embeddings/1", "sam": "vit_b", "identity": "0"})
+    cached = ("--sam-checkpoint", weights, "--embeddings", tmp_path / "cache.h5")
+    refused(CHECKPOINT, *arguments, *cached, said=(tmp_path / "cache.h5",))
+    with h5py.File(path, "a") as file:
+        file.attrs["config"] = json.dumps(json.loads(file.attrs["config"]) | {"sharpness": 3})
+    refused(CHECKPOINT, *arguments, "--sam-checkpoint", weights, said=(path, "config: unknown sharpness"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("state", ["a text", "a store", "of another SAM"])

@@ -11,6 +11,7 @@ Frozen are all of SAM's own weights; learnt are the adapters and the prompts. De
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,11 +23,13 @@ from torch import Tensor, nn
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.sam.original import OriginalSam, decode_objects
 from samsemi.sam.protocol import SamBackend
+from samsemi.schemas import from_json, need_schema
 from samsemi.segmenters.networks import double_conv
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors
 
 TEACHER = "teacher.safetensors"
-CARD_FIELDS = ("sam", "sam_weights", "side", "learned_prompts")
+SCHEMA = "samsemi.teacher/1"
+AGAIN = "run `samsemi distill` again, or use the samsemi that wrote it"
 LARGEST_SIDE = 256
 """Pixels at which a larger SAM sees an image by default. Source: KnowSAM."""
 TOKENS = 2
@@ -194,30 +197,43 @@ def make_teacher(sam: SamBackend, num_classes: int, side: int | None, learned_pr
     return Teacher(sam.sam, sam.preprocessing.normalize, num_classes, side, learned_prompts).to(sam.device)
 
 
+@dataclass(frozen=True)
+class TeacherCard:
+    """The header of teacher.safetensors: which SAM it adapts, and how it was learnt from."""
+
+    sam: str
+    sam_weights: str
+    side: int
+    learned_prompts: bool
+    temperature: float
+    scores: Mapping[str, object] = field(default_factory=dict)
+
+
 def save_teacher(folder: Path, teacher: Teacher, sam: OriginalSam, about: Mapping[str, object]) -> None:
     """Write what was learnt to RUN/teacher.safetensors; its header says of which SAM and what else is known, its temperature at least."""
-    card = dict(zip(CARD_FIELDS, (sam.name, sam.identity, teacher.side, teacher.prompts is not None), strict=True))
-    save_tensors(folder / TEACHER, teacher.learned(), {CARD: json.dumps({**card, **about})})
+    card = {"sam": sam.name, "sam_weights": sam.identity, "side": teacher.side, "learned_prompts": teacher.prompts is not None}
+    save_tensors(folder / TEACHER, teacher.learned(), {CARD: json.dumps({"schema": SCHEMA, **card, **about})})
 
 
-def read_teacher_card(folder: Path) -> dict[str, object]:
-    """What a run's teacher is made of; CheckpointError for a run without one."""
+def read_teacher_card(folder: Path) -> TeacherCard:
+    """What a run's teacher is made of, those of before 'schema' stood there too; CheckpointError for a run without one."""
     path = Path(folder) / TEACHER
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {TEACHER}", "give the --out folder of `samsemi distill`, not one of --no-sam")
     try:
-        card = json.loads(load_metadata(path)[CARD])
-        return {name: card[name] for name in (*CARD_FIELDS, "temperature")}
+        values = {**json.loads(load_metadata(path)[CARD])}
     except (CheckpointError, KeyError, TypeError, ValueError):
         raise CheckpointError(f"{path} is no teacher", "run `samsemi distill` again") from None
+    need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a teacher", AGAIN)
+    return from_json(TeacherCard, values, str(path), AGAIN)
 
 
 def load_teacher(folder: Path, sam: OriginalSam, num_classes: int) -> Teacher:
     """The teacher of a run, in eval mode; ``sam`` is the SAM that its card names."""
     card = read_teacher_card(folder)
-    if sam.identity != card["sam_weights"]:
-        raise CheckpointError(f"{folder} was distilled from a {card['sam']} with other weights", "give them as --teacher-checkpoint")
-    teacher = make_teacher(sam, num_classes, card["side"], card["learned_prompts"])
+    if sam.identity != card.sam_weights:
+        raise CheckpointError(f"{folder} was distilled from a {card.sam} with other weights", "give them as --teacher-checkpoint")
+    teacher = make_teacher(sam, num_classes, card.side, card.learned_prompts)
     of_sam = {name: value for name, value in teacher.state_dict().items() if name in teacher.frozen}
     path = Path(folder) / TEACHER
     load_strictly(teacher, {**of_sam, **load_tensors(path)}, str(path), "run `samsemi distill` again")

@@ -1,7 +1,7 @@
-"""Calibration: SAM's answers on cases whose masks are known -> how probable it is that an object is right, and what is accepted.
+"""Calibration: SAM's masks on cases whose true masks are known -> how probable it is that an object is right, and what is accepted.
 
-Fitted to the validation cases, and to the labeled ones where there are out-of-fold maps of them: never to maps of cases that
-the U-Net++ has learnt, nor to answers on cases that the SAM has learnt.
+Fitted to the validation cases, and to the labeled ones where there are out-of-fold predictions of them: never to maps of cases
+that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,16 @@ from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_images, read_c
 from samsemi.metrics import overlap
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, choose_policy
-from samsemi.mining.policy import THRESHOLDS, Policy, fit_quality, score_table
+from samsemi.mining.policy import Policy, fit_quality, score_table
 from samsemi.mining.pseudolabels import blend
+from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined, StoreWriter
 from samsemi.sam.prompts import number_objects, shared_most
 
 RIGHT = 0.5
 """IoU with a true object from which a mask is right."""
 LEAST_OBJECTS = 10
-"""Fewer say nothing."""
+"""Fewer are too few to fit to."""
 LEAST_ACCEPTED = 5
 """Objects over which a precision is measured, at least."""
 PARTS = 10
@@ -40,7 +41,7 @@ class Judged:
     """The N objects of some cases, with the truth about them."""
 
     scores: np.ndarray
-    """(N, 6), in the order of THRESHOLDS."""
+    """(N, 6), in the order of SCORES."""
     iou: np.ndarray
     """(N,) of SAM's mask with the true object that it shares most pixels with; 0 without one."""
     dice: np.ndarray
@@ -52,7 +53,7 @@ class Judged:
 
 
 def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> None:
-    """Make the parts one store, calibrated where asked."""
+    """Make the parts one store, calibrated unless the options say otherwise."""
     if miner.options.calibrate:
         policy, calibration = calibrate(miner, dataset, fold_maps)
         writer.finish(policy.to_json(), calibration)
@@ -101,7 +102,7 @@ def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps |
     be read has none, and an object with a score that is no number is left out."""
     images = read_case_images([case])
     maps = [fold_maps.read(case.id, image.shape[:2]) for image in images.values()] if fold_maps else miner.find(list(images.values()))
-    found = miner.ask(images, maps)
+    found = miner.prompt(images, maps)
     if not found:
         return NO_OBJECTS
     mined, _ = found[case.id]

@@ -1,4 +1,4 @@
-"""Out-of-fold maps: what a model that has not seen a labeled case says of it. Calibration and SAM's adaptation learn from them."""
+"""Out-of-fold predictions: of each labeled case by a model that has not seen it. Calibration and SAM's adaptation learn from them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,11 @@ from samsemi.data.dataset import Case, read_case_image
 from samsemi.errors import CheckpointError, DataError
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import new_hdf5, open_hdf5
+from samsemi.schemas import need_schema
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_input
 
 SCHEMA = "samsemi.out-of-fold/1"
+AGAIN = "train the model again with `samsemi warmstart --folds 5`"
 OUT_OF_FOLD = "out_of_fold.h5"
 """File of a run folder."""
 
@@ -22,7 +24,7 @@ def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]
     """Whole groups (patients) dealt to ``count`` folds of nearly the same number of groups."""
     groups = sorted({case.group for case in cases})
     if len(groups) < count:
-        raise DataError(f"--folds {count}: there are only {len(groups)} labeled groups", "ask for fewer folds")
+        raise DataError(f"--folds {count}: there are only {len(groups)} labeled groups", "give fewer folds")
     order = np.random.default_rng((seed, count)).permutation(len(groups))
     fold_of = {groups[i]: place % count for place, i in enumerate(order)}
     return [[case for case in cases if fold_of[case.group] == fold] for fold in range(count)]
@@ -46,13 +48,16 @@ def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequenc
 
 
 class FoldMaps:
-    """out_of_fold.h5 of a run: what a model that has not seen a labeled case made of it."""
+    """out_of_fold.h5 of a run: probability maps of the labeled cases by models that have not seen them."""
 
     def __init__(self, path: Path):
         if not path.is_file():
             raise CheckpointError(f"{path.parent} has no out-of-fold maps", "train it with `samsemi warmstart --folds 5`")
         self.path = path
         with open_hdf5(path) as file:
+            need_schema(file.attrs.get("schema"), SCHEMA, str(path), "a file of out-of-fold predictions", AGAIN)
+            if not {"ids", "probs"} <= set(file):
+                raise CheckpointError(f"{path} is damaged: it lacks ids or probs", AGAIN)
             self.row = {name.decode(): i for i, name in enumerate(file["ids"][:])}
 
     def need(self, ids: Sequence[str]) -> None:

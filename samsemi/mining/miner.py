@@ -12,8 +12,9 @@ from samsemi import console
 from samsemi.data.dataset import Case, Dataset, read_case_images
 from samsemi.devices import autocast, choose_precision
 from samsemi.errors import CheckpointError, NothingUsable
-from samsemi.mining.policy import REASONS, Policy, decide, numbers
+from samsemi.mining.policy import Policy, decide, numbers
 from samsemi.mining.pseudolabels import score, usable_ids
+from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Provenance, Store, StoreWriter
 from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
@@ -22,6 +23,7 @@ from samsemi.sam.prompts import Objects, Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, join_answers
 from samsemi.sam.simulation import move_box
 from samsemi.segmenters.segmenter import Segmenter, predict_batch
+from samsemi.tensors import hash_file
 
 JITTER = 0.05
 """How far a side of a box is moved at most, as a share of the box."""
@@ -45,7 +47,7 @@ def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
 
 def store_policy(store: Store, options: PolicyOptions) -> Policy:
     """What a reader of a store accepts: as the store says, unless the options say otherwise."""
-    return choose_policy(options, Policy.from_json(store.provenance.policy))
+    return choose_policy(options, Policy.from_json(store.provenance.policy, f"{store.path}, policy"))
 
 
 def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
@@ -54,6 +56,12 @@ def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
     if not cases:
         raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower what was given as --min-...")
     return cases
+
+
+def describe_store(store: Store, usable: Sequence[Case]) -> dict[str, object]:
+    """What a training says of the store that it learns from, and of its content wherever the file lies."""
+    made_from = dict(store.provenance.made_from)
+    return {"pseudo_labeled": len(usable), "store": made_from, "store_content": hash_file(store.path)}
 
 
 def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, model: str, out_of_fold: str | None = None) -> Provenance:
@@ -66,13 +74,13 @@ def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, mo
 
 def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance, num_classes: int) -> StoreWriter:
     """The writer of a store for this SAM's masks and these prompts."""
-    asked = any("point" in kinds for kinds in alternatives(options, sam))
+    pointed = any("point" in kinds for kinds in alternatives(options, sam))
     num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
-    return StoreWriter(path, provenance, sam.mask_size, num_points if asked else 0, options.overwrite, options.resume)
+    return StoreWriter(path, provenance, sam.mask_size, num_points if pointed else 0, options.overwrite, options.resume)
 
 
 class Miner:
-    """Asks a SAM for what a U-Net++ found, in batches of images."""
+    """Prompts a SAM by what a U-Net++ found, in batches of images."""
 
     def __init__(self, segmenter: Segmenter, sam: SamBackend, options: MineOptions):
         self.segmenter, self.sam, self.options = segmenter, sam, options
@@ -84,8 +92,8 @@ class Miner:
         with autocast(self.segmenter.mean.device, self.options.precision):
             return predict_batch(self.segmenter, images, self.options.flips) if images else []
 
-    def ask(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts]]:
-        """SAM's answers to the objects in the maps of some images, scored, and the first of the prompts; images without any are left out.
+    def prompt(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts]]:
+        """SAM's masks of the objects in the maps of some images, scored, and the first of the prompts; images without any are left out.
 
         SAM encodes each image once; every alternative, and every pass, is one call of its decoder over all objects of all images.
         """
@@ -95,10 +103,10 @@ class Miner:
             return {}
         embeddings = self.encoder.encode([images[name] for name in found])
         views = [list(view) for view in zip(*(self.views(name, objects) for name, objects in found.items()), strict=True)]
-        answers = [self.answer(embeddings, prompts) for prompts in views]
+        outputs = [self.decode(embeddings, prompts) for prompts in views]
         mined = {}
         for i, (name, objects) in enumerate(found.items()):
-            joined, consensus = join_answers([view[i] for view in answers])
+            joined, consensus = join_answers([output[i] for output in outputs])
             mined[name] = (score(joined, objects, self.sam.mask_size, consensus), views[0][i])
         return mined
 
@@ -111,13 +119,13 @@ class Miner:
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         return views + [jitter_boxes(rng, view, objects) for view in views if view.boxes is not None for _ in range(options.jitters)]
 
-    def answer(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
-        """The answers to one alternative, in as many passes as asked for."""
-        answers = self.sam.decode(embeddings, prompts)
+    def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
+        """SAM's masks for one alternative, after as many passes as the options say."""
+        outputs = self.sam.decode(embeddings, prompts)
         for _ in range(1, self.options.passes if self.sam.prompt_kinds is None else 1):
-            again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, answers, strict=True)]
-            answers = self.sam.decode(embeddings, again)
-        return answers
+            again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, outputs, strict=True)]
+            outputs = self.sam.decode(embeddings, again)
+        return outputs
 
     def close(self) -> None:
         if self.encoder is not self.sam:
@@ -137,7 +145,7 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     with console.progress("mine", len(cases), done=len(cases) - count) as advance:
         for number in todo:
             images = read_case_images(batches[number])
-            mined = miner.ask(images, miner.find(list(images.values())))
+            mined = miner.prompt(images, miner.find(list(images.values())))
             for case in batches[number]:
                 if case.id in images:
                     writer.add(case.id, images[case.id].shape, *mined.get(case.id, ()))

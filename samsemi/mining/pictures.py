@@ -8,8 +8,9 @@ from PIL import Image, ImageDraw
 
 from samsemi.data.dataset import Dataset, read_case_image
 from samsemi.data.images import overlay, side_by_side, write_picture
-from samsemi.mining.policy import REASONS, Policy, decide
+from samsemi.mining.policy import Policy, decide
 from samsemi.mining.pseudolabels import mined_label
+from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Store
 
 ACCEPTED, REJECTED = (90, 220, 90), (255, 70, 70)

@@ -1,21 +1,20 @@
 """What is accepted from a store, and why not: thresholds, and the probability that an object is right. Pure, knows nothing of torch.
 
-Decided when a store is read, so that thresholds can be changed without asking SAM again.
+Decided when a store is read, so that thresholds can be changed without mining again.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, make_dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from samsemi.errors import CheckpointError
+from samsemi.mining.scores import REASONS, SCORES, THRESHOLDS
 from samsemi.mining.store import Mined
+from samsemi.schemas import HINT, from_json
 
-THRESHOLDS = ("confidence", "predicted_iou", "stability", "agreement", "consensus", "area_ratio")
-"""The scores of an object; greater is better."""
-REASONS = ("accepted", "empty", *THRESHOLDS, "quality", "background")
-"""Why an object is accepted or, by the first test that it fails, rejected; whatever that is, one that is surely none is background."""
 RIDGE = 1.0
 """Penalty of a squared weight of the logistic model: that of a standard normal prior."""
 
@@ -35,19 +34,17 @@ class Quality:
         return expit((scores - self.mean) / self.scale @ np.asarray(self.weights) + self.bias)
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What is accepted: every threshold must be reached; and what is learnt from it. Chosen on validation cases of Kvasir-SEG."""
+Thresholds = make_dataclass("Thresholds", [(f"min_{score.name}", float, score.least) for score in SCORES], frozen=True)
+"""A field min_NAME for each of SCORES."""
 
-    min_confidence: float = 0.7
-    min_predicted_iou: float = 0.5
-    min_stability: float = 0.0
-    min_agreement: float = 0.5
-    min_consensus: float = 0.0
-    min_area_ratio: float = 0.0
+
+@dataclass(frozen=True)
+class Policy(Thresholds):  # type: ignore[valid-type, misc]
+    """What is accepted: every threshold must be reached; and what is learnt from it."""
+
     min_quality: float = 0.0
     background_below: float = 0.0
-    """Objects of a lower quality are so surely wrong that their places are background; those of other rejected ones are ignored."""
+    """The places of objects of a lower quality are background; those of other rejected objects are ignored."""
     sam_share: float = 0.5
     """Share of SAM in the soft label; the rest is the U-Net++."""
     disagreement_weight: float = 1.0
@@ -59,13 +56,13 @@ class Policy:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, object]) -> "Policy":
-        quality = values.get("quality")
-        return cls(**{**values, "quality": Quality(**{k: as_tuple(v) for k, v in quality.items()}) if quality else None})
-
-
-def as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    def from_json(cls, values: Mapping[str, object], where: str = "policy") -> "Policy":
+        """CheckpointError, beginning with ``where``, for values of no policy."""
+        policy = from_json(cls, values, where)
+        quality = policy.quality
+        if quality and {len(quality.mean), len(quality.scale), len(quality.weights)} != {len(SCORES)}:
+            raise CheckpointError(f"{where}: quality was fitted to other scores than {', '.join(THRESHOLDS)}", HINT)
+        return policy
 
 
 def numbers(policy: Policy) -> dict[str, float]:

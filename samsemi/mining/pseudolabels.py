@@ -1,6 +1,6 @@
-"""SAM's answers -> scores; stored scores and masks -> a soft label with pixel weights.
+"""SAM's masks -> scores; stored scores and masks -> a soft label with pixel weights.
 
-``score`` measures an answer when it is mined; ``pseudo_label`` is a pure function of what is stored and of the policy.
+``score`` measures masks when they are mined; ``pseudo_label`` is a pure function of what is stored and of the policy.
 """
 
 from collections.abc import Callable, Set
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samsemi.data.dataset import Case, read_case_image
-from samsemi.mining.policy import REASONS, Policy, decide, judge
+from samsemi.mining.policy import Policy, decide, judge
+from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Store
 from samsemi.sam.prompts import Objects
 from samsemi.sam.protocol import MaskBatch
@@ -27,37 +28,37 @@ UNSURE = np.float32(1e-3)
 """Weight of a pixel of probability 0.5, where one of 0 or 1 weighs 1."""
 
 
-def score(answer: MaskBatch, objects: Objects, size: int | None = None, consensus: Tensor | None = None) -> Mined:
-    """Score one image's answers against the objects that asked; masks are kept at SAM's own resolution, or ``size``.
+def score(output: MaskBatch, objects: Objects, size: int | None = None, consensus: Tensor | None = None) -> Mined:
+    """Score SAM's masks of one image against the objects that prompted; masks are kept at SAM's own resolution, or ``size``.
 
-    ``consensus`` (N,) is that of the alternatives which the answers are the mean of; 1 without.
+    ``consensus`` (N,) is that of the alternative masks which these are the mean of; 1 without.
     """
-    size = size or answer.low_res_logits.shape[-1]
-    components = torch.from_numpy(objects.components).to(answer.low_res_logits.device)
-    rows = max(1, PIXELS_PER_CHUNK // max(components.numel(), answer.input_side**2))
-    counts = [count_pixels(answer.at_image_size(slice(i, i + rows)), components, i) for i in range(0, len(answer), rows)]
+    size = size or output.low_res_logits.shape[-1]
+    components = torch.from_numpy(objects.components).to(output.low_res_logits.device)
+    rows = max(1, PIXELS_PER_CHUNK // max(components.numel(), output.input_side**2))
+    counts = [count_pixels(output.at_image_size(slice(i, i + rows)), components, i) for i in range(0, len(output), rows)]
     area, lower, higher, common, union = torch.cat(counts).T.cpu().numpy() if counts else np.zeros((5, 0))
     return Mined(
-        image_size=answer.image_size,
+        image_size=output.image_size,
         class_id=objects.class_id,
         boxes=objects.boxes,
-        predicted_iou=answer.predicted_iou.cpu().numpy().astype(np.float32),
+        predicted_iou=output.predicted_iou.cpu().numpy().astype(np.float32),
         stability=(higher / np.maximum(lower, 1)).astype(np.float32),
         agreement=(common / np.maximum(union, 1)).astype(np.float32),
         consensus=np.ones(len(objects), np.float32) if consensus is None else consensus.cpu().numpy().astype(np.float32),
         confidence=objects.confidence,
         area_ratio=(np.minimum(area, objects.area) / np.maximum(np.maximum(area, objects.area), 1)).astype(np.float32),
         area=area.astype(np.int64),
-        probs=quantize(answer.on_grid(size).sigmoid().cpu().numpy()),
+        probs=quantize(output.on_grid(size).sigmoid().cpu().numpy()),
         prior=quantize(1 / (1 + np.exp(-objects.logits(size)))),
     )
 
 
 def count_pixels(logits: Tensor, components: Tensor, first: int) -> Tensor:
-    """(n, 5) pixels of n masks: area, area of the threshold moved down, up, intersection and union with the asking object."""
-    asked = components == torch.arange(first + 1, first + 1 + len(logits), device=components.device).view(-1, 1, 1)
+    """(n, 5) pixels of n masks: area, area of the threshold moved down, up, intersection and union with the object that prompted."""
+    prompted = components == torch.arange(first + 1, first + 1 + len(logits), device=components.device).view(-1, 1, 1)
     mask = logits > 0
-    maps = (mask, logits > -STABILITY_OFFSET, logits > STABILITY_OFFSET, mask & asked, mask | asked)
+    maps = (mask, logits > -STABILITY_OFFSET, logits > STABILITY_OFFSET, mask & prompted, mask | prompted)
     return torch.stack([m.sum(dim=(1, 2)) for m in maps], dim=1)
 
 
@@ -67,12 +68,12 @@ def quantize(probs: np.ndarray) -> np.ndarray:
 
 
 def pseudo_label(mined: Mined, policy: Policy, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(K, S, S) float32 soft target, summing to 1, and (S, S) float32 pixel weight, the image squeezed into a square.
+    """(K, S, S) float32 soft target, summing to 1, and (S, S) float32 pixel weight, the image resized to a square.
 
     A pixel's target is the probability of each class there, of SAM and the U-Net++ blended; the rest is background. Its
     weight is how certain that is, (2 - entropy in bits) / 2, times the mean trust in the accepted objects, times
     ``disagreement_weight`` where the two decide differently; 0 in the boxes and masks of rejected objects, unless they are
-    surely none, and everywhere in an image without an accepted one: what was not found is no proof of background.
+    background, and everywhere in an image without an accepted one: what was not found is no proof of background.
     Source of the pixel weight: IPLC, github.com/HiLab-git/IPLC.
     """
     reason = decide(mined, policy)
@@ -98,7 +99,7 @@ def pseudo_label(mined: Mined, policy: Policy, num_classes: int) -> tuple[np.nda
 def blend(mined: Mined, i: int, sam_share: float) -> np.ndarray:
     """(S, S) float32: probability of object i, the mean of SAM's and the U-Net++'s.
 
-    Each weighs by its share, times how sure it is of the object (predicted IoU, confidence) and of the pixel, |2 p - 1|.
+    Each weighs by its share, times its confidence in the object (predicted IoU, confidence) and in the pixel, |2 p - 1|.
     """
     maps = np.stack([mined.probs[i], mined.prior[i]]) / np.float32(255)
     sure = np.array([sam_share * mined.predicted_iou[i], (1 - sam_share) * mined.confidence[i]], dtype=np.float32).clip(0)
@@ -129,7 +130,7 @@ def stored_sample(case: Case, usable: Set[str], store: Store, policy: Policy, nu
 
 
 def unlabeled_loader(store: Store | None, policy: Policy | None, usable: Set[str], num_classes: int, size: int) -> Callable[[Case], Sample]:
-    """What loads any unlabeled case, with what a store knows of it: the pseudo-labels of the ``usable`` ones."""
+    """What loads any unlabeled case, with what stands of it in a store: the pseudo-labels of the ``usable`` ones."""
     if store is None:
         return partial(unlabeled_sample, num_classes=num_classes, size=size)
     return partial(stored_sample, usable=usable, store=store, policy=policy, num_classes=num_classes, size=size)

@@ -1,8 +1,8 @@
 """The pseudo-label store: plain HDF5 that any h5py reads, schema ``samsemi.pseudo-labels/1``. Knows nothing of torch.
 
     /images   table: id, height, width, first_object, num_objects, readable
-    /objects  table: image, class_id, box, predicted_iou, stability, agreement, consensus, confidence, area_ratio, area
-    /points   coords (object, P, 2) x y and labels (object, P); P = 0 where no points were asked
+    /objects  table: image, class_id, box, the scores (samsemi.mining.scores), area
+    /points   coords (object, P, 2) x y and labels (object, P); P = 0 where SAM was prompted without points
     /probs    uint8 (object, S, S) SAM's mask probability times 255, one gzip chunk per object; /prior likewise
     attributes of the root: schema, config, made_from, policy, calibration (JSON)
 
@@ -16,15 +16,17 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
+from samsemi.mining.scores import COLUMNS, SCORES
 from samsemi.outputs import refuse_changes, refuse_file, try_file, whole_file
 from samsemi.sam.prompts import Prompts
+from samsemi.schemas import from_json, need_schema
 
 SCHEMA = "samsemi.pseudo-labels/1"
 IMAGE_ROW = np.dtype(
@@ -35,49 +37,39 @@ OBJECT_ROW = np.dtype(
         ("image", "i8"),
         ("class_id", "u1"),
         ("box", "f4", (4,)),
-        ("predicted_iou", "f4"),
-        ("stability", "f4"),
-        ("agreement", "f4"),
-        ("consensus", "f4"),
-        ("confidence", "f4"),
-        ("area_ratio", "f4"),
+        *((name, "f4") for name in COLUMNS),
         ("area", "i8"),
     ]
 )
-SCORES = ("class_id", "predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio", "area")
+STORED = ("class_id", *COLUMNS, "area")
+"""Columns that are fields of Mined under the same name."""
 MAPS = ("probs", "prior")
+AGAIN = "mine it again with --overwrite"
 ABOUT = ("config", "made_from", "policy", "calibration")
 """Attributes of the root: the fields of Provenance."""
 
 
+Scored = make_dataclass("Scored", [(score.name, np.ndarray) for score in SCORES], frozen=True)
+"""A field for each of SCORES: (N,) float32."""
+Scored.__doc__ = "\n".join(f"{score.name}: {score.meaning}" for score in SCORES)
+
+
 @dataclass(frozen=True)
-class Mined:
-    """The N answers to one image's prompts, with their scores."""
+class Mined(Scored):  # type: ignore[valid-type, misc]
+    """SAM's N masks of one image, with their SCORES."""
 
     image_size: tuple[int, int]
     """(H, W) of the image."""
     class_id: np.ndarray
     """(N,) uint8."""
     boxes: np.ndarray
-    """(N, 4) float32 x0 y0 x1 y1 of the asking objects, in image pixels."""
-    predicted_iou: np.ndarray
-    """(N,) float32 as SAM predicts it."""
-    stability: np.ndarray
-    """(N,) float32: IoU of the mask cut 1 logit higher and 1 lower; 0 for an empty mask."""
-    agreement: np.ndarray
-    """(N,) float32: IoU with the object that asked."""
-    consensus: np.ndarray
-    """(N,) float32: mean IoU of the answers to the alternative prompts with their mean; 1 where only one was asked."""
-    confidence: np.ndarray
-    """(N,) float32: the U-Net++'s mean probability in that object."""
-    area_ratio: np.ndarray
-    """(N,) float32: of the areas of SAM's mask and of that object, the smaller over the larger."""
+    """(N, 4) float32 x0 y0 x1 y1 of the objects that prompted, in image pixels."""
     area: np.ndarray
     """(N,) int64 pixels of SAM's mask, at image size."""
     probs: np.ndarray
-    """(N, S, S) uint8: SAM's probability times 255, the image squeezed into a square."""
+    """(N, S, S) uint8: SAM's probability times 255, the image resized to a square."""
     prior: np.ndarray
-    """(N, S, S) uint8: likewise the map that asked."""
+    """(N, S, S) uint8: likewise the U-Net++'s map of the object that prompted."""
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -95,7 +87,7 @@ class Provenance:
     """What that was fitted to, and the curve of coverage against true Dice; empty without a calibration."""
 
     def flat(self) -> dict[str, object]:
-        """What was asked for, by name, as JSON gives it back."""
+        """Options and inputs by name, as JSON gives them back."""
         return json.loads(json.dumps({**self.config, **self.made_from}))
 
 
@@ -111,7 +103,7 @@ class StoreWriter:
         self.claim(overwrite, resume)
 
     def claim(self, overwrite: bool, resume: bool) -> None:
-        """Refuse what exists, remove it, or take it up, as told."""
+        """Refuse what exists, remove it, or take it up."""
         refuse_file(self.path.parent)
         if self.path.is_dir():
             raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
@@ -177,7 +169,7 @@ class StoreWriter:
                 continue
             rows = np.empty(count, dtype=OBJECT_ROW)
             rows["image"], rows["box"] = i, mined.boxes
-            for name in SCORES:
+            for name in STORED:
                 rows[name] = getattr(mined, name)
             objects.append(rows)
             for name in MAPS:
@@ -260,7 +252,7 @@ def copy_part(source: h5py.File, target: h5py.File, image: int, first: int) -> N
 
 
 class Store:
-    """A finished store, to read. Its tables are in memory, masks are read when asked for.
+    """A finished store, to read. Its tables are in memory, masks are read when they are needed.
 
     The file is opened by each process on first use, since HDF5 handles survive neither pickling nor forking.
     """
@@ -270,11 +262,12 @@ class Store:
         self.provenance = read_provenance(self.path)
         try:
             with open_hdf5(self.path) as file:
+                need_tables(file, self.path)
                 self.images = file["images"][:]
                 self.objects = file["objects"][:]
                 self.mask_size = file["probs"].shape[-1]
-        except (KeyError, AttributeError) as error:
-            raise CheckpointError(f"{path} is a damaged store ({error})", "mine it again with --overwrite") from None
+        except (KeyError, AttributeError, IndexError, OSError) as error:
+            raise CheckpointError(f"{path} is a damaged store ({error})", AGAIN) from None
         self.ids = [image_id.decode() for image_id in self.images["id"]]
         self.row = {image_id: i for i, image_id in enumerate(self.ids)}
         self.handle: tuple[int, h5py.File] | None = None
@@ -301,12 +294,20 @@ class Store:
         objects = self.objects[rows]
         empty = np.zeros((len(objects), 0, 0), dtype=np.uint8)
         loaded = {name: self.file()[name][rows] if maps else empty for name in MAPS}
-        return Mined(image_size=self.image_size(image_id), boxes=objects["box"], **{name: objects[name] for name in SCORES}, **loaded)
+        return Mined(image_size=self.image_size(image_id), boxes=objects["box"], **{name: objects[name] for name in STORED}, **loaded)
 
     def read_points(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """(N, P, 2) x y and (N, P) labels of the points that were asked."""
+        """(N, P, 2) x y and (N, P) labels of the points that SAM was prompted with."""
         rows = self.rows(image_id)
         return self.file()["points/coords"][rows], self.file()["points/labels"][rows]
+
+
+def need_tables(file: h5py.File, path: Path) -> None:
+    """CheckpointError unless the tables have the columns of this schema, neither fewer nor more."""
+    for name, row in (("images", IMAGE_ROW), ("objects", OBJECT_ROW)):
+        columns = ", ".join(sorted(set(file[name].dtype.names or ()) ^ set(row.names or ())))
+        if columns:
+            raise CheckpointError(f"{path}: the table {name} is of another version of samsemi: {columns}", AGAIN)
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -316,18 +317,15 @@ def open_hdf5(path: Path) -> h5py.File:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such store", "make it with `samsemi mine`; finish an interrupted one with --resume") from None
     except OSError as error:
-        raise CheckpointError(f"{path} is not an HDF5 file, or is damaged ({error})", "mine it again with --overwrite") from None
+        raise CheckpointError(f"{path} is not an HDF5 file, or is damaged ({error})", AGAIN) from None
 
 
 def read_provenance(path: Path) -> Provenance:
     """What a store says of itself; CheckpointError for a file that is not one, or of another schema."""
     with open_hdf5(path) as file:
-        schema = file.attrs.get("schema")
-        if schema != SCHEMA:
-            raise CheckpointError(
-                f"{path} is not a pseudo-label store (schema {schema}, expected {SCHEMA})", "give a store made by `samsemi mine`"
-            )
+        need_schema(file.attrs.get("schema"), SCHEMA, str(path), "a pseudo-label store", "give a store made by `samsemi mine`")
         try:
-            return Provenance(**{name: json.loads(file.attrs[name]) for name in ABOUT})
+            about = {name: json.loads(file.attrs[name]) for name in ABOUT}
         except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is a damaged store ({error!r})", "mine it again with --overwrite") from None
+            raise CheckpointError(f"{path} is a damaged store ({error!r})", AGAIN) from None
+    return from_json(Provenance, about, str(path), AGAIN)

@@ -28,7 +28,13 @@ class AdaptOptions(TrainingOptions):
     ] = None
     model: Annotated[
         Path | None,
-        Field("Input", "Run of `samsemi warmstart --folds`: SAM also learns to fix its out-of-fold masks.", metavar="DIR", reads=True),
+        Field(
+            "Input",
+            "Run of `samsemi warmstart --folds`: SAM also learns to fix its out-of-fold masks.",
+            metavar="DIR",
+            reads=True,
+            hashed=True,
+        ),
     ] = None
     lora: Annotated[int | None, Field("SAM", "Also train low-rank adapters of this rank in the image encoder.", min=1)] = None
     all: Annotated[bool, Field("SAM", "Train everything, the image encoder too (small models).")] = False

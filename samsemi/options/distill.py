@@ -28,7 +28,9 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     sam: TrainedSamName = "tiny"
     sam_checkpoint: SamCheckpoint = None
     sam_size: Annotated[int | None, Field("SAM", "Side of SAM's input; default: at most 256.", min=32)] = None
-    store: Annotated[Path | None, Field("Input", "Store of `samsemi mine`: learnt as well.", metavar="FILE", reads=True)] = None
+    store: Annotated[Path | None, Field("Input", "Store of `samsemi mine`: learnt as well.", metavar="FILE", reads=True, hashed=True)] = (
+        None
+    )
     peers: Annotated[
         str,
         Field(

@@ -23,7 +23,9 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     dataset: Dataset
     model: ModelRun
     out: OutRun
-    store: Annotated[Path | None, Field("Input", "Pseudo-label store, made by `samsemi mine`.", metavar="FILE", reads=True)] = None
+    store: Annotated[
+        Path | None, Field("Input", "Pseudo-label store, made by `samsemi mine`.", metavar="FILE", reads=True, hashed=True)
+    ] = None
     schedule: Annotated[Literal["once", "continuous"], Field("Training", "continuous: mine again with the model being trained.")] = "once"
     rounds: Annotated[
         int,

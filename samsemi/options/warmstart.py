@@ -25,7 +25,9 @@ class WarmstartOptions(TrainingOptions):
     encoder: Annotated[str, Field("Network", "Any encoder of segmentation-models-pytorch.", metavar="NAME", choices=ENCODERS)] = "resnet34"
     encoder_weights: Annotated[
         str,
-        Field("Network", "none, imagenet (downloads them), or a checkpoint FILE.", metavar="FILE", choices=("none", "imagenet")),
+        Field(
+            "Network", "none, imagenet (downloads them), or a checkpoint FILE.", metavar="FILE", choices=("none", "imagenet"), hashed=True
+        ),
     ] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
     folds: Annotated[

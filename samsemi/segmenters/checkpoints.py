@@ -2,50 +2,61 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from samsemi import console
 from samsemi.data.dataset import Dataset
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.outputs import write_text
+from samsemi.schemas import from_json, need_schema
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.tensors import load_strictly, load_tensors, save_tensors
 
 MODEL_WEIGHTS = "model.safetensors"
 MODEL_CARD = "model.json"
+SCHEMA = "samsemi.model/1"
+AGAIN = "train the model again, or use the samsemi that wrote it"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """model.json: how to rebuild the network, how good it is and where it comes from."""
+
+    model: ModelSpec
+    scores: Mapping[str, object] = field(default_factory=dict)
+    made_from: Mapping[str, object] = field(default_factory=dict)
 
 
 def save_model(folder: Path, segmenter: Segmenter, about: Mapping[str, object]) -> None:
     """Write a model to its run folder: weights, and a card of how to rebuild it and where it comes from."""
     save_tensors(Path(folder) / MODEL_WEIGHTS, segmenter.state_dict())
-    write_text(Path(folder) / MODEL_CARD, json.dumps({"model": asdict(segmenter.spec), **about}, indent=2) + "\n")
+    write_text(Path(folder) / MODEL_CARD, json.dumps({"schema": SCHEMA, "model": asdict(segmenter.spec), **about}, indent=2) + "\n")
 
 
-def read_model_card(folder: Path) -> dict[str, object]:
-    """model.json of a run folder; CheckpointError where there is none."""
+def read_model_card(folder: Path) -> ModelCard:
+    """model.json of a run folder, those of before 'schema' stood in it too; CheckpointError where there is none that can be read."""
     path = Path(folder) / MODEL_CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        card["model"] = {**card["model"]}
-        return card
+        values = {**json.loads(path.read_text(encoding="utf-8"))}
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder} is not a finished run: it has no {MODEL_CARD}",
             "give the --out folder of `samsemi warmstart` or `finetune`; finish an interrupted one with --resume",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error!r})", "train the model again") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
+    need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a model", AGAIN)
+    return from_json(ModelCard, values, str(path), AGAIN)
 
 
 def load_model(folder: Path) -> Segmenter:
     """The model of a run folder, in eval mode on the CPU."""
     card = read_model_card(folder)
     try:
-        spec = ModelSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in card["model"].items()})
-        segmenter = Segmenter(spec)
-    except (UsageError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder}/{MODEL_CARD} describes no model of this version ({error})", "train the model again") from None
+        segmenter = Segmenter(card.model)
+    except (UsageError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}/{MODEL_CARD} describes no model of this version ({error})", AGAIN) from None
     load_strictly(segmenter, load_tensors(Path(folder) / MODEL_WEIGHTS), str(Path(folder) / MODEL_WEIGHTS), "train the model again")
     return segmenter.eval()
 
@@ -58,6 +69,6 @@ def load_model_for(dataset: Dataset, folder: Path) -> Segmenter:
             f"{folder} knows the classes {', '.join(segmenter.spec.classes)}; {dataset.folder} has {', '.join(dataset.classes)}",
             "give a model trained on this data set",
         )
-    if read_model_card(folder).get("made_from", {}).get("dataset") != dataset.fingerprint():
+    if read_model_card(folder).made_from.get("dataset") != dataset.fingerprint():
         console.warn(f"{folder} was trained on another data set, files or splits than {dataset.folder}: it may have seen these cases")
     return segmenter

@@ -29,10 +29,10 @@ from samsemi.sam.original import ARCHITECTURES, OriginalSam, untrained
 from samsemi.sam.protocol import SamBackend, find_function, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
-from samsemi.tensors import CARD, hash_file, load_metadata, load_tensors, save_tensors
+from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
 from samsemi.training.batches import Stream
 from samsemi.training.loop import Goal, fit, keep_model, start_training
-from samsemi.training.runs import MADE_FROM, STATE, History, Run, open_run
+from samsemi.training.runs import FINISHED, STATE, History, Run, mark_of, open_run
 
 STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""
@@ -72,9 +72,12 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
     made_from = {"dataset": dataset.fingerprint(), "sam": sam.name, "sam_weights": sam.identity, "stream": options.stream}
     made_from["out_of_fold"] = hash_file(fold_maps.path) if fold_maps else None
+    made_from |= {"model": hash_tensors(segmenter.state_dict())} if segmenter else {}
     made_from["precision"] = choose_precision(sam.device, options.precision)
     stream = choose_stream(options, dataset, fold_maps)
     run = open_run(options, made_from, options.out.with_suffix(".run"))
+    if run.finished:
+        return summarize(options, run)
     cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
     before = [label_by_boxes(sam, case, dataset) for case in val[: options.overlays]]
     choose_learned(sam.sam, options.all, options.lora)
@@ -94,6 +97,7 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
         fold_lora(state.averaged)
         state.averaged.load_state_dict(load_tensors(options.out))
         draw_answers(run.folder / "overlays", val, dataset, before, sam.with_weights_of(state.averaged))
+    run.finish()
     return summarize(options, run)
 
 
@@ -110,14 +114,14 @@ def refuse_out(options: AdaptOptions) -> None:
     out, run = options.out, options.out.with_suffix(".run")
     refuse_file(out.parent)
     if not out.exists():
-        if options.resume and (run / STATE).exists():
+        if options.resume and ((run / STATE).exists() or (run / FINISHED).exists()):
             raise RefusedError(f"{run} is there, but not its {out}", "start anew with --overwrite")
         return
     if not (options.resume or options.overwrite):
         raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
     if out.is_dir() or CARD not in load_metadata(out):
         raise RefusedError(f"{out} was not made by this command", "give another --out, or remove it yourself")
-    if options.resume and not (run / MADE_FROM).exists():
+    if options.resume and not (run / mark_of(run)).exists():
         raise RefusedError(f"{out} is there, but not its {run} to go on from", "start anew with --overwrite, or give another --out")
     if options.sam_checkpoint and options.sam_checkpoint.resolve() == out.resolve():
         raise RefusedError(f"{out} is the --sam-checkpoint, which this command reads", "give another --out")

@@ -7,7 +7,7 @@ from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, rea
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam, make_step
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
-from samsemi.mining.miner import open_store, store_policy, usable_cases
+from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
 from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import unlabeled_loader
 from samsemi.options.distill import DistillOptions
@@ -34,7 +34,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
     policy = store_policy(store, options) if store else None
     usable = usable_cases(store, dataset, policy) if store else []
-    made_from |= {"pseudo_labeled": len(usable), "store": dict(store.provenance.made_from)} if store else {}
+    made_from |= describe_store(store, usable) if store else {}
     shape = {"num_classes": len(dataset.classes), "size": options.size}
     load = unlabeled_loader(store, policy, {case.id for case in usable}, **shape)
     streams = [
@@ -42,10 +42,12 @@ def distill(options: DistillOptions) -> dict[str, object]:
         Stream(unlabeled, load, options.batch_size // 2),
     ]
     run = open_run(options, made_from)
-    optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
-    state = go_on(TrainingState(model, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
-    fit(state, make_step(model, options, store is not None), streams, options, run, make_goal(val, options, run, made_from, sam))
-    draw_answers(run, state.averaged, val[: options.overlays], dataset)
+    if not run.finished:
+        optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
+        state = go_on(TrainingState(model, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
+        fit(state, make_step(model, options, store is not None), streams, options, run, make_goal(val, options, run, made_from, sam))
+        draw_answers(run, state.averaged, val[: options.overlays], dataset)
+        run.finish()
     counts = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
     pictures = {"overlays": str(run.folder / "overlays")} if options.overlays else {}
     return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.cost import compare_cost
+from samsemi.cost import measure_model
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.images import find_images
 from samsemi.devices import autocast, choose_device
@@ -53,7 +53,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         if earlier:
             metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, dataset, options.seed)}
         if segmenter:
-            metrics["cost"] = compare_cost(segmenter)
+            metrics["cost"] = {"model": measure_model(segmenter)}
         write_csv(out / "metrics.csv", scores, dataset)
         draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -189,19 +189,16 @@ def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Pre
 
 
 def show(metrics: dict) -> None:
-    """The table for the reader: means and intervals of each class, then what the networks cost."""
+    """The table for the reader: means and intervals of each class, then what the network costs."""
     rows = [
         [name, *(cell(values[metric]) for metric in METRICS)] for name, values in (*metrics["classes"].items(), ("mean", metrics["mean"]))
     ]
     console.show_table(
         f"{metrics['cases']} cases of {metrics['split']}; distances in {metrics['distance_unit']}", ["class", *METRICS], rows
     )
-    costs = [
-        [name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}", f"{c['ms_per_image']:.0f}" if c["ms_per_image"] else "not measured"]
-        for name, c in metrics.get("cost", {}).items()
-    ]
-    if costs:
-        console.show_table("cost of an image", ["network", "parameters", "GFLOPs", "ms"], costs)
+    for name, cost in metrics.get("cost", {}).items():
+        row = [name, f"{cost['parameters'] / 1e6:.1f} M", f"{cost['gflops']:.1f}", f"{cost['ms_per_image']:.0f}"]
+        console.show_table("cost of an image", ["network", "parameters", "GFLOPs", "ms"], [row])
 
 
 def cell(summary: dict) -> str:

@@ -1,7 +1,9 @@
-"""``samsemi info``: what a bug report needs."""
+"""``samsemi info``: what a bug report needs, and what the SAMs cost."""
 
 import torch
 
+from samsemi import console
+from samsemi.cost import count_sams
 from samsemi.options.info import InfoOptions
 from samsemi.sam.original import TINY_WEIGHTS
 from samsemi.sam.protocol import BACKENDS
@@ -10,7 +12,10 @@ from samsemi.training.runs import describe_environment
 
 
 def info(options: InfoOptions) -> dict[str, object]:
-    """Versions, devices, backends, packaged weights."""
+    """Versions, devices, backends, packaged weights; a table of what an image with one box costs each SAM."""
+    cost = count_sams()
+    rows = [[name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}"] for name, c in cost.items()]
+    console.show_table("cost of an image with one box", ["SAM", "parameters", "GFLOPs"], rows)
     devices = ["cpu"] + (["mps"] if torch.backends.mps.is_available() else [])
     devices += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     return {
@@ -19,4 +24,5 @@ def info(options: InfoOptions) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "backends": ", ".join(BACKENDS),
         "tiny": hash_file(TINY_WEIGHTS),
+        "cost": cost,
     }

@@ -2,19 +2,17 @@
 
 import time
 
-from samsemi import console
-from samsemi.data.dataset import need_cases, read_dataset, refuse_changed_files
+from samsemi.data.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
-from samsemi.mining.calibration import finish_store
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
-from samsemi.mining.miner import Miner, describe, mine_cases, open_writer, store_policy, summarize
+from samsemi.mining.miner import store_policy, summarize
 from samsemi.mining.pictures import draw_mined
+from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model_for
-from samsemi.tensors import hash_file, hash_tensors
 
 
 def mine(options: MineOptions) -> dict[str, object]:
@@ -22,23 +20,12 @@ def mine(options: MineOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     cases = need_cases(dataset, "unlabeled")
-    segmenter = load_model_for(dataset, options.model)
+    segmenter = load_model_for(dataset, options.model).to(device)
     sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
     fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.calibrate and (options.model / OUT_OF_FOLD).exists() else None
-    out_of_fold = hash_file(fold_maps.path) if fold_maps else None
-    provenance = describe(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()), out_of_fold)
-    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
-    start, mined = time.monotonic(), 0
-    if writer.is_finished():
-        refuse_changed_files(dataset.cases.values())
-        console.note(f"{options.out} is finished already")
-    else:
-        miner = Miner(segmenter.to(device), sam, options)
-        mined = mine_cases(cases, miner, writer)
-        finish_store(writer, miner, dataset, fold_maps)
-        miner.close()
+    start = time.monotonic()
+    store, mined = mine_store(cases, segmenter, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
-    store = Store(options.out)
     policy = store_policy(store, options)
     result = summarize(store, policy)
     if options.overlays:
@@ -57,14 +44,14 @@ def mine(options: MineOptions) -> dict[str, object]:
         "store": str(options.out),
         "sam": sam.name,
         **result,
-        **told(store),
+        **describe_calibration(store),
         "seconds": seconds,
         "images_per_second": mined / max(seconds, 1e-9),
     }
 
 
-def told(store: Store) -> dict[str, object]:
-    """What the calibration says, for the closing table."""
+def describe_calibration(store: Store) -> dict[str, object]:
+    """Precision, threshold and number of objects of a calibration, for the closing table."""
     calibration = store.provenance.calibration
     names = {"precision": "calibrated_precision", "min_quality": "min_quality", "objects": "calibrated_objects"}
     return {shown: calibration[name] for name, shown in names.items() if name in calibration}

@@ -15,7 +15,7 @@ from samsemi.options.shared import parse_channels
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
-from samsemi.tensors import load_strictly, load_tensors
+from samsemi.tensors import hash_file, load_strictly, load_tensors
 from samsemi.training.batches import Stream, labeled_sample
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import Run, open_run
@@ -33,7 +33,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
         console.note(f"fold {number} of {len(folds)}")
         rest = [case for case in labeled if case not in fold]
         train_supervised(rest, val, dataset, options, fold_folder(run.folder, number), device)
-    if folds:
+    if folds and not (run.folder / OUT_OF_FOLD).exists():
         models = [load_model(fold_folder(run.folder, number)).to(device) for number in range(1, len(folds) + 1)]
         write_fold_maps(run.folder / OUT_OF_FOLD, folds, models)
     return {**summarize_run(run), "labeled": len(labeled), "val": len(val), "folds": len(folds)}
@@ -47,8 +47,10 @@ def train_supervised(
     labeled: Sequence[Case], val: Sequence[Case], dataset: Dataset, options: WarmstartOptions, folder: Path, device: torch.device
 ) -> Run:
     """One supervised training into a run folder."""
-    made_from = {"dataset": dataset.fingerprint(), "labeled": len(labeled)}
+    made_from = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "encoder_weights": name_encoder(options)}
     run = open_run(options, made_from, folder)
+    if run.finished:
+        return run
     segmenter = build_segmenter(options, dataset).to(device)
     state = start_training(segmenter, options, run)
     load = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
@@ -58,7 +60,14 @@ def train_supervised(
         return {"supervised": segmentation_loss(segmenter(images), targets, weights)}
 
     fit(state, step, [Stream(labeled, load, options.batch_size)], options, run, segmentation_goal(val, options, run, made_from))
+    run.finish()
     return run
+
+
+def name_encoder(options: WarmstartOptions) -> str:
+    """What the encoder starts from: 'none', 'imagenet', or the hash of a file, wherever it lies."""
+    weights = options.encoder_weights
+    return weights if weights in ("none", "imagenet") else hash_file(Path(weights))
 
 
 def build_segmenter(options: WarmstartOptions, dataset: Dataset) -> Segmenter:

@@ -275,7 +275,7 @@ def summarize_run(run: Run) -> dict[str, object]:
     """The closing line of a training: where it lies, its score on val, and how long it took."""
     card = read_model_card(run.folder)
     rows = History(run.folder / "history.csv").rows
-    return {"run": str(run.folder), **card["scores"], "iterations": int(rows[-1]["iteration"]), "seconds": float(rows[-1]["seconds"])}
+    return {"run": str(run.folder), **card.scores, "iterations": int(rows[-1]["iteration"]), "seconds": float(rows[-1]["seconds"])}
 
 
 class Meter:

@@ -1,11 +1,14 @@
-"""The run folder: what a training was told, what it came from, how it went.
+"""The run folder: the options of a training, what it was made from, how it went.
 
-config.toml  environment.json  history.csv  model.safetensors  model.json  last/state.safetensors
+config.toml  environment.json  history.csv  model.safetensors  model.json  made_from.json
+
+While it is not finished, ``last/`` holds the exact state to go on from and made_from.json, which moves up at the end.
 """
 
 import csv
 import json
 import platform
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,14 +17,22 @@ from pathlib import Path
 
 import tomli_w
 
+from samsemi import console
+from samsemi.errors import CheckpointError
 from samsemi.options.config import command_name, input_paths, may_change
 from samsemi.options.fields import Options
 from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
+from samsemi.schemas import need_schema
 
+SCHEMA = "samsemi.run/1"
+AGAIN = "start the run again with --overwrite"
 CONFIG = "config.toml"
-STATE = Path("last") / "state.safetensors"
-MADE_FROM = Path("last") / "made_from.json"
-"""Also the mark by which a run folder is known."""
+LAST = "last"
+STATE = Path(LAST) / "state.safetensors"
+FINISHED = Path("made_from.json")
+BEGUN = Path(LAST) / FINISHED
+"""What a run was made from, with the schema of the folder. Also the marks by which a run folder is known, finished or not; those of
+before the schema stood there keep ``last/`` for ever."""
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
 
 
@@ -30,24 +41,56 @@ class Run:
     folder: Path
     resumed: bool
     """True where an earlier state is to be continued."""
+    finished: bool = False
+    """True where nothing is left to do."""
 
     @property
     def state_file(self) -> Path:
         return self.folder / STATE
 
+    def finish(self) -> None:
+        """The training is whole: what only a resumption needs is removed."""
+        if (self.folder / BEGUN).exists():
+            (self.folder / BEGUN).replace(self.folder / FINISHED)
+        shutil.rmtree(self.folder / LAST, ignore_errors=True)
+
 
 def open_run(options: Options, made_from: Mapping[str, object], folder: Path | None = None) -> Run:
-    """Claim the output folder and write what the run was told and is made from; RefusedError where a resumed one differs."""
-    folder = claim_folder(folder or options.out, options.overwrite, options.resume, str(MADE_FROM), input_paths(options))
+    """Claim the output folder and write the options and what the run is made from; RefusedError where a resumed one differs."""
+    folder = folder or options.out
+    folder = claim_folder(folder, options.overwrite, options.resume, str(mark_of(folder)), input_paths(options))
     config = as_config(options)
     if options.resume and (folder / CONFIG).exists():
         refuse_changes(read_config(folder, command_name(options)), config, str(folder), may_change(type(options)))
-        refuse_changes(json.loads((folder / MADE_FROM).read_text(encoding="utf-8")), made_from, str(folder))
+        refuse_other_inputs(folder, made_from)
     else:
-        write_text(folder / MADE_FROM, json.dumps(made_from, indent=2) + "\n")
+        write_text(folder / BEGUN, json.dumps({"schema": SCHEMA, **made_from}, indent=2) + "\n")
         write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
-    return Run(folder, options.resume and (folder / STATE).exists())
+    run = Run(folder, options.resume and (folder / STATE).exists(), (folder / FINISHED).exists())
+    if run.finished:
+        run.finish()  # where it was interrupted in doing so
+        console.note(f"{folder} is finished already")
+    return run
+
+
+def mark_of(folder: Path) -> Path:
+    """The mark of a run folder, as a path within it."""
+    return FINISHED if (Path(folder) / FINISHED).exists() else BEGUN
+
+
+def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
+    """RefusedError where a run was made from other inputs; one of before the schema is compared in what it knows of them."""
+    path = folder / mark_of(folder)
+    try:
+        before = {**json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
+    if "schema" not in before:
+        made_from = {name: value for name, value in made_from.items() if name in before}
+    else:
+        need_schema(before.pop("schema"), SCHEMA, str(path), "a run folder", "go on with the samsemi that began it")
+    refuse_changes(before, made_from, str(folder))
 
 
 def as_config(options: Options) -> dict[str, object]:
@@ -57,7 +100,12 @@ def as_config(options: Options) -> dict[str, object]:
 
 
 def read_config(folder: Path, command: str) -> dict[str, object]:
-    return tomllib.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get(command, {})
+    """The options of a run; CheckpointError where they cannot be read."""
+    path = Path(folder) / CONFIG
+    try:
+        return {**tomllib.loads(path.read_text(encoding="utf-8")).get(command, {})}
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})", AGAIN) from None
 
 
 def describe_environment() -> dict[str, str]:

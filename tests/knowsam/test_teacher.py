@@ -151,7 +151,7 @@ def test_saved_teacher_is_the_same_when_loaded_and_holds_nothing_of_sam(tmp_path
     for value in learned(teacher):
         torch.nn.init.normal_(value, std=0.1)
     save_teacher(tmp_path, copy.deepcopy(teacher).requires_grad_(False), sam, {"temperature": 10.0})  # as the averaged one is
-    assert read_teacher_card(tmp_path)["temperature"] == 10.0
+    assert read_teacher_card(tmp_path).temperature == 10.0
     loaded = load_teacher(tmp_path, backend(), 3)
     assert not loaded.training and not learned(loaded)
     with torch.no_grad():

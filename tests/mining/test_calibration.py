@@ -155,17 +155,17 @@ def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded,
     data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
     sam, maps = load_sam("tiny", None, torch.device("cpu")), FoldMaps(folded / "out_of_fold.h5")
     _, whole = calibrate(Miner(load_model(folded), sam, options), data, maps)
-    asked, ask = [], Miner.ask
+    seen, prompt = [], Miner.prompt
 
     def spoil_the_first(miner, images, found):
-        answers = ask(miner, images, found)
-        for mined, _ in answers.values():
-            if not asked:
+        prompted = prompt(miner, images, found)
+        for mined, _ in prompted.values():
+            if not seen:
                 mined.predicted_iou[0] = np.nan
-            asked.append(mined)
-        return answers
+            seen.append(mined)
+        return prompted
 
-    monkeypatch.setattr(Miner, "ask", spoil_the_first)
+    monkeypatch.setattr(Miner, "prompt", spoil_the_first)
     policy, about = calibrate(Miner(load_model(folded), sam, options), data, maps)
     assert about["objects"] == whole["objects"] - 1 and np.isfinite(policy.quality.weights).all()
 

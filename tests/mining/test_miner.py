@@ -60,7 +60,7 @@ def ask(sam, probs: np.ndarray, **options):
     """What mining makes of one map: the scored objects and the prompts that are kept."""
     chosen = MineOptions(dataset="d", model="m", out="s.h5", min_area=4, **options)
     miner = Miner(segmenter_of(len(probs)), sam, chosen)
-    return miner.ask({"a": np.zeros((SIDE, SIDE, 3), np.uint8)}, [probs])["a"]
+    return miner.prompt({"a": np.zeros((SIDE, SIDE, 3), np.uint8)}, [probs])["a"]
 
 
 BLOCK = (1, 8, 20, 10, 24)
@@ -178,8 +178,8 @@ def test_flips_average_the_map_over_the_mirrored_views():
 def test_image_in_which_nothing_is_found_is_not_asked_for():
     sam = Recorder()
     miner = Miner(segmenter_of(), sam, MineOptions(dataset="d", model="m", out="s.h5"))
-    assert miner.ask({"a": np.zeros((SIDE, SIDE, 3), np.uint8)}, [probs_of(2)]) == {} and sam.asked == []
-    assert miner.ask({}, []) == {}
+    assert miner.prompt({"a": np.zeros((SIDE, SIDE, 3), np.uint8)}, [probs_of(2)]) == {} and sam.asked == []
+    assert miner.prompt({}, []) == {}
 
 
 def test_all_ways_to_ask_at_once_make_a_store(dataset, warm, tmp_path):
@@ -198,7 +198,7 @@ def test_tiny_answers_several_alternatives_like_each_alone():
     image = np.full((128, 128, 3), 90, np.uint8)
     image[32:80, 40:96] = (200, 60, 60)
     options = MineOptions(dataset="d", model="m", out="s.h5", prompts="box,box+point")
-    mined, _ = Miner(segmenter_of(), sam, options).ask({"a": image}, [np.kron(probs_of(2, BLOCK), np.ones((1, 4, 4), np.float32))])["a"]
+    mined, _ = Miner(segmenter_of(), sam, options).prompt({"a": image}, [np.kron(probs_of(2, BLOCK), np.ones((1, 4, 4), np.float32))])["a"]
     alone = [sam.decode(sam.encode([image]), [make_prompts(objects, kinds, mask_size=sam.mask_size)])[0] for kinds in ("box+point", "box")]
     mean = torch.stack([answer.on_grid(sam.mask_size).sigmoid() for answer in alone]).mean(dim=0)
     assert np.abs(mined.probs / 255 - mean.numpy()).max() < 0.01

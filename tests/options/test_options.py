@@ -155,12 +155,13 @@ def test_input_paths_are_what_is_given_to_be_read():
 
 def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert hashed_names(FinetuneOptions) == {
-        *("dataset", "model", "sam", "sam_checkpoint", "embeddings", "distill", "teacher_checkpoint"),
+        *("dataset", "model", "store", "sam", "sam_checkpoint", "embeddings", "distill", "teacher_checkpoint"),
     }
     anyhow = {"out", "device", "workers", "resume", "overwrite"}
-    assert may_change(WarmstartOptions) == {"dataset", *anyhow}
+    assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
     assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
-    assert may_change(AdaptOptions) == {"dataset", "sam_checkpoint", "overlays", *anyhow} == may_change(DistillOptions)
+    assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", *anyhow}
+    assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", *anyhow}
     assert may_change(MineOptions) == {
         *("dataset", "model", "sam_checkpoint", "embeddings", "overlays"),
         *(anyhow - {"workers"}),

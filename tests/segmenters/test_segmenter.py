@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.segmenters.checkpoints import load_model, read_model_card, save_model
+from samsemi.segmenters.checkpoints import load_model, save_model
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict, predict_batch, to_input, to_label
 from samsemi.tensors import hash_tensors
 
@@ -127,10 +127,10 @@ def test_saved_model_is_the_same_when_loaded(segmenter, tmp_path):
         (None, "not a finished run"),
         ("not json", "cannot be read"),
         ("[]", "cannot be read"),
-        ("{}", "cannot be read"),
-        ('{"model": 3}', "cannot be read"),
-        ('{"model": {"encoder": "resnet18"}}', "no model of this version"),
-        ('{"model": {"encoder": "resnet18", "colour": "red"}}', "no model of this version"),
+        ("{}", "missing model"),
+        ('{"model": 3}', "model is no table"),
+        ('{"model": {"encoder": "resnet18"}}', "missing classes, decoder_channels, size"),
+        ('{"model": {"encoder": "resnet18", "colour": "red"}}', "unknown colour"),
     ],
 )
 def test_folder_without_a_model_is_a_checkpoint_error(tmp_path, card, named):
@@ -143,7 +143,8 @@ def test_folder_without_a_model_is_a_checkpoint_error(tmp_path, card, named):
 
 def test_missing_weights_and_weights_of_another_model_are_checkpoint_errors(segmenter, tmp_path):
     save_model(tmp_path, segmenter, {})
-    card = read_model_card(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["schema"] == "samsemi.model/1"
     card["model"]["classes"] = ["background", "a"]
     (tmp_path / "model.json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match="model.safetensors does not fit"):

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from builders import (
     refused,
     succeed,
     truncate,
+    watched_states,
     write_image,
 )
 from safetensors import safe_open
@@ -45,9 +47,17 @@ BATCHES = ("--device", "cpu", "--batch-size", 2)
 ONE = (*BATCHES, "--iterations", 1)
 TWO = (*BATCHES, "--iterations", 2, "--validate-every", 1, "--clicks", 1)
 ADAPTERS = ("--lora", 1, "--optimizer", "muon" if hasattr(torch.optim, "Muon") else "adamw")
-RUN_FILES = {"config.toml", "environment.json", "history.csv", "last/state.safetensors", "last/made_from.json", "overlays/p001_1.png"}
+RUN_FILES = {"config.toml", "environment.json", "history.csv", "made_from.json", "overlays/p001_1.png"}
 OWN = ("box", "jittered_box", "point", "box_point")
 WITH_MODEL = ("model_box", "model_box_point")
+REACHED: dict[Path, dict[str, torch.Tensor]] = {}
+"""The state that each run of these tests has reached, by its folder."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watch_states() -> Iterator[None]:
+    with watched_states(REACHED):
+        yield
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -151,7 +161,7 @@ def test_only_what_may_learn_has_changed(adapted):
     out, result = adapted
     assert same_weights(out, TINY_WEIGHTS, "image_encoder")
     assert same_weights(out, TINY_WEIGHTS, "mask_decoder") is (result["iteration"] == 0)
-    state = load_tensors(out.with_suffix(".run") / "last/state.safetensors")
+    state = REACHED[out.with_suffix(".run")]
     assert not any("image_encoder" in name for name in state)
     assert {"model.mask_decoder.iou_token.weight", "averaged.mask_decoder.iou_token.weight"} <= set(state)
     for kind in ("model", "averaged"):
@@ -185,7 +195,7 @@ def test_adapted_weights_measure_what_training_said(few, adapted):
 
 def learned_in_encoder(out: Path) -> dict[str, torch.Tensor]:
     """What a resumption needs of the image encoder."""
-    state = load_tensors(out.with_suffix(".run") / "last/state.safetensors")
+    state = REACHED[out.with_suffix(".run")]
     start = "model.image_encoder."
     return {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
 
@@ -220,8 +230,8 @@ def test_muon_learns_from_scratch(few, tmp_path):
     out = tmp_path / "SAM.safetensors"
     result = adapt(few, out, *ONE, "--from-scratch", "--all", "--optimizer", "muon", "--clicks", 0, "--seed", 3)
     assert result["before"]["iou"] < 0.3
-    assert json.loads((out.with_suffix(".run") / "last/made_from.json").read_text())["sam_weights"] == "untrained"
-    state = load_tensors(out.with_suffix(".run") / "last/state.safetensors")
+    assert json.loads((out.with_suffix(".run") / "made_from.json").read_text())["sam_weights"] == "untrained"
+    state = REACHED[out.with_suffix(".run")]
     assert {name.rsplit(".", 1)[-1] for name in state if name.startswith("optimizer.")} == {
         "momentum_buffer",
         "step",
@@ -237,7 +247,7 @@ def test_scenes_are_drawn_instead_of_cases(few, tmp_path, drawer, options):
     leave_out(folder, "labeled")
     refused(DATA, "adapt", folder, "--out", out, *ONE, said=("no labeled cases",))
     adapt(folder, out, *ONE, "--stream", drawer, *options)
-    assert json.loads((out.with_suffix(".run") / "last/made_from.json").read_text())["stream"] == drawer
+    assert json.loads((out.with_suffix(".run") / "made_from.json").read_text())["stream"] == drawer
     assert float(read_csv(out.with_suffix(".run") / "history.csv")[1]["loss"]) > 0
 
 
@@ -246,7 +256,7 @@ def test_sam_learns_to_mend_what_a_model_found(few, folds, tmp_path):
     result = adapt(few, out, *ONE, "--model", folds)
     assert list(result["before"]) == ["iou", *OWN, *WITH_MODEL]
     assert all(0 < value <= 1 for value in result["before"].values())
-    made_from = json.loads((out.with_suffix(".run") / "last/made_from.json").read_text())
+    made_from = json.loads((out.with_suffix(".run") / "made_from.json").read_text())
     assert made_from["out_of_fold"] == hash_file(folds / "out_of_fold.h5")
 
 
@@ -327,7 +337,7 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
     """The same weights kept, the same ones reached, the same scores."""
     assert resumed.read_bytes() == whole.read_bytes()
     assert files_in(resumed.with_suffix(".run")) == files_in(whole.with_suffix(".run"))
-    states = [load_tensors(out.with_suffix(".run") / "last/state.safetensors") for out in (resumed, whole)]
+    states = [REACHED[out.with_suffix(".run")] for out in (resumed, whole)]
     assert set(states[0]) == set(states[1]) and all(torch.equal(states[0][name], value) for name, value in states[1].items())
     columns = ("iteration", "val_iou", *(f"val_{name}" for name in OWN))
     rows = [[[row[name] for name in columns] for row in read_csv(out.with_suffix(".run") / "history.csv")] for out in (resumed, whole)]
@@ -359,6 +369,21 @@ def test_adapters_and_muon_go_on_where_they_stopped(few, with_adapters, tmp_path
         assert_interrupted(arguments)
     succeed(*arguments, "--resume")
     assert_same_run(tmp_path / "SAM.safetensors", with_adapters)
+
+
+def test_inputs_may_lie_elsewhere_on_resumption_and_may_not_differ(few, folds, tmp_path, monkeypatch):
+    weights, model = Path(shutil.copy(TINY_WEIGHTS, tmp_path / "sam.safetensors")), shutil.copytree(folds, tmp_path / "model")
+    arguments = ("adapt", few, "--out", tmp_path / "SAM.safetensors", *ONE)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, adapt_stage, "prompted_losses", 1)
+        assert_interrupted((*arguments, "--sam-checkpoint", weights, "--model", model))
+    here = ("--sam-checkpoint", weights.rename(tmp_path / "moved.safetensors"), "--model", model.rename(tmp_path / "moved"))
+    changed = load_tensors(tmp_path / "moved/model.safetensors")
+    save_tensors(tmp_path / "moved/model.safetensors", {name: value + 1 for name, value in changed.items()})
+    refused(REFUSED, *arguments, *here, "--resume", said=("SAM.run", "model was"), problems=True)  # after a warning of its other cases
+    save_tensors(tmp_path / "moved/model.safetensors", changed)
+    refused(REFUSED, *arguments, *here[:2], "--resume", said=("SAM.run", "model was"))
+    succeed(*arguments, *here, "--resume")
 
 
 def test_resuming_what_is_finished_changes_nothing(few, adapted, tmp_path):

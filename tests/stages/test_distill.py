@@ -5,12 +5,27 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
-from builders import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, files_in, read_array, succeed
+from builders import (
+    ACCEPT_ALL,
+    MINING,
+    NETWORK,
+    RUN_FILES,
+    assert_interrupted,
+    call,
+    files_in,
+    interrupt_at,
+    read_array,
+    refused,
+    succeed,
+    watched_states,
+)
 
 from samsemi.data.dataset import read_dataset
 from samsemi.options.finetune import FinetuneOptions
+from samsemi.sam.original import TINY_WEIGHTS
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import finetune
 from samsemi.tensors import load_tensors
@@ -19,6 +34,9 @@ from samsemi.training.batches import Sample, Stream
 
 SMALL = ("--size", 64, "--batch-size", 4, "--ema", 0.5, "--sam-size", 64)
 SHORT = (*SMALL, "--iterations", 4, "--validate-every", 2)
+
+REACHED: dict[Path, dict[str, torch.Tensor]] = {}
+"""The state that the run of these tests has reached, by its folder."""
 
 
 def history_of(run) -> list[dict[str, str]]:
@@ -30,7 +48,8 @@ def history_of(run) -> list[dict[str, str]]:
 def distilled(dataset, tmp_path_factory):
     """A run of the published peers with the packaged SAM."""
     folder = tmp_path_factory.mktemp("distill") / "run"
-    outcome = succeed("distill", dataset, "--out", folder, *SHORT, "--json")
+    with watched_states(REACHED):
+        outcome = succeed("distill", dataset, "--out", folder, *SHORT, "--json")
     return folder, outcome.result
 
 
@@ -97,8 +116,22 @@ def test_store_is_learnt_as_well(dataset, store, tmp_path):
     assert float(history_of(tmp_path / "run")[-1]["store"]) > 0
 
 
+def test_inputs_may_lie_elsewhere_on_resumption_and_may_not_differ(dataset, store, tmp_path, monkeypatch):
+    weights, labels = Path(shutil.copy(TINY_WEIGHTS, tmp_path / "sam.safetensors")), Path(shutil.copy(store, tmp_path / "s.h5"))
+    arguments = ("distill", dataset, "--out", tmp_path / "run", *SMALL, "--iterations", 1, *ACCEPT_ALL)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, training, "validate", 1)
+        assert_interrupted((*arguments, "--sam-checkpoint", weights, "--store", labels))
+    here = ("--sam-checkpoint", weights.rename(tmp_path / "moved.safetensors"), "--store", labels.rename(tmp_path / "moved.h5"))
+    with h5py.File(here[-1], "a") as file:
+        file.attrs["calibration"] = '{"precision": 1.0}'
+    refused(3, *arguments, *here, "--resume", said=(tmp_path / "run", "store_content was"))
+    shutil.copy(store, here[-1])
+    succeed(*arguments, *here, "--resume")
+
+
 def test_frozen_weights_are_not_in_the_state(distilled):
-    kept = load_tensors(distilled[0] / "last" / "state.safetensors")
+    kept = REACHED[distilled[0]]
     assert any("teacher.sam" in name and "adapter" in name for name in kept)
     assert not any("attn.module.qkv" in name for name in kept)
 

@@ -1,5 +1,7 @@
 """What was interrupted at any moment and taken up again gives the same as if nothing had happened, to the last bit."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,13 +9,32 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
-from builders import ACCEPT_ALL, MINING, NETWORK, assert_interrupted, file_bytes, files_in, hdf5_values, interrupt_at, on_cpu, succeed
+from builders import (
+    ACCEPT_ALL,
+    MINING,
+    NETWORK,
+    REFUSED,
+    assert_interrupted,
+    call,
+    file_bytes,
+    files_in,
+    hdf5_values,
+    interrupt,
+    interrupt_at,
+    on_cpu,
+    refused,
+    succeed,
+)
 
 from samsemi.mining import calibration, store
 from samsemi.mining import miner as mining
+from samsemi.sam.original import TINY_WEIGHTS
+from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import finetune, warmstart
+from samsemi.tensors import save_tensors
 from samsemi.training import loop as training
 
 SHORT = ("--iterations", 6, "--validate-every", 3, "--batch-size", 2)
@@ -47,7 +68,7 @@ def signal_at(monkeypatch, owner: object, name: str, number: int, which: signal.
 
 
 def assert_same_run(resumed: Path, whole: Path) -> None:
-    """Weights, card, exact state and stores; times and paths aside."""
+    """Weights, card and stores; times and paths aside."""
     assert files_in(resumed) == files_in(whole)
     for name in ("model.safetensors", "model.json"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
@@ -62,7 +83,8 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
 
 PAUSE_IN_THE_THIRD_PART = """
 import sys, time
-from samsemi import cli, store
+from samsemi import cli
+from samsemi.mining import store
 
 create = store.create
 
@@ -78,7 +100,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 PAUSE_WHILE_MINING_AGAIN = """
 import sys, time
-from samsemi import cli, store
+from samsemi import cli
+from samsemi.mining import store
 
 commit = store.StoreWriter.commit
 
@@ -152,10 +175,6 @@ def test_mining_interrupted_while_tidying_up_leaves_nothing_behind(dataset, warm
         assert_interrupted((*arguments, "--resume"))
     succeed(*arguments, "--resume")
     assert files_in(tmp_path) == {"tiny.h5"}
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 # warmstart
@@ -316,8 +335,78 @@ def test_resume_starts_where_nothing_is_and_changes_nothing_that_is_finished(dat
     )
     first = [succeed(*arguments, "--resume", "--json").result for arguments in commands]
     before = file_bytes(tmp_path)
-    again = [succeed(*arguments, "--resume", "--json").result for arguments in commands]
+    assert not [name for name in before if "last/" in name]
+    outcomes = [succeed(*arguments, "--resume", "--json") for arguments in commands]
+    assert ["is finished already" in outcome.err for outcome in outcomes] == [True, True, True, False]
+    again = [outcome.result for outcome in outcomes]
     assert file_bytes(tmp_path) == before
     for one, other in zip(first, again, strict=True):
         timeless = {name for name in one if name not in ("seconds", "images_per_second", "written", "kept")}
         assert {name: one[name] for name in timeless} == {name: other[name] for name in timeless}
+
+
+def test_training_interrupted_while_tidying_up_is_finished(dataset, whole_warmstart, tmp_path, monkeypatch):
+    arguments = warmstart_arguments(dataset, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("samsemi.training.runs.shutil.rmtree", interrupt)
+        assert_interrupted(arguments)
+    assert (tmp_path / "run/last/state.safetensors").exists()
+    assert "is finished already" in succeed(*arguments, "--resume").err
+    assert_same_run(tmp_path / "run", whole_warmstart)
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_run_of_before_the_schema_is_taken_up_and_replaced(dataset, whole_warmstart, tmp_path, monkeypatch, interrupted):
+    """Its mark lies in last/, finished or not, and knows less of its inputs."""
+    arguments = warmstart_arguments(dataset, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        if interrupted:
+            interrupt_at(patch, warmstart, "segmentation_loss", 5)
+        else:
+            patch.setattr("samsemi.training.runs.Run.finish", interrupt)
+        assert_interrupted(arguments)
+    mark = tmp_path / "run/last/made_from.json"
+    known = {name: value for name, value in json.loads(mark.read_text()).items() if name in ("dataset", "labeled")}
+    mark.write_text(json.dumps(known))
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    succeed(*arguments, "--resume")
+    assert_same_run(tmp_path / "run", whole_warmstart)
+    succeed(*warmstart_arguments(dataset, tmp_path / "other"), "--overwrite")
+    mark = tmp_path / "other/made_from.json"
+    mark.write_text(json.dumps(known | {"labeled": 8}))
+    assert call(*warmstart_arguments(dataset, tmp_path / "other"), "--resume").code == 3
+
+
+# inputs that were moved
+
+
+def test_encoder_weights_may_lie_elsewhere_on_resumption_and_may_not_differ(dataset, warm, tmp_path, monkeypatch):
+    encoder = load_model(warm).network.encoder.state_dict()
+    first, moved, other = (tmp_path / f"{name}.safetensors" for name in ("first", "moved", "other"))
+    save_tensors(first, encoder)
+    save_tensors(other, {name: value + 1 for name, value in encoder.items()})
+    arguments = warmstart_arguments(dataset, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, warmstart, "segmentation_loss", 5)
+        assert_interrupted((*arguments, "--encoder-weights", first))
+    first.rename(moved)
+    for changed in (other, "none"):
+        refused(REFUSED, *arguments, "--resume", "--encoder-weights", changed, said=(tmp_path / "run", "encoder_weights was"))
+    succeed(*arguments, "--resume", "--encoder-weights", moved)
+
+
+def test_inputs_of_finetune_may_lie_elsewhere_on_resumption_and_may_not_differ(dataset, warm, store, whole_finetune, tmp_path, monkeypatch):
+    model, labels = shutil.copytree(warm, tmp_path / "model"), Path(shutil.copy(store, tmp_path / "s.h5"))
+    arguments = finetune_arguments(dataset, model, labels, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, finetune, "segmentation_loss", 6)
+        assert_interrupted((*arguments, "--embeddings", tmp_path / "cache.h5"))
+    where = (shutil.move(model, tmp_path / "moved"), labels.rename(tmp_path / "moved.h5"))
+    arguments = finetune_arguments(shutil.copytree(dataset, tmp_path / "data"), *where, tmp_path / "run")
+    with h5py.File(where[1], "a") as file:
+        file.attrs["policy"] = json.dumps(json.loads(file.attrs["policy"]) | {"sam_share": 0.125})
+    refused(REFUSED, *arguments, "--resume", said=(tmp_path / "run", "store_content was"))
+    shutil.copy(store, where[1])
+    weights = shutil.copy(TINY_WEIGHTS, tmp_path / "sam.safetensors")
+    succeed(*arguments, "--resume", "--sam-checkpoint", weights)
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (whole_finetune / "model.safetensors").read_bytes()

@@ -1,0 +1,104 @@
+"""A whole mining, from images to a finished store; and mining again, with the model of the moment, as the first store was mined."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from samsemi import console
+from samsemi.data.dataset import Case, Dataset, refuse_changed_files
+from samsemi.devices import choose_precision
+from samsemi.errors import CheckpointError, UsageError
+from samsemi.mining.calibration import finish_store
+from samsemi.mining.drift import measure_drift, warn_of_drift
+from samsemi.mining.folds import FoldMaps
+from samsemi.mining.miner import Miner, describe, mine_cases, open_writer, store_policy
+from samsemi.mining.store import Store
+from samsemi.options.mine import MineOptions
+from samsemi.options.shared import PolicyOptions
+from samsemi.sam.embeddings import EmbeddingCache
+from samsemi.sam.protocol import BACKENDS, SamBackend, load_sam
+from samsemi.schemas import from_json
+from samsemi.segmenters.segmenter import Segmenter
+from samsemi.tensors import hash_file, hash_tensors
+from samsemi.training.runs import History
+
+
+def mine_store(
+    cases: Sequence[Case], segmenter: Segmenter, sam: SamBackend, dataset: Dataset, options: MineOptions, fold_maps: FoldMaps | None = None
+) -> tuple[Store, int]:
+    """The store ``options.out``, mined and calibrated, or found finished; and the number of images mined now."""
+    out_of_fold = hash_file(fold_maps.path) if fold_maps else None
+    provenance = describe(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()), out_of_fold)
+    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
+    count = 0
+    if writer.is_finished():
+        refuse_changed_files(dataset.cases.values())
+        console.note(f"{options.out} is finished already")
+    else:
+        miner = Miner(segmenter, sam, options)
+        count = mine_cases(cases, miner, writer)
+        finish_store(writer, miner, dataset, fold_maps)
+        miner.close()
+    return Store(options.out), count
+
+
+@dataclass(frozen=True)
+class MiningAgain:
+    """All that mining again needs, found to be what the first store was mined with."""
+
+    dataset: Dataset
+    sam: SamBackend
+    options: MineOptions
+    """Of the first store; ``out`` and ``model`` are its folder of stores and its run."""
+
+
+def prepare_again(
+    store: Store, dataset: Dataset, run: Path, sam: str | None, sam_checkpoint: Path | None, embeddings: Path | None, device: torch.device
+) -> MiningAgain:
+    """What a run needs to mine again like a store; writes nothing. ``sam`` allows a SAM that is code of the user's own to run.
+
+    CheckpointError where the SAM has other weights, or the cache of embeddings is another SAM's.
+    """
+    hint = "mine the store again with this samsemi"
+    given = {"dataset": dataset.folder, "model": run, "out": run / "stores", "resume": True, "sam_checkpoint": sam_checkpoint}
+    given["embeddings"] = embeddings or run / "embeddings.h5"
+    options = from_json(MineOptions, {**store.provenance.config, **given}, f"{store.path}, config", hint)
+    loaded = load_sam_of(store, options, sam, device)
+    if embeddings and embeddings.exists():
+        EmbeddingCache(embeddings, loaded, choose_precision(device, options.precision)).close()
+    return MiningAgain(dataset, loaded, options)
+
+
+def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: torch.device) -> SamBackend:
+    """The SAM that a store was mined by; CheckpointError for other weights, UsageError for code that may not run."""
+    if options.sam not in BACKENDS and options.sam != sam:
+        raise UsageError(f"{store.path} was mined by {options.sam}, code of your own", f"give --sam {options.sam} if it may run")
+    hint = f"give the weights of the {options.sam} that the store was mined with as --sam-checkpoint"
+    try:
+        loaded = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+    except CheckpointError as error:
+        raise CheckpointError(f"mining again like {store.path}: {error.message}", hint) from None
+    if loaded.identity != store.provenance.made_from.get("sam_weights"):
+        raise CheckpointError(f"{store.path} was mined by a {options.sam} with other weights", hint)
+    return loaded
+
+
+def remine(again: MiningAgain, segmenter: Segmenter, iteration: int) -> Store:
+    """Mine all unlabeled cases with another model; SAM's embeddings come from the cache."""
+    console.note(f"mining again at iteration {iteration}")
+    options = replace(again.options, out=store_path(again, iteration))
+    store, _ = mine_store(again.dataset.split("unlabeled"), segmenter, again.sam, again.dataset, options)
+    return store
+
+
+def store_path(again: MiningAgain, iteration: int) -> Path:
+    return again.options.out / f"{iteration:06d}.h5"
+
+
+def note_drift(run: Path, iteration: int, before: Store, after: Store, policy: PolicyOptions, num_classes: int) -> None:
+    """A row in drift.csv of a run folder, and a warning where it is much."""
+    found = measure_drift(before, store_policy(before, policy), after, store_policy(after, policy), num_classes)
+    History(run / "drift.csv", iteration - 1).add(iteration=iteration, **found)
+    warn_of_drift(found, f"mined again at iteration {iteration}")
