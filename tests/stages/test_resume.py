@@ -62,7 +62,8 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
 
 PAUSE_IN_THE_THIRD_PART = """
 import sys, time
-from samsemi import cli, store
+from samsemi import cli
+from samsemi.mining import store
 
 create = store.create
 
@@ -78,7 +79,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 PAUSE_WHILE_MINING_AGAIN = """
 import sys, time
-from samsemi import cli, store
+from samsemi import cli
+from samsemi.mining import store
 
 commit = store.StoreWriter.commit
 
