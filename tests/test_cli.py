@@ -31,9 +31,11 @@ def ids_of(dataset, split: str) -> list[str]:
 
 def test_prepare_writes_a_data_set_that_says_what_is_in_it(dataset):
     about = json.loads((dataset / "dataset.json").read_text())
-    assert about == {"name": "growths", "classes": ["background", "foreground"], "spacing_mm": None}
+    assert about == {"schema": "samsemi.dataset/1", "name": "growths", "classes": ["background", "foreground"], "spacing_mm": None}
     rows = read_csv(dataset / "manifest.csv")
-    assert list(rows[0]) == ["id", "image", "mask", "truth", "split", "group"]
+    columns = ["id", "image", "mask", "truth", "split", "group", "image_sha256", "mask_sha256", "truth_sha256"]
+    assert list(rows[0]) == columns
+    assert all(len(row["image_sha256"]) == len(row["mask_sha256"] or row["truth_sha256"]) == 64 for row in rows)
     assert len(rows) == 24
     assert files_in(dataset) == {"dataset.json", "manifest.csv", *(row["mask"] or row["truth"] for row in rows)}
 
