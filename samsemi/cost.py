@@ -6,18 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from segment_anything import sam_model_registry
-from segment_anything.modeling import Sam
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from samsemi.sam.original import OriginalNetwork, build_network
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import SamBackend, load_sam
-from samsemi.sam.tiny import build_tiny
+from samsemi.sam.table import NETWORKS, SAMS, SamEntry
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict
 
 REPEATS = 5
-SAMS: dict[str, Callable[[], Sam]] = {"tiny": build_tiny, **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")}}
 
 
 def compare_cost(segmenter: Segmenter) -> dict[str, dict[str, float | int | None]]:
@@ -30,8 +28,9 @@ def compare_cost(segmenter: Segmenter) -> dict[str, dict[str, float | int | None
     image = np.zeros((segmenter.spec.size, segmenter.spec.size, 3), dtype=np.uint8)
     found = {"model": {**count_model(segmenter.spec), "ms_per_image": milliseconds(lambda: predict(segmenter, image))}}
     tiny = load_sam("tiny", None, device)
-    for name, build in SAMS.items():
-        found[name] = {**count_sam(build), "ms_per_image": milliseconds(lambda: ask(tiny, image)) if name == "tiny" else None}
+    for entry in different_networks():
+        timed = milliseconds(lambda: decode_one(tiny, image)) if entry.name == "tiny" else None
+        found[entry.name] = {**count_sam(entry), "ms_per_image": timed}
     return found
 
 
@@ -42,19 +41,21 @@ def count_model(spec: ModelSpec) -> dict[str, float | int]:
     return count(network, lambda: network(images))
 
 
-def count_sam(build: Callable[[], Sam]) -> dict[str, float | int]:
+def different_networks() -> list[SamEntry]:
+    """The SAMs that are networks, each architecture once."""
+    entries = [SAMS[name] for name in NETWORKS]
+    first = {entry.architecture: entry for entry in reversed(entries)}
+    return [entry for entry in entries if first[entry.architecture] is entry]
+
+
+def count_sam(entry: SamEntry) -> dict[str, float | int]:
     """Encoder and decoder for one image and one box, counted without computing anything."""
     with torch.device("meta"):
-        sam = build().eval()
+        sam = build_network(entry)
+        network = OriginalNetwork(sam).eval()
         side = sam.image_encoder.img_size
         image, box = torch.empty(1, 3, side, side), torch.empty(1, 4)
-
-    def run() -> None:
-        features = sam.image_encoder(image)
-        sparse, dense = sam.prompt_encoder(points=None, boxes=box, masks=None)
-        sam.mask_decoder(features, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=True)
-
-    return count(sam, run)
+    return count(network, lambda: network.decode(network.encode(image), *network.embed_prompts(None, box, None)))
 
 
 def count(network: nn.Module, run: Callable[[], object]) -> dict[str, float | int]:
@@ -64,7 +65,7 @@ def count(network: nn.Module, run: Callable[[], object]) -> dict[str, float | in
     return {"parameters": sum(p.numel() for p in network.parameters()), "gflops": counter.get_total_flops() / 1e9}
 
 
-def ask(sam: SamBackend, image: np.ndarray) -> None:
+def decode_one(sam: SamBackend, image: np.ndarray) -> None:
     """One image with one box in its middle half."""
     height, width = image.shape[:2]
     box = np.array([[width / 4, height / 4, 3 * width / 4, 3 * height / 4]], dtype=np.float32)

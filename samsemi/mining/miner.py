@@ -19,7 +19,7 @@ from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, find_objects, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, join_answers
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
 from samsemi.sam.simulation import move_box
 from samsemi.segmenters.segmenter import Segmenter, predict_batch
 
@@ -98,7 +98,7 @@ class Miner:
         answers = [self.answer(embeddings, prompts) for prompts in views]
         mined = {}
         for i, (name, objects) in enumerate(found.items()):
-            joined, consensus = join_answers([view[i] for view in answers])
+            joined, consensus = average_masks([view[i] for view in answers])
             mined[name] = (score(joined, objects, self.sam.mask_size, consensus), views[0][i])
         return mined
 

@@ -1,7 +1,7 @@
 """Probability maps -> objects -> prompts. Knows nothing of torch.
 
 An object is one connected component of a class. Prompts are in image pixels, x before y, one row per object; every
-object of a call has the same number of points, since padded points would change SAM's answer.
+object of a call has the same number of points, since padded points would change SAM's masks.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Objects:
     def logits(self, size: int) -> np.ndarray:
         """(N, size, size) float32: the map that found each object, other objects of its class removed.
 
-        Covers the whole image, squeezed into a square.
+        Covers the whole image, resized to a square without keeping the aspect ratio.
         """
         components = resize(self.components, size, Image.Resampling.NEAREST)
         maps = {k: resize(self.margins[k], size, Image.Resampling.BILINEAR) for k in np.unique(self.class_id)}
@@ -60,7 +60,7 @@ class Prompts:
     point_labels: np.ndarray | None = None
     """(N, P) int32: 1 on the object, 0 beside it."""
     mask_logits: np.ndarray | None = None
-    """(N, S, S) float32 over the whole image, squeezed into a square; above 0 inside."""
+    """(N, S, S) float32 over the whole image, resized to a square without keeping the aspect ratio; above 0 inside."""
 
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.point_coords, self.mask_logits) if part is not None)
