@@ -70,12 +70,12 @@ class CoTraining(nn.Module):
     With ``stored`` the other half has pseudo-labels.
     """
 
-    def __init__(self, model: KnowSam, options: DistillOptions, stored: bool):
+    def __init__(self, knowsam: KnowSam, options: DistillOptions, stored: bool):
         super().__init__()
-        self.model, self.options, self.stored = model, options, stored
+        self.knowsam, self.options, self.stored = knowsam, options, stored
 
     def forward(self, batch: Sample, progress: float) -> Terms:
-        model, options, half = self.model, self.options, len(batch.image) // 2
+        model, options, half = self.knowsam, self.options, len(batch.image) // 2
         labeled, weak = Sample(*(part[:half] for part in batch)), Sample(*(part[half:] for part in batch))
         strong = weak._replace(image=recolor(weak.image))
         growing = ramp_up(progress, 1.0)

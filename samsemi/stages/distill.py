@@ -46,7 +46,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     training = CoTraining(model, options, store is not None)
     state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
     fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam))
-    draw_peers_and_sam(run, state.averaged.model, val[: options.overlays], dataset)
+    draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
     counts = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
     pictures = {"overlays": str(run.folder / "overlays")} if options.overlays else {}
     return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}
@@ -77,13 +77,13 @@ def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Map
     goal = segmentation_goal(val, options, run, made_from)
 
     def score(training: CoTraining) -> dict[str, float]:
-        model = training.model
+        model = training.knowsam
         return goal.score(model.segmenter) | ({"val_sam_dice": validate(model, val, options)} if sam else {})
 
     def keep(training: CoTraining, scores: Mapping[str, object]) -> None:
-        goal.keep(training.model.segmenter, scores)
+        goal.keep(training.knowsam.segmenter, scores)
         if sam:
-            save_teacher(run.folder, training.model.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
+            save_teacher(run.folder, training.knowsam.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
 
     return Goal(goal.name, score, keep)
 
