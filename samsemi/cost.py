@@ -26,7 +26,9 @@ def compare_cost(segmenter: Segmenter) -> dict[str, dict[str, float | int | None
     """
     device = segmenter.mean.device
     image = np.zeros((segmenter.spec.size, segmenter.spec.size, 3), dtype=np.uint8)
-    found = {"model": {**count_model(segmenter.spec), "ms_per_image": milliseconds(lambda: predict(segmenter, image))}}
+    found: dict[str, dict[str, float | int | None]] = {
+        "model": {**count_model(segmenter.spec), "ms_per_image": milliseconds(lambda: predict(segmenter, image))}
+    }
     tiny = load_sam("tiny", None, device)
     for entry in different_networks():
         timed = milliseconds(lambda: decode_one(tiny, image)) if entry.name == "tiny" else None

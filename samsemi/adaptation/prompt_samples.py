@@ -136,10 +136,10 @@ class PromptSampler:
     """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
 
     def __call__(self, scene: Scene) -> PromptedSample:
-        rng = np.random.default_rng(torch.randint(2**62, ()).item())
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
         if self.cache:
             scene = mirror_scene(scene, VIEWS[rng.integers(len(VIEWS))])
-            seen = self.cache.encode([scene.image])[0].tensors
+            seen: Tensor | Mapping[str, Tensor] = self.cache.encode([scene.image])[0].tensors
         size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
         margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
         scene = transform(scene, v2.Resize(size, antialias=True))
@@ -152,7 +152,7 @@ class PromptSampler:
 
 def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:
     """Mirrored top to bottom, left to right, both or neither; rows are axis ``first``, columns the next."""
-    return np.ascontiguousarray(np.flip(array, [first + i for i, wanted in enumerate(view) if wanted]))
+    return np.ascontiguousarray(np.flip(array, tuple(first + i for i, wanted in enumerate(view) if wanted)))
 
 
 def mirror_scene(scene: Scene, view: tuple[bool, bool]) -> Scene:
@@ -238,7 +238,9 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: 
 
     The target is the true object of the same class that shares most pixels with it; nothing, where none shares any.
     """
-    objects = find_objects(scene.probs, min_area) if scene.probs is not None else ()
+    if scene.probs is None:
+        return []
+    objects = find_objects(scene.probs, min_area)
     if not len(objects):
         return []
     prompts = make_prompts(objects, "box+point+mask", margin, positive=POINTS - 1, mask_size=mask_size)

@@ -3,7 +3,8 @@
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -62,15 +63,15 @@ def measure_prompted(
     objects = sum("ellipse" in scores for _, scores in rows)
     if not objects:
         raise NothingUsable(f"none of {len(cases)} cases has an object to prompt for", "take a split whose masks are not all empty")
-    result: dict[str, object] = mean_of([scores for _, scores in rows])
+    result: dict[str, object] = {**mean_of([scores for _, scores in rows])}
     if len(classes) > 2:
         result["by_class"] = {name: mean_of([scores for k, scores in rows if k == name]) for name in classes[1:]}
     return {**result, "images": len(cases), "objects": objects, "encode_seconds_per_image": seconds / max(len(cases), 1)}
 
 
-def mean_score(measured: dict[str, object]) -> float:
+def mean_score(measured: Mapping[str, Any]) -> float:
     """One number to choose by: the mean of the SAM's own scores."""
-    known = [measured[name] for name in JUDGED_BY if name in measured]
+    known: list[float] = [measured[name] for name in JUDGED_BY if name in measured]
     return sum(known) / len(known) if known else 0.0
 
 

@@ -104,11 +104,10 @@ def learn_mixed(model: KnowSam, mixed: Sample, options: DistillOptions, growing:
     """The terms of mixed images: their labels, learning from each other, and on the unlabeled ones the peers' fused prediction."""
     logits = model.peer_logits(mixed.image)
     unlabeled = rows_of(logits, slice(len(mixed.image) // 2, None))
-    itself = mean_of_peers(
-        unlabeled, segmentation_loss, hard_target(unlabeled.fused), torch.ones_like(mixed.weight[: len(unlabeled.fused)])
-    )
-    itself = {"self": options.mutual_weight * growing * itself}
-    return learn_labels(logits, mixed, model.spec.fusion) | learn_each_other(logits, options, growing) | itself
+    everywhere = torch.ones_like(mixed.weight[: len(unlabeled.fused)])
+    itself = mean_of_peers(unlabeled, segmentation_loss, hard_target(unlabeled.fused), everywhere)
+    terms = learn_labels(logits, mixed, model.spec.fusion) | learn_each_other(logits, options, growing)
+    return terms | {"self": options.mutual_weight * growing * itself}
 
 
 def learn_labels(logits: PeerLogits, sample: Sample, fusion: bool) -> Terms:

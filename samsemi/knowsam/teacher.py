@@ -12,6 +12,7 @@ Frozen are all of SAM's own weights; learnt are the adapters and the prompts. De
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -205,7 +206,7 @@ def save_teacher(folder: Path, teacher: Teacher, sam: SamBackend, about: Mapping
     save_tensors(folder / TEACHER, teacher.learned(), {CARD: json.dumps({**card, **about})})
 
 
-def read_teacher_card(folder: Path) -> dict[str, object]:
+def read_teacher_card(folder: Path) -> dict[str, Any]:
     """What a run's teacher is made of; CheckpointError for a run without one."""
     path = Path(folder) / TEACHER
     if not path.is_file():

@@ -26,7 +26,8 @@ def add_lora(network: SamNetwork, rank: int) -> None:
     """Put trainable adapters on the qkv projection of every block of the image encoder."""
     for block in network.image_encoder.blocks:
         qkv = block.attn.qkv
-        parametrize.register_parametrization(qkv, "weight", LowRank(*qkv.weight.shape, rank).to(qkv.weight.device))
+        out_features, in_features = qkv.weight.shape
+        parametrize.register_parametrization(qkv, "weight", LowRank(out_features, in_features, rank).to(qkv.weight.device))
 
 
 def fold_lora(network: SamNetwork) -> None:

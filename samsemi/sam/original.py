@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class OriginalSam:
         prompt_kinds: str | None = None,
         adapted_to: str | None = None,
     ):
-        self.network = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
+        self.network: SamNetwork = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
         self.device, self.precision = device, precision
         self.preprocessing, self.multimask, self.prompt_kinds = preprocessing, multimask, prompt_kinds
@@ -142,7 +143,7 @@ def build_network(entry: SamEntry) -> Sam:
     return find_function(entry.architecture, f"--sam {entry.name}")()
 
 
-def fed_as(entry: SamEntry) -> dict[str, object]:
+def fed_as(entry: SamEntry) -> dict[str, Any]:
     """How a SAM is fed: arguments of OriginalSam."""
     preprocessing = find_function(entry.preprocessing, f"--sam {entry.name}")
     return {"preprocessing": preprocessing, "multimask": entry.multimask, "prompt_kinds": entry.prompt_kinds}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -111,9 +111,9 @@ class SamNetwork(nn.Module):
     LoRA and KnowSAM's adapters go into ``image_encoder`` and ``mask_decoder``, which are built like segment-anything's.
     """
 
-    image_encoder: nn.Module
-    prompt_encoder: nn.Module
-    mask_decoder: nn.Module
+    image_encoder: Any
+    prompt_encoder: Any
+    mask_decoder: Any
 
     def encode(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, S, S), as its preprocessing makes them -> the tensors of their embeddings (B, ...), float32, FEATURES among them."""

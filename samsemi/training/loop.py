@@ -58,9 +58,9 @@ class Goal:
 
     name: str
     """Of the score to choose by, such as 'val_dice'."""
-    score: Callable[[nn.Module], Mapping[str, float]]
+    score: Callable[[Any], Mapping[str, float]]
     """The averaged model -> that score and others, which become columns of history.csv."""
-    keep: Callable[[nn.Module, Mapping[str, object]], None]
+    keep: Callable[[Any, Mapping[str, object]], None]
     """Called with the averaged model and its scores, 'iteration' among them."""
 
 
@@ -72,7 +72,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer | CombinedOptimizer
     schedule: Callable[[float], float] = cosine
     """Progress in [0, 1] -> share of each group's own learning rate."""
-    averaged: nn.Module = field(init=False)
+    averaged: Any = field(init=False)
     iteration: int = 0
     best: float = -math.inf
     seconds: float = 0.0

@@ -26,7 +26,7 @@ def make_optimizer(name: str, model: nn.Module, lr: float) -> "torch.optim.Optim
 class CombinedOptimizer:
     """Two optimizers as one: what the training loop needs of an optimizer."""
 
-    def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer):
+    def __init__(self, first: "torch.optim.Optimizer | CombinedOptimizer", second: torch.optim.Optimizer):
         self.parts = (first, second)
         self.count = sum(len(group["params"]) for group in first.param_groups)
 
