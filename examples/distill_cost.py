@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from samsemi.devices import choose_device
-from samsemi.knowsam.cotraining import make_step
+from samsemi.knowsam.cotraining import CoTraining
 from samsemi.options.distill import DistillOptions
 from samsemi.sam.original import untrained
-from samsemi.stages.distill import build
+from samsemi.stages.distill import build_knowsam, step
 from samsemi.training.batches import Sample
 from samsemi.training.loop import TrainingState, linear, train_step
 from samsemi.training.optimizers import make_peer_optimizer
@@ -40,11 +40,10 @@ def main() -> None:
     network = {"peers": chosen.peers, "size": chosen.size, "batch_size": chosen.batch_size, "precision": chosen.precision, "mix_from": 0.0}
     options = DistillOptions(dataset=Path("data"), out=Path("run"), sam=chosen.sam, **network)
     sam = untrained(options.sam, device, options.precision)
-    model = build(options, ("background", "object"), sam).to(device)
+    model = build_knowsam(options, ("background", "object"), sam).to(device)
     optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
-    state = TrainingState(model, optimizer, schedule=linear)
+    state = TrainingState(CoTraining(model, options, stored=False), optimizer, schedule=linear)
     batch = make_batch(options, device)
-    step = make_step(model, options, stored=False)
     seconds = []
     for _ in range(chosen.repeat + 1):
         start = time.perf_counter()

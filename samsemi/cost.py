@@ -6,16 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from segment_anything import sam_model_registry
-from segment_anything.modeling import Sam
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from samsemi.sam.tiny import build_tiny
+from samsemi.sam.original import OriginalNetwork, build_network
+from samsemi.sam.table import NETWORKS, SAMS, SamEntry
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict
 
 REPEATS = 5
-SAMS: dict[str, Callable[[], Sam]] = {"tiny": build_tiny, **{name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")}}
 
 
 Cost = dict[str, float | int]
@@ -30,7 +28,7 @@ def measure_model(segmenter: Segmenter) -> Cost:
 
 def count_sams() -> dict[str, Cost]:
     """Of one image with one box, for each SAM; without times, since but for one their weights are not in the package."""
-    return {name: count_sam(build) for name, build in SAMS.items()}
+    return {entry.name: count_sam(entry) for entry in different_networks()}
 
 
 def count_model(spec: ModelSpec) -> Cost:
@@ -40,19 +38,21 @@ def count_model(spec: ModelSpec) -> Cost:
     return count(network, lambda: network(images))
 
 
-def count_sam(build: Callable[[], Sam]) -> Cost:
+def different_networks() -> list[SamEntry]:
+    """The SAMs that are networks, each architecture once."""
+    entries = [SAMS[name] for name in NETWORKS]
+    first = {entry.architecture: entry for entry in reversed(entries)}
+    return [entry for entry in entries if first[entry.architecture] is entry]
+
+
+def count_sam(entry: SamEntry) -> Cost:
     """Encoder and decoder for one image and one box, counted without computing anything."""
     with torch.device("meta"):
-        sam = build().eval()
+        sam = build_network(entry)
+        network = OriginalNetwork(sam).eval()
         side = sam.image_encoder.img_size
         image, box = torch.empty(1, 3, side, side), torch.empty(1, 4)
-
-    def run() -> None:
-        features = sam.image_encoder(image)
-        sparse, dense = sam.prompt_encoder(points=None, boxes=box, masks=None)
-        sam.mask_decoder(features, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=True)
-
-    return count(sam, run)
+    return count(network, lambda: network.decode(network.encode(image), *network.embed_prompts(None, box, None)))
 
 
 def count(network: nn.Module, run: Callable[[], object]) -> Cost:

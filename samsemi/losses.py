@@ -57,12 +57,12 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def entropy_loss(logits: Tensor) -> Tensor:
-    """How unsure a network is, averaged over all pixels, from 0 to 1 whatever the number of classes: (B, K, H, W) -> scalar."""
+    """How uncertain a network is, averaged over all pixels, from 0 to 1 whatever the number of classes: (B, K, H, W) -> scalar."""
     return entropy(logits).mean() / math.log(logits.shape[1])
 
 
 def mutual_loss(logits: Tensor, other: Tensor) -> Tensor:
-    """Binary cross-entropy of each class's probability with what another network says, which gets no gradient; mean over all.
+    """Binary cross-entropy of each class's probability with that of another network, which gets no gradient; mean over all.
 
     Source: KnowSAM, arXiv 2412.13742.
     """

@@ -21,6 +21,8 @@ from samsemi import cli
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import Mined
+from samsemi.sam.original import OriginalNetwork, OriginalSam
+from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.tensors import load_tensors
 from samsemi.training.runs import Run
 
@@ -182,7 +184,7 @@ def draw_cases(count: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def build_sam(img_size: int, patch_size: int) -> Sam:
-    """A random SAM whose answers depend on everything: its position embeddings are not 0, its logits not near 0."""
+    """A random SAM whose masks depend on everything: its position embeddings are not 0, its logits not near 0."""
     grid, width = img_size // patch_size, 16
     torch.manual_seed(0)
     sam = Sam(
@@ -218,6 +220,30 @@ def build_sam(img_size: int, patch_size: int) -> Sam:
             if "output_hypernetworks_mlps" in name or "iou_prediction_head" in name:
                 weight.mul_(3)
     return sam.eval()
+
+
+def build_network(img_size: int, patch_size: int) -> OriginalNetwork:
+    return OriginalNetwork(build_sam(img_size, patch_size)).eval()
+
+
+class OwnSam:
+    """A backend that can be trained, of no class of samsemi's."""
+
+    def __init__(self, sam: OriginalSam):
+        vars(self).update(vars(sam), name="own")
+
+    encode, decode, embed_prompts = OriginalSam.encode, OriginalSam.decode, OriginalSam.embed_prompts
+    tensor, with_weights_of = OriginalSam.tensor, OriginalSam.with_weights_of
+
+
+def load_own_sam(checkpoint: Path | None, device: torch.device, precision: str) -> OwnSam:
+    """For ``--sam builders:load_own_sam``."""
+    return OwnSam(load_sam("tiny", checkpoint, device, precision))
+
+
+def load_own_ellipse(checkpoint: Path | None, device: torch.device, precision: str) -> SamBackend:
+    """For ``--sam builders:load_own_ellipse``."""
+    return load_sam("ellipse", checkpoint, device, precision)
 
 
 def probs_of(*parts: tuple[np.ndarray, int, float], num_classes: int = 2) -> np.ndarray:

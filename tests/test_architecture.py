@@ -47,6 +47,7 @@ NO_TORCH = [
     "cli",
     "sam.prompts",
     "sam.simulation",
+    "sam.table",
     "mining.store",
     "training.runs",
 ]

@@ -1,71 +1,76 @@
-"""SAM's training: which weights learn, the loss of its answers, and clicks that correct them. Used by ``adapt``."""
+"""SAM's training: which weights learn, the loss of its outputs, and clicks that correct them. Used by ``adapt``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling import Sam
-from torch import Tensor
+from torch import Tensor, nn
 
 from samsemi.adaptation.prompt_samples import PromptedSample
 from samsemi.sam.lora import add_lora
-from samsemi.sam.original import best_answer, decode_objects
+from samsemi.sam.original import choose_mask
+from samsemi.sam.protocol import SamNetwork
 from samsemi.sam.simulation import POINTS
 
 KINDS = ("box", "point", "box+point", "box+point+mask")
-"""Every image is asked once with each of these kinds of prompt."""
+"""Every image is prompted once with each of these kinds."""
 Points = tuple[Tensor, Tensor] | None
 """(B, P, 2) x y and (B, P) labels."""
 
 
-def choose_learned(sam: Sam, everything: bool, lora: int | None) -> None:
+def choose_learned(network: SamNetwork, everything: bool, lora: int | None) -> None:
     """Let prompt encoder and mask decoder learn; with ``everything`` the image encoder too, with ``lora`` adapters in it."""
-    sam.requires_grad_(True)
-    sam.image_encoder.requires_grad_(everything)
+    network.requires_grad_(True)
+    network.image_encoder.requires_grad_(everything)
     if lora:
-        add_lora(sam, lora)
+        add_lora(network, lora)
 
 
-def prompted_losses(
-    sam: Sam, features: Tensor, sample: PromptedSample, kinds: Sequence[str], multimask: bool, clicks: int, nested: bool
-) -> dict[str, Tensor]:
-    """Loss terms 'mask' and 'predicted_iou' of a batch, averaged over all answers.
+class PromptedSam(nn.Module):
+    """A SAM in training: a batch of prompted samples -> loss terms 'mask' and 'predicted_iou', averaged over all its outputs.
 
-    ``features`` (B, C, h, w) are the embeddings of the batch's images; object q of an image is asked for by prompts of
-    ``kinds[q]``, with one to POINTS points. One kind, drawn by torch's generator, is corrected ``clicks`` times by a
-    point in the error, with the answer before as mask prompt. Masks weigh by the trust in their target; how good the answer
-    is, is learnt from all. In ``nested`` scenes one point may mean several objects.
+    Object q of an image is prompted by ``kinds[q]``, with one to POINTS points. One kind, drawn by torch's generator, is
+    corrected ``clicks`` times by a point in the error, with the mask before as mask prompt. Masks weigh by the trust in their
+    target; how good the mask is, is learnt from all. In ``nested`` scenes one point may mean several objects.
     Source: section 3 and appendix A of SAM, arXiv 2304.02643.
     """
-    num_points, corrected = int(torch.randint(1, POINTS + 1, ())), int(torch.randint(len(kinds), ()))
-    losses = []
-    for q, kind in enumerate(kinds):
+
+    def __init__(self, network: SamNetwork, side: int, kinds: Sequence[str], multimask: bool, clicks: int, nested: bool):
+        super().__init__()
+        self.network, self.side = network, side
+        self.kinds, self.multimask, self.clicks, self.nested = tuple(kinds), multimask, clicks, nested
+
+    def forward(self, sample: PromptedSample) -> dict[str, Tensor]:
+        embedding = sample.image if isinstance(sample.image, Mapping) else self.network.encode(sample.image)
+        num_points, corrected = int(torch.randint(1, POINTS + 1, ())), int(torch.randint(len(self.kinds), ()))
+        losses: list[Tensor] = []
+        for q in range(len(self.kinds)):
+            losses += self.object_losses(embedding, sample, q, num_points, self.clicks if q == corrected else 0)
+        mask, iou = torch.stack(losses).sum(dim=(0, 2)) / sample.known.sum().clamp(min=1) * len(self.kinds) / len(losses)
+        return {"mask": mask, "predicted_iou": iou}
+
+    def object_losses(self, embedding: Mapping[str, Tensor], sample: PromptedSample, q: int, num_points: int, clicks: int) -> list[Tensor]:
+        """(2, B) mask loss and error of the predicted IoU for object q of each image, and again after each click."""
+        kind = self.kinds[q]
         points = (sample.coords[:, q, :num_points], sample.labels[:, q, :num_points]) if "point" in kind else None
         boxes = sample.boxes[:, q] if "box" in kind else None
         masks = sample.rough[:, q, None] if "mask" in kind else None
         target, known, valid = sample.target[:, q], sample.known[:, q], sample.valid
         weights = torch.stack([known * sample.trust[:, q], known])
-        ambiguous = nested and multimask and kind == "point" and num_points == 1
-        for clicks_left in range(clicks if q == corrected else 0, -1, -1):
-            logits, predicted_iou = answer(sam, features, points, boxes, masks)
-            losses.append(answer_losses(logits, predicted_iou, target, valid, multimask, ambiguous) * weights)
+        ambiguous = self.nested and self.multimask and kind == "point" and num_points == 1
+        losses = []
+        for clicks_left in range(clicks, -1, -1):
+            logits, predicted_iou = self.network.decode(embedding, *self.network.embed_prompts(points, boxes, masks))
+            losses.append(output_losses(logits, predicted_iou, target, valid, self.multimask, ambiguous) * weights)
             if clicks_left:
-                best = best_answer(logits, predicted_iou, multimask)[0].detach()
+                best = choose_mask(logits, predicted_iou, self.multimask)[0].detach()
                 masks = best[:, None]
-                points, ambiguous = add_click(points, best, target, valid, sam.image_encoder.img_size), False
-    mask, iou = torch.stack(losses).sum(dim=(0, 2)) / sample.known.sum().clamp(min=1) * len(kinds) / len(losses)
-    return {"mask": mask, "predicted_iou": iou}
+                points, ambiguous = add_click(points, best, target, valid, self.side), False
+        return losses
 
 
-def answer(sam: Sam, features: Tensor, points: Points, boxes: Tensor | None, masks: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One prompt for each image: (B, 4, m, m) mask logits and (B, 4) predicted IoU, the single-mask output first; float32."""
-    sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
-    logits, predicted_iou = decode_objects(sam, features, sparse, dense)
-    return logits.float(), predicted_iou.float()
-
-
-def answer_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
-    """(2, B): mask loss, and squared error of the predicted IoU, in the ``valid`` (B, m, m) pixels.
+def output_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
+    """(2, B): mask loss, and squared error of the predicted IoU, in the ``valid`` (B, m, m) pixels, of (B, 4, m, m) logits.
 
     All three masks learn the object, besides the single one; of an ambiguous prompt (one point) mostly the best of three.
     """

@@ -1,6 +1,6 @@
-"""What SAM learns from: images with the masks of objects -> prompts, good and faulty ones, and what they should be answered with."""
+"""What SAM learns from: images with the masks of objects -> prompts, good, faulty and negative ones, and the mask that each should give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,28 +15,28 @@ from samsemi.errors import UsageError
 from samsemi.mining.folds import FoldMaps
 from samsemi.options.mine import MineOptions
 from samsemi.sam.embeddings import EmbeddingCache
-from samsemi.sam.original import Preprocessing, place_masks
+from samsemi.sam.preprocessing import Preprocessing, place_masks
 from samsemi.sam.prompts import find_objects, make_prompts, number_objects, shared_most
 from samsemi.sam.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
 from samsemi.training.batches import AUGMENT
 
 FAULTY = 0.5
 """Share of the prompts that come from the U-Net++'s out-of-fold objects, where there are any."""
-WRONG = 0.25
-"""Share of the prompts of labeled cases that ask for what is no object: their predicted IoU should be 0."""
+NEGATIVE = 0.25
+"""Share of the prompts of labeled cases that are negative, where there is no object: their predicted IoU should be 0."""
 TRIES, TOUCHES = 10, 0.1
 MIN_IOU = 0.5
-"""An object of the U-Net++ that fits the true one less is not trusted to ask for it."""
+"""An object of the U-Net++ that fits the true one less is not trusted as a prompt for it."""
 VIEWS = ((False, False), (True, False), (False, True), (True, True))
 """Rows mirrored, columns mirrored: the views in which a frozen encoder sees an image."""
 BOX_MARGIN = MineOptions.box_margin
 MIN_SHARE = 0.0015
-"""Objects below this share of the model's square input are asked for only in images that have no larger one."""
+"""Objects below this share of the model's square input are prompted only in images that have no larger one."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and what can be asked for in it."""
+    """An image and the objects in it."""
 
     image: np.ndarray
     """(H, W, 3) uint8."""
@@ -45,9 +45,9 @@ class Scene:
     class_id: np.ndarray
     """(N,) uint8, from 1."""
     valid: np.ndarray
-    """(H, W) float32: 0 on pixels that nobody vouches for."""
+    """(H, W) float32: 0 on pixels whose label is unknown."""
     probs: np.ndarray | None = None
-    """(K, H, W) float32: what a U-Net++ that has not seen the image makes of it."""
+    """(K, H, W) float32: the out-of-fold prediction of a U-Net++."""
 
     def mask(self, i: int) -> np.ndarray:
         """(H, W) bool of object i."""
@@ -56,15 +56,15 @@ class Scene:
 
 class PromptedObject(NamedTuple):
     """An object and its prompts, as arrays of numbers, in pixels of the model's padded square input of side S, with masks of
-    side m. All kinds of prompt are there; the training takes those that it asks with. In a sample each part has an axis for
+    side m. All kinds of prompt are there; the training takes those that it needs. In a sample each part has an axis for
     the objects in front."""
 
     target: np.ndarray
-    """(m, m) in [0, 1]; empty where the prompts ask for nothing."""
+    """(m, m) in [0, 1]; empty for negative prompts."""
     known: np.ndarray
-    """(): 0 where the image has nothing to ask for."""
+    """(): 0 where the image has no object."""
     trust: np.ndarray
-    """(): how much the target is what the prompts ask for: 1, or the IoU of the U-Net++'s object with it, 0 below MIN_IOU."""
+    """(): how well the prompts fit the target: 1, or the IoU of the U-Net++'s object with it, 0 below MIN_IOU."""
     box: np.ndarray
     """(4,) x0 y0 x1 y1."""
     coords: np.ndarray
@@ -78,10 +78,10 @@ class PromptedObject(NamedTuple):
 class PromptedSample(NamedTuple):
     """An image and Q objects in it, as float32; in a batch each part has one axis more in front."""
 
-    image: Tensor
-    """(3, S, S) normalized, or (C, h, w) the image's embedding where the encoder is frozen."""
+    image: Tensor | Mapping[str, Tensor]
+    """(3, S, S) normalized, or the tensors of the image's embedding where the encoder is frozen."""
     valid: Tensor
-    """(m, m): 0 on pixels that nobody vouches for."""
+    """(m, m): 0 on pixels whose label is unknown."""
     target: Tensor
     """(Q, m, m)."""
     known: Tensor
@@ -129,17 +129,17 @@ class PromptSampler:
     """Of the model's input."""
     mask_size: int
     count: int
-    """Objects asked for in each image."""
-    wrong: float = 0.0
-    """Share of the prompts that ask for what is no object."""
+    """Objects that are prompted in each image."""
+    negative: float = 0.0
+    """Share of the prompts that are negative: nothing is there."""
     cache: EmbeddingCache | None = None
     """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
 
     def __call__(self, scene: Scene) -> PromptedSample:
-        rng = np.random.default_rng(torch.randint(2**62, ()).item())
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
         if self.cache:
             scene = mirror_scene(scene, VIEWS[rng.integers(len(VIEWS))])
-            seen = self.cache.encode([scene.image])[0].features
+            seen: Tensor | Mapping[str, Tensor] = self.cache.encode([scene.image])[0].tensors
         size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
         margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
         scene = transform(scene, v2.Resize(size, antialias=True))
@@ -147,12 +147,12 @@ class PromptSampler:
             scene = transform(scene, AUGMENT)
             seen = self.preprocessing.square(scene.image, self.side)
         valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
-        return PromptedSample(seen, valid, *ask(rng, scene, self.count, self.side, self.mask_size, margin, self.wrong))
+        return PromptedSample(seen, valid, *sample_prompts(rng, scene, self.count, self.side, self.mask_size, margin, self.negative))
 
 
 def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:
     """Mirrored top to bottom, left to right, both or neither; rows are axis ``first``, columns the next."""
-    return np.ascontiguousarray(np.flip(array, [first + i for i, wanted in enumerate(view) if wanted]))
+    return np.ascontiguousarray(np.flip(array, tuple(first + i for i, wanted in enumerate(view) if wanted)))
 
 
 def mirror_scene(scene: Scene, view: tuple[bool, bool]) -> Scene:
@@ -176,13 +176,13 @@ def transform(scene: Scene, change: Callable) -> Scene:
     )
 
 
-def ask(
-    rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int, margin: float = BOX_MARGIN, wrong: float = 0.0
+def sample_prompts(
+    rng: np.random.Generator, scene: Scene, count: int, side: int, mask_size: int, margin: float = BOX_MARGIN, negative: float = 0.0
 ) -> list[Tensor]:
     """``count`` objects of a scene at the size of the model's input, with prompts: the parts of PromptedObject, stacked.
 
-    ``margin`` is that of ``mine``'s boxes, in pixels of the input. A share ``wrong`` of the prompts asks for an object where
-    there is none.
+    ``margin`` is that of ``mine``'s boxes, in pixels of the input. A share ``negative`` of the prompts stands where there
+    is no object.
     """
     min_area = max(4, round(MIN_SHARE * side * side))
     areas = np.bincount(scene.layers.ravel(), minlength=len(scene.class_id) + 1)[1:]
@@ -195,15 +195,17 @@ def ask(
         elif len(large):
             weight = areas[large] ** 0.5
             mask = scene.mask(rng.choice(large, p=weight / weight.sum()))
-            elsewhere = move_away(rng, mask, (scene.layers > 0).any(axis=0)) if rng.random() < wrong else None
-            rows.append(simulate(rng, mask, side, mask_size) if elsewhere is None else ask_in_vain(rng, elsewhere, side, mask_size))
+            elsewhere = move_away(rng, mask, (scene.layers > 0).any(axis=0)) if rng.random() < negative else None
+            rows.append(
+                simulate_prompts(rng, mask, side, mask_size) if elsewhere is None else negative_prompts(rng, elsewhere, side, mask_size)
+            )
         else:
             empty = np.zeros((mask_size, mask_size))
             rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
     return [torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True)]
 
 
-def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
+def simulate_prompts(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
     """A mask (H', W') bool, which must not be empty, with simulated prompts."""
     target, box = place(mask, side, mask_size), box_of(mask)
     centers = (np.arange(mask_size) + 0.5) * side / mask_size - 0.5
@@ -213,9 +215,9 @@ def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: i
     return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target))
 
 
-def ask_in_vain(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
-    """A mask (H', W') bool on background with simulated prompts: the target is empty and not to be trusted, as one of a false object."""
-    prompted = simulate(rng, mask, side, mask_size)
+def negative_prompts(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
+    """A mask (H', W') bool on background with simulated prompts: the target is empty and gets no trust, as that of a false object."""
+    prompted = simulate_prompts(rng, mask, side, mask_size)
     return prompted._replace(target=np.zeros_like(prompted.target), trust=np.zeros(()))
 
 
@@ -236,7 +238,9 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: 
 
     The target is the true object of the same class that shares most pixels with it; nothing, where none shares any.
     """
-    objects = find_objects(scene.probs, min_area) if scene.probs is not None else ()
+    if scene.probs is None:
+        return []
+    objects = find_objects(scene.probs, min_area)
     if not len(objects):
         return []
     prompts = make_prompts(objects, "box+point+mask", margin, positive=POINTS - 1, mask_size=mask_size)

@@ -1,9 +1,10 @@
-"""How well a SAM answers prompts: IoU of its masks with true objects, for boxes and points, beside plain shapes in the same boxes."""
+"""How good a SAM's masks of prompts are: their IoU with true objects, for boxes and points, beside plain shapes in the same boxes."""
 
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -42,7 +43,7 @@ def measure_prompted(
     ``box``: the tight box; ``jittered_box``: each side moved by up to JITTER of its size; ``point``: the deepest one;
     ``box_point``: that point and the jittered box. ``ellipse``, ``full_box`` and ``jittered_ellipse`` are plain shapes in
     the same boxes. With a segmenter also, over the objects that it finds, ``model_mask``: its own IoU with the true object
-    that it shares most pixels with (0 without one); ``model_box`` and ``model_box_point``: that of SAM, asked as ``mine``
+    that it shares most pixels with (0 without one); ``model_box`` and ``model_box_point``: that of SAM, prompted as ``mine``
     does. A prompt that the SAM is not made for is left out. ``encode`` stands in for the SAM's own; ``advance`` is called
     after each image.
     """
@@ -61,16 +62,16 @@ def measure_prompted(
         advance()
     objects = sum("ellipse" in scores for _, scores in rows)
     if not objects:
-        raise NothingUsable(f"none of {len(cases)} cases has an object to ask for", "take a split whose masks are not all empty")
-    result: dict[str, object] = mean_of([scores for _, scores in rows])
+        raise NothingUsable(f"none of {len(cases)} cases has an object to prompt for", "take a split whose masks are not all empty")
+    result: dict[str, object] = {**mean_of([scores for _, scores in rows])}
     if len(classes) > 2:
         result["by_class"] = {name: mean_of([scores for k, scores in rows if k == name]) for name in classes[1:]}
     return {**result, "images": len(cases), "objects": objects, "encode_seconds_per_image": seconds / max(len(cases), 1)}
 
 
-def mean_score(measured: dict[str, object]) -> float:
+def mean_score(measured: Mapping[str, Any]) -> float:
     """One number to choose by: the mean of the SAM's own scores."""
-    known = [measured[name] for name in JUDGED_BY if name in measured]
+    known: list[float] = [measured[name] for name in JUDGED_BY if name in measured]
     return sum(known) / len(known) if known else 0.0
 
 
@@ -98,50 +99,50 @@ def jittered_box(case: Case, class_id: int, truth: np.ndarray, seed: int = 0) ->
 
 
 def label_by_boxes(sam: SamBackend, case: Case, dataset: Dataset) -> np.ndarray:
-    """(H, W) uint8: what a SAM answers to the jittered boxes of the largest true object of each class."""
+    """(H, W) uint8: a SAM's masks of the jittered boxes of the largest true object of each class."""
     label = read_case_label(case, case.mask, len(dataset.classes))
     [embedding] = sam.encode([read_case_image(case)])
-    answered = np.zeros_like(label)
+    found = np.zeros_like(label)
     for k, truth in largest_objects(label, len(dataset.classes)):
-        answered[answers(sam, embedding, Prompts(boxes=jittered_box(case, k, truth)[None]))[0]] = k
-    return answered
+        found[decode_masks(sam, embedding, Prompts(boxes=jittered_box(case, k, truth)[None]))[0]] = k
+    return found
 
 
 def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, valid: np.ndarray, moved: np.ndarray) -> dict[str, float]:
-    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each way of asking for it; ``moved`` is its jittered box."""
+    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each kind of prompt; ``moved`` is its jittered box."""
     box = box_of(truth)
     row, column = deepest_points(ndimage.distance_transform_edt(np.pad(truth, 1)), 1)[0] - 1
     point = {"point_coords": np.array([[[column, row]]], np.float32), "point_labels": np.ones((1, 1), np.int32)}
-    asked = {
+    prompts_by_name = {
         "box": ("box", Prompts(boxes=box[None])),
         "jittered_box": ("box", Prompts(boxes=moved[None])),
         "point": ("point", Prompts(**point)),
         "box_point": ("box+point", Prompts(boxes=moved[None], **point)),
     }
-    masks = {name: answers(sam, embedding, prompts)[0] for name, (kinds, prompts) in asked.items() if takes(sam, kinds)}
+    masks = {name: decode_masks(sam, embedding, prompts)[0] for name, (kinds, prompts) in prompts_by_name.items() if takes(sam, kinds)}
     masks |= {"ellipse": ellipse(box, truth.shape), "full_box": full_box(box, truth.shape), "jittered_ellipse": ellipse(moved, truth.shape)}
     return {name: overlap(mask & valid, truth)["iou"] for name, mask in masks.items()}
 
 
 def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label: np.ndarray) -> Iterator[tuple[int, dict[str, float]]]:
-    """For each object in a map (K, H, W): its class, and the IoU of itself and of SAM's answers with the true one it shares most with."""
+    """For each object in a map (K, H, W): its class, and the IoU of itself and of SAM's masks with the true one it shares most with."""
     objects = find_objects(probs)
     kinds = {name: kind for name, kind in (("model_box", "box"), ("model_box_point", "box+point")) if takes(sam, kind)}
-    masks = {name: answers(sam, embedding, make_prompts(objects, kind)) for name, kind in kinds.items()} if len(objects) else {}
+    masks = {name: decode_masks(sam, embedding, make_prompts(objects, kind)) for name, kind in kinds.items()} if len(objects) else {}
     numbers, class_id = number_objects(label, len(probs))
     for i, k in enumerate(objects.class_id):
         own = objects.components == i + 1
         truth = shared_most(numbers[None], class_id, own, k)
-        found = {"model_mask": own, **{name: answered[i] for name, answered in masks.items()}}
+        found = {"model_mask": own, **{name: of_sam[i] for name, of_sam in masks.items()}}
         yield int(k), {name: overlap(mask & (label != IGNORE), truth)["iou"] if truth.any() else 0.0 for name, mask in found.items()}
 
 
 def takes(sam: SamBackend, kinds: str) -> bool:
-    """True where a SAM can be asked by these kinds of prompt."""
+    """True where a SAM takes these kinds of prompt."""
     return sam.prompt_kinds in (None, kinds)
 
 
-def answers(sam: SamBackend, embedding: Embedding, prompts: Prompts) -> np.ndarray:
+def decode_masks(sam: SamBackend, embedding: Embedding, prompts: Prompts) -> np.ndarray:
     """(N, H, W) bool masks of the prompts on one image."""
     [found] = sam.decode([embedding], [prompts])
     return np.concatenate([(found.at_image_size(slice(i, i + ROWS)) > 0).cpu().numpy() for i in range(0, len(found), ROWS)])

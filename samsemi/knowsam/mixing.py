@@ -1,4 +1,4 @@
-"""Uncertainty-guided mixing: cells of labeled images are pasted into unlabeled ones and the other way, by where the networks are unsure.
+"""Uncertainty-guided mixing: cells of labeled images are pasted into unlabeled ones and the other way, by where the networks are uncertain.
 
 The paper exchanges the most uncertain regions, its public code overwrites the most certain ones: both can be had.
 """

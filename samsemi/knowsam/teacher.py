@@ -1,4 +1,4 @@
-"""The teacher: a SAM with adapters that is asked by learnt prompts, a map of logits per class for a whole batch of images.
+"""The teacher: a SAM with adapters and learnt prompts, a map of logits per class for a whole batch of images.
 
 Frozen are all of SAM's own weights; learnt are the adapters and the prompts. Deviations from the public code of KnowSAM:
 
@@ -16,13 +16,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.sam.original import OriginalSam, decode_objects
-from samsemi.sam.protocol import SamBackend
+from samsemi.sam.protocol import FEATURES, SamBackend, SamNetwork, TrainableSam
+from samsemi.sam.table import NETWORKS
 from samsemi.schemas import from_json, need_schema
 from samsemi.segmenters.networks import double_conv
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors
@@ -38,7 +37,7 @@ DROPOUT = 0.1
 SHRINK = 4
 """Width of SAM's layers over that of the adapters. Source: KnowSAM."""
 SHARE = 0.5
-"""Of the adapter beside an MLP. Source: KnowSAM."""
+"""Of the adapter that is parallel to an MLP. Source: KnowSAM."""
 
 
 class Adapter(nn.Module):
@@ -54,7 +53,7 @@ class Adapter(nn.Module):
         return self.up(F.gelu(self.down(x)))
 
 
-class Behind(nn.Module):
+class SerialAdapter(nn.Module):
     """A module and an adapter on its output."""
 
     def __init__(self, module: nn.Module, width: int):
@@ -66,7 +65,7 @@ class Behind(nn.Module):
         return y + self.adapter(y)
 
 
-class Beside(nn.Module):
+class ParallelAdapter(nn.Module):
     """A module and an adapter on its input."""
 
     def __init__(self, module: nn.Module, width: int):
@@ -78,12 +77,12 @@ class Beside(nn.Module):
 
 
 class AdaptedTwoWay(nn.Module):
-    """A block of SAM's decoder with one adapter behind its three attentions and one beside its MLP."""
+    """A block of SAM's decoder with one adapter in series with its three attentions and one parallel to its MLP."""
 
     def __init__(self, block: TwoWayAttentionBlock, width: int):
         super().__init__()
         self.block, self.adapter = block, Adapter(width)
-        block.mlp = Beside(block.mlp, width)
+        block.mlp = ParallelAdapter(block.mlp, width)
 
     def adapted(self, attention: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         y = attention(q=q, k=k, v=v)
@@ -102,19 +101,19 @@ class AdaptedTwoWay(nn.Module):
         return queries, keys
 
 
-def add_adapters(sam: Sam) -> None:
+def add_adapters(sam: SamNetwork) -> None:
     """Freeze a SAM and put adapters into every block of its encoder and decoder."""
     sam.requires_grad_(False)
     width = sam.image_encoder.pos_embed.shape[-1]
     for block in sam.image_encoder.blocks:
-        block.attn, block.mlp = Behind(block.attn, width), Beside(block.mlp, width)
+        block.attn, block.mlp = SerialAdapter(block.attn, width), ParallelAdapter(block.mlp, width)
     transformer = sam.mask_decoder.transformer
     transformer.layers = nn.ModuleList(AdaptedTwoWay(block, transformer.embedding_dim) for block in transformer.layers)
-    transformer.final_attn_token_to_image = Behind(transformer.final_attn_token_to_image, transformer.embedding_dim)
-    transformer.norm_final_attn = Behind(transformer.norm_final_attn, transformer.embedding_dim)
+    transformer.final_attn_token_to_image = SerialAdapter(transformer.final_attn_token_to_image, transformer.embedding_dim)
+    transformer.norm_final_attn = SerialAdapter(transformer.norm_final_attn, transformer.embedding_dim)
 
 
-def resize_sam(sam: Sam, side: int) -> None:
+def resize_sam(sam: SamNetwork, side: int) -> None:
     """Let a SAM see images of ``side`` px: its absolute positions are interpolated."""
     encoder, prompts = sam.image_encoder, sam.prompt_encoder
     patch = encoder.img_size // encoder.pos_embed.shape[1]
@@ -157,7 +156,12 @@ class Teacher(nn.Module):
     """A SAM as a semantic network: images and the peers' fused logits -> logits of every class."""
 
     def __init__(
-        self, sam: Sam, normalize: Callable[[Tensor], Tensor], num_classes: int, side: int | None = None, learned_prompts: bool = True
+        self,
+        sam: SamNetwork,
+        normalize: Callable[[Tensor], Tensor],
+        num_classes: int,
+        side: int | None = None,
+        learned_prompts: bool = True,
     ):
         super().__init__()
         self.side = side or min(sam.image_encoder.img_size, LARGEST_SIDE)
@@ -173,16 +177,17 @@ class Teacher(nn.Module):
     def forward(self, images: Tensor, fused: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1] and (B, K, S, S) logits, which get no gradient -> (B, K, S, S) logits.
 
-        Each class is asked for by its own tokens and by the fused logits of the class as mask prompt.
+        Each class is prompted by its own tokens and by the fused logits of the class as mask prompt.
         """
         count, num_classes, size, _ = fused.shape
         inputs = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
-        features = self.sam.image_encoder(self.normalize(inputs * 255)).float()
+        embedding = self.sam.encode(self.normalize(inputs * 255))
         masks = F.interpolate(fused.detach().float(), self.sam.prompt_encoder.mask_input_size, mode="bilinear", antialias=True)
-        sparse, dense = self.sam.prompt_encoder(points=None, boxes=None, masks=masks.flatten(0, 1)[:, None])
+        sparse, dense = self.sam.embed_prompts(None, None, masks.flatten(0, 1)[:, None])
         if self.prompts:
-            sparse = torch.stack([prompt(features) for prompt in self.prompts], dim=1).flatten(0, 1).to(dense.dtype)
-        logits, _ = decode_objects(self.sam, features.repeat_interleave(num_classes, dim=0), sparse, dense)
+            sparse = torch.stack([prompt(embedding[FEATURES]) for prompt in self.prompts], dim=1).flatten(0, 1).to(dense.dtype)
+        per_class = {name: values.repeat_interleave(num_classes, dim=0) for name, values in embedding.items()}
+        logits, _ = self.sam.decode(per_class, sparse, dense)
         return F.interpolate(logits[:, 0].unflatten(0, (count, num_classes)).float(), (size, size), mode="bilinear")
 
     def learned(self) -> dict[str, Tensor]:
@@ -191,10 +196,10 @@ class Teacher(nn.Module):
 
 
 def make_teacher(sam: SamBackend, num_classes: int, side: int | None, learned_prompts: bool) -> Teacher:
-    """A teacher from a backend; UsageError for one that is no network of segment-anything."""
-    if not isinstance(sam, OriginalSam):
-        raise UsageError(f"--sam {sam.name} cannot learn", "take tiny, vit_b, vit_l, vit_h or medsam, or --no-sam")
-    return Teacher(sam.sam, sam.preprocessing.normalize, num_classes, side, learned_prompts).to(sam.device)
+    """A teacher from a backend; UsageError for one that cannot be trained."""
+    if not isinstance(sam, TrainableSam):
+        raise UsageError(f"--sam {sam.name} cannot learn", f"take one of {', '.join(NETWORKS)}, or --no-sam")
+    return Teacher(sam.network, sam.preprocessing.normalize, num_classes, side, learned_prompts).to(sam.device)
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,7 @@ class TeacherCard:
     scores: Mapping[str, object] = field(default_factory=dict)
 
 
-def save_teacher(folder: Path, teacher: Teacher, sam: OriginalSam, about: Mapping[str, object]) -> None:
+def save_teacher(folder: Path, teacher: Teacher, sam: SamBackend, about: Mapping[str, object]) -> None:
     """Write what was learnt to RUN/teacher.safetensors; its header says of which SAM and what else is known, its temperature at least."""
     card = {"sam": sam.name, "sam_weights": sam.identity, "side": teacher.side, "learned_prompts": teacher.prompts is not None}
     save_tensors(folder / TEACHER, teacher.learned(), {CARD: json.dumps({"schema": SCHEMA, **card, **about})})
@@ -228,7 +233,7 @@ def read_teacher_card(folder: Path) -> TeacherCard:
     return from_json(TeacherCard, values, str(path), AGAIN)
 
 
-def load_teacher(folder: Path, sam: OriginalSam, num_classes: int) -> Teacher:
+def load_teacher(folder: Path, sam: SamBackend, num_classes: int) -> Teacher:
     """The teacher of a run, in eval mode; ``sam`` is the SAM that its card names."""
     card = read_teacher_card(folder)
     if sam.identity != card.sam_weights:

@@ -20,7 +20,7 @@ from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, find_objects, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, join_answers
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
 from samsemi.sam.simulation import move_box
 from samsemi.segmenters.segmenter import Segmenter, predict_batch
 from samsemi.tensors import hash_file
@@ -106,7 +106,7 @@ class Miner:
         outputs = [self.decode(embeddings, prompts) for prompts in views]
         mined = {}
         for i, (name, objects) in enumerate(found.items()):
-            joined, consensus = join_answers([output[i] for output in outputs])
+            joined, consensus = average_masks([output[i] for output in outputs])
             mined[name] = (score(joined, objects, self.sam.mask_size, consensus), views[0][i])
         return mined
 

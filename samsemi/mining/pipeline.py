@@ -18,7 +18,8 @@ from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
-from samsemi.sam.protocol import BACKENDS, SamBackend, load_sam
+from samsemi.sam.protocol import SamBackend, load_sam
+from samsemi.sam.table import SAMS
 from samsemi.schemas import from_json
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import hash_file, hash_tensors
@@ -73,7 +74,7 @@ def prepare_again(
 
 def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: torch.device) -> SamBackend:
     """The SAM that a store was mined by; CheckpointError for other weights, UsageError for code that may not run."""
-    if options.sam not in BACKENDS and options.sam != sam:
+    if options.sam not in SAMS and options.sam != sam:
         raise UsageError(f"{store.path} was mined by {options.sam}, code of your own", f"give --sam {options.sam} if it may run")
     hint = f"give the weights of the {options.sam} that the store was mined with as --sam-checkpoint"
     try:

@@ -11,17 +11,18 @@ from torch import Tensor
 from samsemi.errors import UsageError
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import Embedding, MaskBatch
+from samsemi.sam.table import SamEntry
 
 GRID = 256
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Answers from the prompts alone, on a square grid over the image."""
+    """Masks made of the prompts alone, on a square grid over the image."""
 
     name: str
-    prompt_kinds: str
-    answer: Callable[[Prompts, tuple[int, int]], tuple[Tensor, Tensor]]
+    prompt_kinds: str | None
+    make_masks: Callable[[Prompts, tuple[int, int]], tuple[Tensor, Tensor]]
     """Prompts and (H, W) -> (N, GRID, GRID) logits and (N,) predicted IoU."""
     mask_size: int = GRID
 
@@ -31,16 +32,15 @@ class Baseline:
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Nothing but the sizes of the images."""
-        return [Embedding(torch.empty(0), image.shape[:2]) for image in images]
+        return [Embedding({}, image.shape[:2]) for image in images]
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
-        return [
-            MaskBatch(*self.answer(p, e.image_size), e.image_size, (GRID, GRID), GRID) for e, p in zip(embeddings, prompts, strict=True)
-        ]
+        pairs = zip(embeddings, prompts, strict=True)
+        return [MaskBatch(*self.make_masks(p, e.image_size), e.image_size, (GRID, GRID), GRID) for e, p in pairs]
 
 
-def asking_mask(prompts: Prompts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The mask that asked; its predicted IoU is the mean probability inside."""
+def mask_prompts(prompts: Prompts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The mask prompts themselves; predicted IoU is the mean probability inside."""
     logits = torch.from_numpy(prompts.mask_logits)
     inside = logits > 0
     mean = (logits.sigmoid() * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
@@ -48,7 +48,7 @@ def asking_mask(prompts: Prompts, image_size: tuple[int, int]) -> tuple[Tensor, 
 
 
 def ellipse_in_box(prompts: Prompts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The ellipse that touches the sides of each box. It has no opinion of itself: predicted IoU 1."""
+    """The ellipse that touches the sides of each box. Its predicted IoU is always 1."""
     height, width = image_size
     box = torch.from_numpy(prompts.boxes)[:, :, None, None]
     y = ((torch.arange(GRID) + 0.5) * height / GRID - 0.5).view(1, -1, 1)
@@ -59,14 +59,14 @@ def ellipse_in_box(prompts: Prompts, image_size: tuple[int, int]) -> tuple[Tenso
     return (2 * pixels_inside).clamp(-12, 12), torch.ones(len(prompts))
 
 
-def load_none(checkpoint: Path | None, device: torch.device, precision: str) -> Baseline:
-    refuse_checkpoint("none", checkpoint)
-    return Baseline("none", "box+mask", asking_mask)
+def load_none(entry: SamEntry, checkpoint: Path | None, device: torch.device, precision: str) -> Baseline:
+    refuse_checkpoint(entry.name, checkpoint)
+    return Baseline(entry.name, entry.prompt_kinds, mask_prompts)
 
 
-def load_ellipse(checkpoint: Path | None, device: torch.device, precision: str) -> Baseline:
-    refuse_checkpoint("ellipse", checkpoint)
-    return Baseline("ellipse", "box", ellipse_in_box)
+def load_ellipse(entry: SamEntry, checkpoint: Path | None, device: torch.device, precision: str) -> Baseline:
+    refuse_checkpoint(entry.name, checkpoint)
+    return Baseline(entry.name, entry.prompt_kinds, ellipse_in_box)
 
 
 def refuse_checkpoint(name: str, checkpoint: Path | None) -> None:

@@ -1,11 +1,12 @@
 """The cache of SAM's image embeddings: an HDF5 file, keyed by the pixels of the image, for one SAM's weights.
 
 Embeddings are kept in half precision, and those fresh from the encoder are rounded alike, so that mining with a cold
-and with a warm cache gives the same store. A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
+and with a warm cache gives the same store. There is a dataset for each tensor of an embedding, in the order of the dataset ``keys``.
+A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,8 @@ from samsemi.outputs import make_folder, named_errors
 from samsemi.sam.protocol import Embedding, SamBackend
 
 SCHEMA = "samsemi.embeddings/1"
+KEYS = "keys"
+"""Dataset of what the pixels of each image hash to; all others are tensors."""
 
 
 class EmbeddingCache:
@@ -43,7 +46,7 @@ class EmbeddingCache:
                 f"--embeddings {path} holds embeddings of another SAM ({found['sam']}, {found['precision']}) than {sam.name}, {precision}",
                 "give another file, or remove it",
             )
-        keys = self.file["keys"][:] if "keys" in self.file else []
+        keys = self.file[KEYS][:] if KEYS in self.file else []
         self.row = {key.decode(): i for i, key in enumerate(keys)}
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
@@ -52,26 +55,27 @@ class EmbeddingCache:
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.row}
         if new:
             fresh = self.sam.encode(list(new.values()))
-            if not fresh[0].features.numel():  # a baseline, which has nothing to remember
+            if not fresh[0].tensors:  # a baseline, which has nothing to remember
                 return self.sam.encode(images)
-            self.append(list(new), [e.features.half().cpu().numpy() for e in fresh])
-        return [
-            Embedding(torch.from_numpy(self.file["features"][self.row[key]]).float(), image.shape[:2])
-            for key, image in zip(keys, images, strict=True)
-        ]
+            self.append(list(new), {name: np.stack([e.tensors[name].half().cpu().numpy() for e in fresh]) for name in fresh[0].tensors})
+        return [self.read(key, image.shape[:2]) for key, image in zip(keys, images, strict=True)]
 
-    def append(self, keys: Sequence[str], features: Sequence[np.ndarray]) -> None:
-        """Write features, then their keys, then flush: a key on disk always has its features."""
-        if "keys" not in self.file:
-            shape = features[0].shape
-            self.file.create_dataset("features", (0, *shape), "f2", maxshape=(None, *shape), chunks=(1, *shape))
-            self.file.create_dataset("keys", (0,), "S64", maxshape=(None,))
+    def read(self, key: str, image_size: tuple[int, int]) -> Embedding:
+        row = self.row[key]
+        return Embedding({name: torch.from_numpy(self.file[name][row]).float() for name in self.file if name != KEYS}, image_size)
+
+    def append(self, keys: Sequence[str], tensors: Mapping[str, np.ndarray]) -> None:
+        """Write tensors (N, ...), then their N keys, flushing each: a key on disk always has its tensors."""
         count = len(self.row)
         with named_errors(self.path):
-            for name, rows in (("features", features), ("keys", [key.encode() for key in keys])):
-                table = self.file[name]  # open while it is flushed: one that is closed loses what there is no room for, unsaid
+            for name, rows in (*tensors.items(), (KEYS, np.array([key.encode() for key in keys], dtype="S64"))):
+                if name not in self.file:
+                    shape = rows.shape[1:]
+                    chunks = (1, *shape) if shape else None
+                    self.file.create_dataset(name, (0, *shape), rows.dtype, maxshape=(None, *shape), chunks=chunks)
+                table = self.file[name]  # open while it is flushed: one that is closed loses what there is no room for, without an error
                 table.resize(count + len(keys), axis=0)
-                table[count:] = np.asarray(rows)
+                table[count:] = rows
                 self.file.flush()
             os.fsync(self.file.id.get_vfd_handle())
         self.row |= {key: count + i for i, key in enumerate(keys)}

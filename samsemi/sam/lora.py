@@ -1,9 +1,10 @@
 """Low-rank adapters of SAM's image encoder: W + B A on the query-key-value projections, folded into W at the end."""
 
 import torch
-from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from samsemi.sam.protocol import SamNetwork
 
 
 class LowRank(nn.Module):
@@ -21,19 +22,20 @@ class LowRank(nn.Module):
         return weight + self.up @ self.down
 
 
-def add_lora(sam: Sam, rank: int) -> None:
+def add_lora(network: SamNetwork, rank: int) -> None:
     """Put trainable adapters on the qkv projection of every block of the image encoder."""
-    for block in sam.image_encoder.blocks:
+    for block in network.image_encoder.blocks:
         qkv = block.attn.qkv
-        parametrize.register_parametrization(qkv, "weight", LowRank(*qkv.weight.shape, rank).to(qkv.weight.device))
+        out_features, in_features = qkv.weight.shape
+        parametrize.register_parametrization(qkv, "weight", LowRank(out_features, in_features, rank).to(qkv.weight.device))
 
 
-def fold_lora(sam: Sam) -> None:
+def fold_lora(network: SamNetwork) -> None:
     """Make adapters part of the weights they adapt: the model is an ordinary SAM again. Without adapters nothing changes.
 
     Not by ``remove_parametrizations``, which also breaks every copy of the model: they share the class that it changes.
     """
-    for block in sam.image_encoder.blocks:
+    for block in network.image_encoder.blocks:
         adapted = block.attn.qkv
         if parametrize.is_parametrized(adapted):
             bias = adapted.bias is not None

@@ -1,7 +1,7 @@
 """Probability maps -> objects -> prompts. Knows nothing of torch.
 
 An object is one connected component of a class. Prompts are in image pixels, x before y, one row per object; every
-object of a call has the same number of points, since padded points would change SAM's answer.
+object of a call has the same number of points, since padded points would change SAM's masks.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Objects:
     def logits(self, size: int) -> np.ndarray:
         """(N, size, size) float32: the map that found each object, other objects of its class removed.
 
-        Covers the whole image, squeezed into a square.
+        Covers the whole image, resized to a square without keeping the aspect ratio.
         """
         components = resize(self.components, size, Image.Resampling.NEAREST)
         maps = {k: resize(self.margins[k], size, Image.Resampling.BILINEAR) for k in np.unique(self.class_id)}
@@ -60,7 +60,7 @@ class Prompts:
     point_labels: np.ndarray | None = None
     """(N, P) int32: 1 on the object, 0 beside it."""
     mask_logits: np.ndarray | None = None
-    """(N, S, S) float32 over the whole image, squeezed into a square; above 0 inside."""
+    """(N, S, S) float32 over the whole image, resized to a square without keeping the aspect ratio; above 0 inside."""
 
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.point_coords, self.mask_logits) if part is not None)
@@ -102,7 +102,8 @@ def find_objects(probs: np.ndarray, min_area: int = 64) -> Objects:
 
 def number_objects(label: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """The true objects of a label map (H, W): (H, W) int32, i + 1 on component i, and (N,) uint8 their classes, in rising order."""
-    numbers, class_id = np.zeros(label.shape, dtype=np.int32), []
+    numbers = np.zeros(label.shape, dtype=np.int32)
+    class_id: list[int] = []
     for k in range(1, num_classes):
         found, count = ndimage.label(label == k, structure=NEIGHBORS)
         numbers += np.where(found > 0, found + len(class_id), 0)
@@ -197,11 +198,11 @@ def deepest_points(depth: np.ndarray, count: int) -> np.ndarray:
 
     Where there are fewer places with a depth than points, the deepest stands for the rest.
     """
-    points = []
+    points: list[tuple[int, int]] = []
     away = depth.astype(np.float64)
     rows, columns = np.ogrid[: depth.shape[0], : depth.shape[1]]
     for _ in range(count):
-        row, column = np.unravel_index(away.argmax(), away.shape)
+        row, column = (int(place) for place in np.unravel_index(away.argmax(), away.shape))
         points.append((row, column) if away[row, column] > 0 or not points else points[0])
         away = np.minimum(away, np.hypot(rows - row, columns - column))
     return np.array(points, dtype=np.int64).reshape(-1, 2)

@@ -1,40 +1,45 @@
-"""What samsemi asks of a Segment Anything Model: two methods, over values without state.
+"""What samsemi needs of a Segment Anything Model: two methods, over values without state; and what more, to train it.
 
-``encode`` turns images into embeddings, the slow part, once per image; ``decode`` answers the prompts of many images in
+``encode`` turns images into embeddings, the slow part, once per image; ``decode`` makes masks of the prompts of many images in
 one call. A backend owns its preprocessing; images come as (H, W, 3) uint8, prompts in image pixels.
 
-A new backend is a loader in BACKENDS, or the user's own ``--sam package.module:function``; a loader takes
+A new backend is a row of the table in samsemi.sam.table, or the user's own ``--sam package.module:function``, a loader that takes
 (checkpoint or None, device, precision) and returns a SamBackend.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
+from samsemi.sam.table import SAMS, find_function
+
+FEATURES = "features"
+"""Name of the tensor of an embedding that every network has: (C, h, w), what it has made of the image."""
 
 
 @dataclass(frozen=True)
 class Embedding:
     """What SAM knows of one image."""
 
-    features: Tensor
-    """(C, h, w) float32."""
+    tensors: Mapping[str, Tensor]
+    """float32, by name, of the same shapes for all images; which ones there are is up to the backend, and none may be called 'keys'."""
     image_size: tuple[int, int]
     """(H, W) of the image."""
 
 
 @dataclass(frozen=True)
 class MaskBatch:
-    """SAM's answers to the N prompts of one image."""
+    """SAM's masks of the N prompts of one image."""
 
     low_res_logits: Tensor
     """(N, h, w) float32 at SAM's mask resolution, over its padded square input; above 0 inside."""
@@ -57,7 +62,7 @@ class MaskBatch:
         return F.interpolate(inside, self.image_size, mode="bilinear")[:, 0]
 
     def on_grid(self, size: int) -> Tensor:
-        """(N, size, size) float32 logits over the image alone, squeezed into a square, the padding left out."""
+        """(N, size, size) float32 logits over the image alone, resized without keeping the aspect ratio, the padding left out."""
         if self.low_res_logits.shape[1:] == (size, size) and self.input_size == (self.input_side, self.input_side):
             return self.low_res_logits
         steps = (torch.arange(size, dtype=torch.float32, device=self.low_res_logits.device) + 0.5) / size
@@ -67,25 +72,25 @@ class MaskBatch:
         return F.grid_sample(self.low_res_logits[:, None], grid.clamp(-last, last), align_corners=False)[:, 0]
 
 
-def join_answers(answers: Sequence[MaskBatch]) -> tuple[MaskBatch, Tensor]:
-    """The mean of several answers to the same objects of one image, and (N,) how far they agree.
+def average_masks(outputs: Sequence[MaskBatch]) -> tuple[MaskBatch, Tensor]:
+    """The mean of several outputs for the same objects of one image, and (N,) how far they agree.
 
-    Probabilities and predicted IoU are averaged. Consensus is the mean IoU of each answer with that mean, 0 for an empty
-    one; 1 for a single answer that is not empty.
+    Probabilities and predicted IoU are averaged. Consensus is the mean IoU of each output with that mean, 0 for an empty
+    mask; 1 for a single output that is not empty.
     """
-    logits = torch.stack([answer.low_res_logits for answer in answers])
-    joined = torch.logit(logits.sigmoid().mean(dim=0), eps=1e-6) if len(answers) > 1 else logits[0]
+    logits = torch.stack([output.low_res_logits for output in outputs])
+    joined = torch.logit(logits.sigmoid().mean(dim=0), eps=1e-6) if len(outputs) > 1 else logits[0]
     common = ((logits > 0) & (joined > 0)).sum(dim=(2, 3))
     union = ((logits > 0) | (joined > 0)).sum(dim=(2, 3))
-    predicted_iou = torch.stack([answer.predicted_iou for answer in answers]).mean(dim=0)
+    predicted_iou = torch.stack([output.predicted_iou for output in outputs]).mean(dim=0)
     consensus = (common / union.clamp(min=1)).mean(dim=0)
-    return replace(answers[0], low_res_logits=joined, predicted_iou=predicted_iou), consensus
+    return replace(outputs[0], low_res_logits=joined, predicted_iou=predicted_iou), consensus
 
 
 class SamBackend(Protocol):
     name: str
     identity: str
-    """SHA-256 of the weights, or of what else decides the answers."""
+    """SHA-256 of the weights, or of what else decides the masks."""
     mask_size: int
     """Side of its low-resolution masks."""
     prompt_kinds: str | None
@@ -96,38 +101,62 @@ class SamBackend(Protocol):
         ...
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
-        """The answers to each image's prompts; all objects of all images go through the decoder together."""
+        """The masks of each image's prompts; all objects of all images go through the decoder together."""
+        ...
+
+
+class SamNetwork(nn.Module):
+    """The network of a SAM that can be trained: batches of tensors, with gradients.
+
+    LoRA and KnowSAM's adapters go into ``image_encoder`` and ``mask_decoder``, which are built like segment-anything's.
+    """
+
+    image_encoder: Any
+    prompt_encoder: Any
+    mask_decoder: Any
+
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, S, S), as its preprocessing makes them -> the tensors of their embeddings (B, ...), float32, FEATURES among them."""
+        raise NotImplementedError
+
+    def embed_prompts(self, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Points (N, P, 2) x y with labels (N, P), boxes (N, 4) and mask logits (N, 1, m, m), in pixels of the input -> sparse
+        (N, T, C) and dense (N, C, h, w) prompt embeddings."""
+        raise NotImplementedError
+
+    def decode(self, embedding: Mapping[str, Tensor], sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """N prompts, each with the embedding (N, ...) of its own image -> (N, 4, m, m) mask logits, the single mask first, and (N, 4)
+        predicted IoU; float32."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class TrainableSam(SamBackend, Protocol):
+    """A backend around a network that ``adapt`` and ``distill`` can train."""
+
+    network: SamNetwork
+    device: torch.device
+    preprocessing: Preprocessing
+    side: int
+    """Of the network's square input."""
+    multimask: bool
+    """Whether one of three masks is chosen for a prompt, or the single one is taken."""
+
+    def with_weights_of(self, network: SamNetwork) -> SamBackend:
+        """The same backend around another network of the same kind, such as one in training."""
         ...
 
 
 Loader = Callable[[Path | None, torch.device, str], SamBackend]
 
-BACKENDS: dict[str, str] = {
-    "tiny": "samsemi.sam.original:load_tiny",
-    "vit_b": "samsemi.sam.original:load_vit_b",
-    "vit_l": "samsemi.sam.original:load_vit_l",
-    "vit_h": "samsemi.sam.original:load_vit_h",
-    "medsam": "samsemi.sam.original:load_medsam",
-    "none": "samsemi.sam.baselines:load_none",
-    "ellipse": "samsemi.sam.baselines:load_ellipse",
-}
-
 
 def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision: str = "fp32") -> SamBackend:
     """A backend by name or 'module:function'; UsageError for an unknown one, CheckpointError for missing weights."""
-    place = BACKENDS.get(name, name)
-    if ":" not in place:
-        raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(BACKENDS)}, or MODULE:FUNCTION")
-    loader: Loader = find_function(place, f"--sam {name}")
+    entry = SAMS.get(name)
+    if entry is None and ":" not in name:
+        raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, or MODULE:FUNCTION")
+    function = find_function(entry.loader if entry else name, f"--sam {name}")
+    loader: Loader = partial(function, entry) if entry else function
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError(f"--sam-checkpoint {checkpoint}: no such file", "check the path")
     return loader(checkpoint, device, precision)
-
-
-def find_function(place: str, said: str) -> Callable:
-    """The function of 'module:function'; UsageError, beginning with what was said, where there is none."""
-    module, _, function = place.partition(":")
-    try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(f"{said}: {error}", "give MODULE:FUNCTION, importable; PYTHONPATH=. finds one in this folder") from None

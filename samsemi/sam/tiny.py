@@ -57,8 +57,8 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for weights in layer.parameters():
+        nn.init.zeros_(weights)
     return layer
 
 

@@ -1,4 +1,4 @@
-"""Two co-trained networks as one: both answer, and a fusion head makes one answer of theirs."""
+"""Two co-trained networks as one: the logits of both, and a fusion head that joins them."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ BRANCH, JOINED = 16, 64
 """Channels of a branch and of all together."""
 
 
-class Answers(NamedTuple):
+class PeerLogits(NamedTuple):
     """Logits (B, K, H, W) of both peers, and of both together."""
 
     first: Tensor
@@ -30,21 +30,21 @@ class CoTrained(nn.Module):
         self.head = FusionHead(num_classes) if fusion else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.answers(x).fused
+        return self.peer_logits(x).fused
 
-    def answers(self, x: Tensor) -> Answers:
-        """What each peer and both together say."""
+    def peer_logits(self, x: Tensor) -> PeerLogits:
+        """Of each peer, and of both together."""
         first, second = self.first(x).float(), self.second(x).float()
-        return Answers(first, second, self.head(first, second) if self.head else mean_answer(first, second))
+        return PeerLogits(first, second, self.head(first, second) if self.head else mean_logits(first, second))
 
 
-def mean_answer(first: Tensor, second: Tensor) -> Tensor:
+def mean_logits(first: Tensor, second: Tensor) -> Tensor:
     """Logits whose softmax is the mean of the two probabilities."""
     return torch.logaddexp(first.log_softmax(dim=1), second.log_softmax(dim=1))
 
 
 class FusionHead(nn.Module):
-    """Reads where the peers agree, how sure each is and what they say: two (B, K, H, W) logits -> (B, K, H, W) logits.
+    """Reads where the peers agree, how certain each is and their logits: two (B, K, H, W) logits -> (B, K, H, W) logits.
 
     Source: hybrid aggregation of KnowSAM, arXiv 2412.13742 and its code, where batch norm and leaky ReLU end the head too.
     """
@@ -59,8 +59,8 @@ class FusionHead(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         agree = (first.softmax(dim=1) > 0.5) == (second.softmax(dim=1) > 0.5)
         certain = 1 - torch.cat([entropy(first), entropy(second)], dim=1)
-        said = self.logits(torch.cat([first, second], dim=1))
-        return self.join(torch.cat([self.agreement(agree.to(first.dtype)), self.certainty(certain), said], dim=1)).float()
+        both = self.logits(torch.cat([first, second], dim=1))
+        return self.join(torch.cat([self.agreement(agree.to(first.dtype)), self.certainty(certain), both], dim=1)).float()
 
 
 def layer(in_channels: int, out_channels: int, kernel: int) -> list[nn.Module]:

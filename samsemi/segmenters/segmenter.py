@@ -23,7 +23,7 @@ MIRRORED = ((), (3,), (2,), (2, 3))
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to rebuild a network, its weights aside: a U-Net++, or two peers and what joins their answers."""
+    """All that is needed to rebuild a network, its weights aside: a U-Net++, or two peers and what joins their predictions."""
 
     encoder: str
     """Of the U-Net++; empty where there are peers."""

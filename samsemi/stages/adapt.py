@@ -2,19 +2,18 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from segment_anything.modeling import Sam
 from torch import Tensor
 
 from samsemi import console
-from samsemi.adaptation.losses import KINDS, choose_learned, prompted_losses
-from samsemi.adaptation.prompt_samples import VIEWS, WRONG, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
+from samsemi.adaptation.losses import KINDS, PromptedSam, choose_learned
+from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.devices import choose_device, choose_precision
@@ -25,8 +24,9 @@ from samsemi.options.adapt import AdaptOptions
 from samsemi.outputs import refuse_file
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
-from samsemi.sam.original import ARCHITECTURES, OriginalSam, untrained
-from samsemi.sam.protocol import SamBackend, find_function, load_sam
+from samsemi.sam.original import untrained
+from samsemi.sam.protocol import SamBackend, TrainableSam, load_sam
+from samsemi.sam.table import NETWORKS, find_function
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
@@ -45,18 +45,18 @@ def adapt(options: AdaptOptions) -> dict[str, object]:
     torch.manual_seed(options.seed)
     segmenter = load_model_for(dataset, options.model).to(device) if options.model else None
     sam = load_start(options, device)
-    return measure(options, dataset, sam, segmenter) if options.evaluate else train_sam(options, dataset, sam, segmenter)
+    return evaluate_sam(options, dataset, sam, segmenter) if options.evaluate else train_sam(options, dataset, sam, segmenter)
 
 
 def load_start(options: AdaptOptions, device: torch.device) -> SamBackend:
-    """The SAM to train or to measure; with random weights where asked for."""
+    """The SAM to train or to measure; with random weights where ``from_scratch``."""
     if options.from_scratch:
         return untrained(options.sam, device, options.precision)
     return load_sam(options.sam, options.sam_checkpoint, device, options.precision)
 
 
-def measure(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
-    """How well a SAM answers prompts on a split."""
+def evaluate_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
+    """How good a SAM's masks of prompts are on a split."""
     cases = need_cases(dataset, options.split)
     with console.progress("measure", len(cases)) as advance:
         scores = measure_prompted(sam, cases, dataset.classes, segmenter=segmenter, advance=advance)
@@ -65,8 +65,8 @@ def measure(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter:
 
 def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
     """Train ``sam`` into ``options.out``; its run folder stands beside it, with the suffix .run."""
-    if not isinstance(sam, OriginalSam):
-        raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(ARCHITECTURES)}, or only --evaluate")
+    if not isinstance(sam, TrainableSam):
+        raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
     refuse_out(options)
     val = need_cases(dataset, "val")
     fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
@@ -77,12 +77,12 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     stream = choose_stream(options, dataset, fold_maps)
     run = open_run(options, made_from, options.out.with_suffix(".run"))
     if run.finished:
-        return summarize(options, run)
+        return closing_line(options, run)
     cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
     before = [label_by_boxes(sam, case, dataset) for case in val[: options.overlays]]
-    choose_learned(sam.sam, options.all, options.lora)
-    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), 0.0 if options.stream else WRONG, cache)
-    state = start_training(sam.sam, options, run, options.optimizer)
+    choose_learned(sam.network, options.all, options.lora)
+    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), 0.0 if options.stream else NEGATIVE, cache)
+    state = start_training(in_training(sam, options), options, run, options.optimizer)
     goal = prompted_goal(sam, val, dataset, segmenter, cache, made_from, options)
     if not run.resumed:
         scores = goal.score(state.averaged)
@@ -90,22 +90,23 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
         keep_model(state, goal, scores, options.keep)
     if cache:
         options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
-    fit(state, make_step(sam, options, cache is None), [replace(stream, augment=sampler)], options, run, goal)
+    fit(state, step, [replace(stream, augment=sampler)], options, run, goal)
     if cache:
         cache.close()
     if before:
-        fold_lora(state.averaged)
-        state.averaged.load_state_dict(load_tensors(options.out))
-        draw_answers(run.folder / "overlays", val, dataset, before, sam.with_weights_of(state.averaged))
+        network = state.averaged.network
+        fold_lora(network)
+        network.load_state_dict(load_tensors(options.out))
+        draw_before_and_after(run.folder / "overlays", val, dataset, before, sam.with_weights_of(network))
     run.finish()
-    return summarize(options, run)
+    return closing_line(options, run)
 
 
-def draw_answers(folder: Path, cases: Sequence[Case], dataset: Dataset, before: Sequence[np.ndarray], sam: SamBackend) -> None:
-    """ID.png: the image, the truth, and the answers to jittered boxes before and now, of as many cases as there are answers before."""
-    for case, answered in zip(cases, before, strict=False):
+def draw_before_and_after(folder: Path, cases: Sequence[Case], dataset: Dataset, before: Sequence[np.ndarray], sam: SamBackend) -> None:
+    """ID.png: the image, the truth, and SAM's masks of jittered boxes before and now, of as many cases as there are label maps before."""
+    for case, earlier in zip(cases, before, strict=False):
         truth = read_case_label(case, case.mask, len(dataset.classes))
-        labels = {"truth": truth, "before": answered, "after": label_by_boxes(sam, case, dataset)}
+        labels = {"truth": truth, "before": earlier, "after": label_by_boxes(sam, case, dataset)}
         draw_comparison(folder, case.id, read_case_image(case), labels)
 
 
@@ -127,7 +128,7 @@ def refuse_out(options: AdaptOptions) -> None:
         raise RefusedError(f"{out} is the --sam-checkpoint, which this command reads", "give another --out")
 
 
-def kinds_of(sam: OriginalSam) -> Sequence[str]:
+def kinds_of(sam: SamBackend) -> Sequence[str]:
     """The kinds of prompt that it is trained with."""
     return (sam.prompt_kinds,) if sam.prompt_kinds else KINDS
 
@@ -143,7 +144,7 @@ def choose_stream(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps |
     return Stream(labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps), options.batch_size)
 
 
-def fill_cache(run: Run, sam: OriginalSam, labeled: Sequence[Case], val: Sequence[Case], options: AdaptOptions) -> EmbeddingCache:
+def fill_cache(run: Run, sam: TrainableSam, labeled: Sequence[Case], val: Sequence[Case], options: AdaptOptions) -> EmbeddingCache:
     """With a frozen encoder each image is encoded once: the labeled ones in all mirrored views, those of val as they are."""
     cache = EmbeddingCache(run.folder / "embeddings.h5", sam, choose_precision(sam.device, options.precision))
     with console.progress("encode", len(labeled) + len(val)) as advance:
@@ -158,19 +159,19 @@ def fill_cache(run: Run, sam: OriginalSam, labeled: Sequence[Case], val: Sequenc
     return cache
 
 
-def make_step(sam: OriginalSam, options: AdaptOptions, encode: bool) -> Callable:
-    """The loss terms of a batch, of images to encode or of embeddings. A SAM that takes one kind of prompt alone gets no clicks."""
+def in_training(sam: TrainableSam, options: AdaptOptions) -> PromptedSam:
+    """The network and its loss. A SAM that takes one kind of prompt alone gets no clicks."""
     clicks = 0 if sam.prompt_kinds else options.clicks
+    return PromptedSam(sam.network, sam.side, kinds_of(sam), sam.multimask, clicks, bool(options.stream))
 
-    def step(batch: PromptedSample, progress: float) -> dict[str, Tensor]:
-        features = sam.sam.image_encoder(batch.image).float() if encode else batch.image
-        return prompted_losses(sam.sam, features, batch, kinds_of(sam), sam.multimask, clicks, bool(options.stream))
 
-    return step
+def step(model: PromptedSam, batch: PromptedSample, progress: float) -> dict[str, Tensor]:
+    """The loss terms of a batch, of images to encode or of their embeddings."""
+    return model(batch)
 
 
 def prompted_goal(
-    sam: OriginalSam,
+    sam: TrainableSam,
     val: Sequence[Case],
     dataset: Dataset,
     segmenter: Segmenter | None,
@@ -180,14 +181,14 @@ def prompted_goal(
 ) -> Goal:
     """Mean prompted IoU on val; the weights that are kept are written to ``options.out``, in half precision, with a card in the header."""
 
-    def score(network: Sam) -> dict[str, float]:
+    def score(model: PromptedSam) -> dict[str, float]:
         measured = measure_prompted(
-            sam.with_weights_of(network), val, dataset.classes, segmenter=segmenter, encode=cache.encode if cache else None
+            sam.with_weights_of(model.network), val, dataset.classes, segmenter=segmenter, encode=cache.encode if cache else None
         )
         return {"val_iou": mean_score(measured), **{f"val_{name}": measured[name] for name in JUDGED_BY if name in measured}}
 
-    def keep(network: Sam, scores: Mapping[str, object]) -> None:
-        network = copy.deepcopy(network)
+    def keep(model: PromptedSam, scores: Mapping[str, object]) -> None:
+        network = copy.deepcopy(model.network)
         fold_lora(network)
         card = {"sam": sam.name, "made_from": made_from, "scores": scores}
         weights = {name: value.half() for name, value in network.state_dict().items()}
@@ -196,7 +197,7 @@ def prompted_goal(
     return Goal("val_iou", score, keep)
 
 
-def summarize(options: AdaptOptions, run: Run) -> dict[str, object]:
+def closing_line(options: AdaptOptions, run: Run) -> dict[str, object]:
     """Prompted IoU on val before and after."""
     rows = History(run.folder / "history.csv").rows
     kept = rows[-1] if options.keep == "last" else max(rows, key=lambda row: float(row["val_iou"]))

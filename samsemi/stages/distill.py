@@ -5,7 +5,7 @@ from functools import partial
 
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.devices import choose_device
-from samsemi.knowsam.cotraining import KnowSam, make_step
+from samsemi.knowsam.cotraining import CoTraining, KnowSam, Terms
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
 from samsemi.mining.pictures import draw_comparison
@@ -16,7 +16,7 @@ from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict, to_label
 from samsemi.tensors import load_tensors
-from samsemi.training.batches import Stream, labeled_sample
+from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
 from samsemi.training.optimizers import make_peer_optimizer
 from samsemi.training.runs import Run, open_run
@@ -29,7 +29,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     labeled, unlabeled, val = (need_cases(dataset, split) for split in ("labeled", "unlabeled", "val"))
     store = open_store(options.store, dataset) if options.store else None
     sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    model = build(options, dataset.classes, sam).to(device)
+    model = build_knowsam(options, dataset.classes, sam).to(device)
     made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
     made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
     policy = store_policy(store, options) if store else None
@@ -44,16 +44,17 @@ def distill(options: DistillOptions) -> dict[str, object]:
     run = open_run(options, made_from)
     if not run.finished:
         optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
-        state = go_on(TrainingState(model, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
-        fit(state, make_step(model, options, store is not None), streams, options, run, make_goal(val, options, run, made_from, sam))
-        draw_answers(run, state.averaged, val[: options.overlays], dataset)
+        training = CoTraining(model, options, store is not None)
+        state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
+        fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam))
+        draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
         run.finish()
     counts = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
     pictures = {"overlays": str(run.folder / "overlays")} if options.overlays else {}
     return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}
 
 
-def build(options: DistillOptions, classes: tuple[str, ...], sam: SamBackend | None) -> KnowSam:
+def build_knowsam(options: DistillOptions, classes: tuple[str, ...], sam: SamBackend | None) -> KnowSam:
     """Peers with random weights and, unless there is no SAM, a teacher whose adapters and prompts are new."""
     spec = ModelSpec(
         encoder="",
@@ -68,23 +69,29 @@ def build(options: DistillOptions, classes: tuple[str, ...], sam: SamBackend | N
     return KnowSam(segmenter, teacher)
 
 
+def step(model: CoTraining, batch: Sample, progress: float) -> Terms:
+    """The weighted loss terms of a batch."""
+    return model(batch, progress)
+
+
 def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Mapping[str, object], sam: SamBackend | None) -> Goal:
-    """Mean Dice of both peers together on val, the teacher's beside it; the teacher is kept with the peers it is asked by."""
+    """Mean Dice of both peers together on val, the teacher's beside it; the teacher is kept with the peers that prompt it."""
     goal = segmentation_goal(val, options, run, made_from)
 
-    def score(model: KnowSam) -> dict[str, float]:
+    def score(training: CoTraining) -> dict[str, float]:
+        model = training.knowsam
         return goal.score(model.segmenter) | ({"val_sam_dice": validate(model, val, options)} if sam else {})
 
-    def keep(model: KnowSam, scores: Mapping[str, object]) -> None:
-        goal.keep(model.segmenter, scores)
+    def keep(training: CoTraining, scores: Mapping[str, object]) -> None:
+        goal.keep(training.knowsam.segmenter, scores)
         if sam:
-            save_teacher(run.folder, model.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
+            save_teacher(run.folder, training.knowsam.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
 
     return Goal(goal.name, score, keep)
 
 
-def draw_answers(run: Run, model: KnowSam, cases: Sequence[Case], dataset: Dataset) -> None:
-    """overlays/ID.png: the image, the truth, what the peers say together, and what their teacher says; of the model that was kept."""
+def draw_peers_and_sam(run: Run, model: KnowSam, cases: Sequence[Case], dataset: Dataset) -> None:
+    """overlays/ID.png: the image, the truth, the peers' fused prediction, and that of their teacher; of the model that was kept."""
     model.segmenter.load_state_dict(load_model(run.folder).state_dict())
     if model.teacher is not None:
         model.teacher.load_state_dict({**model.teacher.state_dict(), **load_tensors(run.folder / TEACHER)})

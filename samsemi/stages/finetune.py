@@ -21,7 +21,8 @@ from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remi
 from samsemi.mining.pseudolabels import unlabeled_loader
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
-from samsemi.sam.protocol import BACKENDS, load_sam
+from samsemi.sam.protocol import load_sam
+from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model, load_model_for, read_model_card
 from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
@@ -93,7 +94,7 @@ def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device
 def load_distilled(options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
     """The SAM of a distilled run, with the peers whose map prompts it."""
     card = read_teacher_card(options.distill)
-    if card.sam not in BACKENDS:
+    if card.sam not in SAMS:
         raise CheckpointError(f"{options.distill} was distilled from {card.sam}, which is no SAM of samsemi", "distill from another")
     try:
         sam = load_sam(card.sam, options.teacher_checkpoint, device, options.precision)
@@ -147,7 +148,7 @@ def train_round(
         if state.iteration >= stop:
             continue
         streams = make_streams(setting, segmenter, store)
-        fit(state, make_step(segmenter, streams, options, setting.teacher), streams, options, run, goal, until=stop)
+        fit(state, make_step(streams, options, setting.teacher), streams, options, run, goal, until=stop)
     run.finish()
 
 
@@ -171,14 +172,14 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
     ]
 
 
-def make_step(segmenter: Segmenter, streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Callable:
+def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Callable:
     """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part; a teacher's on both.
 
     A teacher answers to images that are neither recolored nor cut yet; what it says is cut with them.
     """
     count = streams[0].per_batch
 
-    def step(batch: Sample, progress: float) -> dict[str, torch.Tensor]:
+    def step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
         labeled, pseudo = Sample(*(part[:count] for part in batch)), Sample(*(part[count:] for part in batch))
         if teacher:
             with torch.no_grad():
@@ -186,7 +187,7 @@ def make_step(segmenter: Segmenter, streams: list[Stream], options: FinetuneOpti
             pseudo = TaughtSample(recolor(pseudo.image) if options.strong else pseudo.image, *pseudo[1:], said[count:])
         if options.strong:
             pseudo = cut_mix(pseudo)
-        logits = segmenter(torch.cat([labeled.image, pseudo.image]))
+        logits = model(torch.cat([labeled.image, pseudo.image]))
         terms = {"supervised": segmentation_loss(logits[:count], labeled.target, labeled.weight)}
         if options.store:
             growing = options.pseudo_weight * ramp_up(progress, options.ramp_up)

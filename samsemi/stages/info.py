@@ -5,8 +5,7 @@ import torch
 from samsemi import console
 from samsemi.cost import count_sams
 from samsemi.options.info import InfoOptions
-from samsemi.sam.original import TINY_WEIGHTS
-from samsemi.sam.protocol import BACKENDS
+from samsemi.sam.table import SAMS
 from samsemi.tensors import hash_file
 from samsemi.training.runs import describe_environment
 
@@ -22,7 +21,7 @@ def info(options: InfoOptions) -> dict[str, object]:
         **describe_environment(),
         "devices": ", ".join(devices),
         "threads": torch.get_num_threads(),
-        "backends": ", ".join(BACKENDS),
-        "tiny": hash_file(TINY_WEIGHTS),
+        "backends": ", ".join(SAMS),
+        "tiny": hash_file(SAMS["tiny"].weights),
         "cost": cost,
     }

@@ -15,8 +15,6 @@ from samsemi.options.shared import parse_channels
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
-from samsemi.tensors import hash_file, load_strictly, load_tensors
-from samsemi.training.batches import Stream, labeled_sample
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import Run, open_run
 
@@ -39,6 +37,11 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     return {**summarize_run(run), "labeled": len(labeled), "val": len(val), "folds": len(folds)}
 
 
+def supervised_step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
+    """The loss of a batch of labeled samples."""
+    return {"supervised": segmentation_loss(model(batch.image), batch.target, batch.weight)}
+
+
 def fold_folder(run: Path, number: int) -> Path:
     return run / f"fold-{number}"
 
@@ -55,11 +58,7 @@ def train_supervised(
     state = start_training(segmenter, options, run)
     load = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
 
-    def step(batch, progress):
-        images, targets, weights = batch
-        return {"supervised": segmentation_loss(segmenter(images), targets, weights)}
-
-    fit(state, step, [Stream(labeled, load, options.batch_size)], options, run, segmentation_goal(val, options, run, made_from))
+    fit(state, supervised_step, [Stream(labeled, load, options.batch_size)], options, run, segmentation_goal(val, options, run, made_from))
     run.finish()
     return run
 

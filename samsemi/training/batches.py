@@ -5,7 +5,7 @@ resumes exactly, whatever the number of workers, and no state of a random genera
 """
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -103,8 +103,8 @@ class Stream:
     cases: Sequence[Any]
     load: Callable[[Any], Any]
     per_batch: int
-    augment: Callable[[Any], tuple[Tensor, ...]] = augment
-    """What was loaded -> the tensors of a sample, a NamedTuple, drawn by torch's generator."""
+    augment: Callable[[Any], tuple[Any, ...]] = augment
+    """What was loaded -> a sample, a NamedTuple of tensors or of tensors by name, drawn by torch's generator."""
 
 
 class SampleSequence(Dataset):
@@ -115,13 +115,20 @@ class SampleSequence(Dataset):
         self.seed = seed
         self.batch_size = sum(stream.per_batch for stream in streams)
 
-    def __getitem__(self, n: int) -> tuple[Tensor, ...] | SamsemiError:
+    def order(self, start: int, stop: int) -> range:
+        """The numbers of the samples of batches ``start`` to ``stop``.
+
+        Of n processes the i-th takes ``[i::n]``: its share of each batch and of each stream, where n divides every ``per_batch``.
+        """
+        return range(start * self.batch_size, stop * self.batch_size)
+
+    def __getitem__(self, n: int) -> tuple[Any, ...] | SamsemiError:
         try:
             return self.make(n)
         except SamsemiError as error:
             return error
 
-    def make(self, n: int) -> tuple[Tensor, ...]:
+    def make(self, n: int) -> tuple[Any, ...]:
         """Choose, load and augment sample n."""
         batch, place = divmod(n, self.batch_size)
         number = 0
@@ -147,18 +154,16 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def load_batches(streams: Sequence[Stream], seed: int, start: int, stop: int, workers: int) -> Iterator[tuple[Tensor, ...]]:
-    """Batches ``start`` to ``stop`` of a run, of what the streams' ``augment`` gives: for segmentation (B, 3, S, S) images
+def load_batches(samples: SampleSequence, order: range, batch_size: int, workers: int) -> Iterator[tuple[Any, ...]]:
+    """The samples of these numbers in batches, of what the streams' ``augment`` gives: for segmentation (B, 3, S, S) images
     in [0, 1], (B, K, S, S) targets, (B, S, S) weights.
 
     A user's error in a worker process is raised here as what it is.
     """
-    samples = SampleSequence(streams, seed)
-    size = samples.batch_size
     loader = DataLoader(
         samples,
-        batch_size=size,
-        sampler=range(start * size, stop * size),
+        batch_size=batch_size,
+        sampler=order,
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=ignore_interrupts,
@@ -170,13 +175,24 @@ def load_batches(streams: Sequence[Stream], seed: int, start: int, stop: int, wo
         yield batch
 
 
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A batch, a NamedTuple of tensors or of tensors by name, on a device."""
+
+    def move(part: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+        if isinstance(part, Mapping):
+            return {name: value.to(device, non_blocking=True) for name, value in part.items()}
+        return part.to(device, non_blocking=True)
+
+    return batch._make(move(part) for part in batch)
+
+
 def ignore_interrupts(worker: int) -> None:
     """Leave Ctrl-C and SIGTERM to the main process, which ends the workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def collate(samples: list[tuple[Tensor, ...] | SamsemiError]) -> tuple[Tensor, ...] | SamsemiError:
+def collate(samples: list[tuple[Any, ...] | SamsemiError]) -> tuple[Any, ...] | SamsemiError:
     """A batch, or the first error among its samples."""
     errors = [sample for sample in samples if isinstance(sample, SamsemiError)]
     return errors[0] if errors else default_collate(samples)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,8 @@ from samsemi.options.shared import TrainingOptions
 from samsemi.segmenters.checkpoints import read_model_card, save_model
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
-from samsemi.training.batches import Stream, load_batches, mix
-from samsemi.training.optimizers import Both, make_optimizer
+from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
+from samsemi.training.optimizers import CombinedOptimizer, make_optimizer
 from samsemi.training.runs import History, Run
 
 WARM_UP = 0.05
@@ -47,8 +48,8 @@ def linear(progress: float) -> float:
     return 1 - progress
 
 
-Step = Callable[[tuple[Tensor, ...], float], Mapping[str, Tensor]]
-"""A batch, such as Sample, and the progress in [0, 1] -> loss terms, which are summed."""
+Step = Callable[[Any, Any, float], Mapping[str, Tensor]]
+"""The model in training, a batch, such as Sample, and the progress in [0, 1] -> loss terms, which are summed. It calls the model once."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Goal:
 
     name: str
     """Of the score to choose by, such as 'val_dice'."""
-    score: Callable[[nn.Module], Mapping[str, float]]
+    score: Callable[[Any], Mapping[str, float]]
     """The averaged model -> that score and others, which become columns of history.csv."""
-    keep: Callable[[nn.Module, Mapping[str, object]], None]
+    keep: Callable[[Any, Mapping[str, object]], None]
     """Called with the averaged model and its scores, 'iteration' among them."""
 
 
@@ -68,10 +69,10 @@ class TrainingState:
     """All that changes while training: weights, their average, the optimizer, how far it is and the best so far."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer | Both
+    optimizer: torch.optim.Optimizer | CombinedOptimizer
     schedule: Callable[[float], float] = cosine
     """Progress in [0, 1] -> share of each group's own learning rate."""
-    averaged: nn.Module = field(init=False)
+    averaged: Any = field(init=False)
     iteration: int = 0
     best: float = -math.inf
     seconds: float = 0.0
@@ -160,11 +161,13 @@ def fit(
     history = History(run.folder / "history.csv", state.iteration)
     meter = Meter()
     device = next(state.model.parameters()).device
-    batches = load_batches(streams, options.seed, state.iteration, until, choose_workers(options.workers, device))
+    samples = SampleSequence(streams, options.seed)
+    order = samples.order(state.iteration, until)
+    batches = load_batches(samples, order, samples.batch_size, choose_workers(options.workers, device))
     with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, held_interrupts() as interrupted:
         for batch in batches:
-            terms = train_step(state, step, batch._make(part.to(device, non_blocking=True) for part in batch), options, device)
-            meter.add(terms, len(batch[0]))
+            terms = train_step(state, step, to_device(batch, device), options, device)
+            meter.add(terms, samples.batch_size)
             if state.iteration % every == 0 or state.iteration == options.iterations:
                 record(state, meter, history, run, goal, options.keep)
                 meter = Meter()
@@ -199,7 +202,7 @@ def held_interrupts() -> Iterator[list[int]]:
 
 
 def train_step(
-    state: TrainingState, step: Step, batch: tuple[Tensor, ...], options: TrainingOptions, device: torch.device
+    state: TrainingState, step: Step, batch: tuple[Any, ...], options: TrainingOptions, device: torch.device
 ) -> dict[str, Tensor]:
     """One optimizer step; its randomness is a function of seed and iteration alone."""
     progress = state.iteration / options.iterations
@@ -208,7 +211,7 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = group["highest_lr"] * state.schedule(progress)
     with autocast(device, options.precision):
-        terms = dict(step(batch, progress))
+        terms = dict(step(state.model, batch, progress))
     loss = sum(terms.values())
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -309,7 +312,7 @@ class Meter:
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:
-    """The number asked for, or none on a CPU, which has better to do, and up to 8 on a GPU."""
+    """The number given, or none on a CPU, which has better to do, and up to 8 on a GPU."""
     if workers is not None:
         return workers
     return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0

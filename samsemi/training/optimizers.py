@@ -9,7 +9,7 @@ WEIGHT_DECAY = 1e-4
 MOMENTUM = 0.9
 
 
-def make_optimizer(name: str, model: nn.Module, lr: float) -> "torch.optim.Optimizer | Both":
+def make_optimizer(name: str, model: nn.Module, lr: float) -> "torch.optim.Optimizer | CombinedOptimizer":
     """AdamW on all weights that are not frozen; 'muon': Muon on the matrices of linear layers, AdamW on the rest."""
     learned = {key: value for key, value in model.named_parameters() if value.requires_grad}
     if name == "adamw":
@@ -17,16 +17,16 @@ def make_optimizer(name: str, model: nn.Module, lr: float) -> "torch.optim.Optim
     linear = {f"{key}.weight" for key, module in model.named_modules() if isinstance(module, nn.Linear)}
     matrices = [value for key, value in learned.items() if key in linear]
     rest = [value for key, value in learned.items() if key not in linear]
-    return Both(
+    return CombinedOptimizer(
         torch.optim.Muon(matrices, lr=lr, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=lr, weight_decay=WEIGHT_DECAY),
     )
 
 
-class Both:
-    """Two optimizers as one: what the training loop asks of an optimizer."""
+class CombinedOptimizer:
+    """Two optimizers as one: what the training loop needs of an optimizer."""
 
-    def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer):
+    def __init__(self, first: "torch.optim.Optimizer | CombinedOptimizer", second: torch.optim.Optimizer):
         self.parts = (first, second)
         self.count = sum(len(group["params"]) for group in first.param_groups)
 
@@ -59,7 +59,7 @@ class Both:
 
 def make_peer_optimizer(
     name: str, peers: nn.Module, lr: float, teacher: nn.Module | None, teacher_lr: float
-) -> "torch.optim.Optimizer | Both":
+) -> "torch.optim.Optimizer | CombinedOptimizer":
     """SGD with momentum for co-trained networks, as published, or AdamW; and, where there is one, Adam for what their teacher learns.
 
     Source: KnowSAM's code.
@@ -68,4 +68,4 @@ def make_peer_optimizer(
     first = torch.optim.SGD(peers.parameters(), lr, MOMENTUM, weight_decay=WEIGHT_DECAY) if sgd else make_optimizer(name, peers, lr)
     if teacher is None:
         return first
-    return Both(first, torch.optim.Adam((value for value in teacher.parameters() if value.requires_grad), lr=teacher_lr))
+    return CombinedOptimizer(first, torch.optim.Adam((value for value in teacher.parameters() if value.requires_grad), lr=teacher_lr))

@@ -5,13 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from builders import CPU, build_sam
+from builders import CPU, build_network, build_sam
 
 from samsemi.adaptation import losses as adaptation
-from samsemi.adaptation.losses import KINDS, add_click, answer_losses, choose_learned, depth, mask_losses, prompted_losses, true_iou
+from samsemi.adaptation.losses import KINDS, PromptedSam, add_click, choose_learned, depth, mask_losses, output_losses, true_iou
 from samsemi.adaptation.prompt_samples import PromptedSample
 from samsemi.sam.lora import add_lora, fold_lora
-from samsemi.sam.original import OriginalSam, best_answer
+from samsemi.sam.original import OriginalNetwork, OriginalSam, choose_mask
 from samsemi.sam.simulation import POINTS
 from samsemi.training.optimizers import make_optimizer
 
@@ -20,7 +20,7 @@ SIDE, CELLS = 64, 16
 
 
 def small_sam():
-    return build_sam(SIDE, 16).requires_grad_(False)
+    return build_network(SIDE, 16).requires_grad_(False)
 
 
 def rectangles(*boxes: tuple[int, int, int, int], size: int = CELLS) -> torch.Tensor:
@@ -32,14 +32,14 @@ def rectangles(*boxes: tuple[int, int, int, int], size: int = CELLS) -> torch.Te
 
 
 def sample_of(known: tuple[int, ...] = (1, 1), features: torch.Tensor | None = None, trust: torch.Tensor | None = None) -> PromptedSample:
-    """As many images as ``known`` is long, each with one object that every kind of prompt asks for."""
+    """As many images as ``known`` is long, each with one object that every kind of prompt means."""
     count, kinds = len(known), len(KINDS)
     generator = torch.Generator().manual_seed(3)
     target = rectangles(*[(3 + i, 4, 10, 12) for i in range(count)])[:, None].expand(-1, kinds, -1, -1).clone()
     known = torch.tensor(known, dtype=torch.float32)[:, None].expand(-1, kinds).clone()
     boxes = torch.tensor([16.0, 12, 47, 39]).expand(count, kinds, 4)
     return PromptedSample(
-        image=torch.randn(count, 16, 4, 4, generator=generator) if features is None else features,
+        image={"features": torch.randn(count, 16, 4, 4, generator=generator) if features is None else features},
         valid=torch.ones(count, *target.shape[2:]),
         target=target * known[..., None, None],
         known=known,
@@ -52,8 +52,9 @@ def sample_of(known: tuple[int, ...] = (1, 1), features: torch.Tensor | None = N
 
 
 def losses_of(sam, sample: PromptedSample, seed: int = 0, **given) -> dict[str, torch.Tensor]:
+    model = PromptedSam(sam, SIDE, **{"kinds": KINDS, "multimask": True, "clicks": 2, "nested": True, **given})
     torch.manual_seed(seed)
-    return prompted_losses(sam, sample.image, sample, **{"kinds": KINDS, "multimask": True, "clicks": 2, "nested": True, **given})
+    return model(sample)
 
 
 # losses of a mask
@@ -112,7 +113,7 @@ def test_true_iou_of_four_pixels(logits, target, iou):
     assert true_iou(logits[None], target, torch.ones_like(target)).item() == pytest.approx(iou)
 
 
-# losses of an answer
+# losses of an output
 
 
 def right_and_wrong(*right: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,7 +124,7 @@ def right_and_wrong(*right: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 def loss_of(*right: bool, multimask: bool = True, ambiguous: bool = False) -> float:
     logits, target = right_and_wrong(*right)
-    return answer_losses(logits, true_iou(logits, target, torch.ones_like(target)), target, torch.ones_like(target), multimask, ambiguous)[
+    return output_losses(logits, true_iou(logits, target, torch.ones_like(target)), target, torch.ones_like(target), multimask, ambiguous)[
         0
     ].item()
 
@@ -131,7 +132,7 @@ def loss_of(*right: bool, multimask: bool = True, ambiguous: bool = False) -> fl
 def test_single_mask_model_learns_from_its_first_mask_alone():
     target = rectangles((2, 2, 9, 9), (0, 3, 8, 8))
     logits, ious = torch.randn(2, 4, CELLS, CELLS, requires_grad=True), torch.rand(2, 4, requires_grad=True)
-    losses = answer_losses(logits, ious, target, torch.ones_like(target), multimask=False, ambiguous=False)
+    losses = output_losses(logits, ious, target, torch.ones_like(target), multimask=False, ambiguous=False)
     assert losses.shape == (2, 2)
     losses.sum().backward()
     for gradient in (logits.grad.flatten(2).abs().sum(dim=2), ious.grad.abs()):
@@ -142,11 +143,11 @@ def test_single_mask_model_learns_from_its_first_mask_alone():
 def test_every_mask_of_a_multimask_model_learns(ambiguous):
     target = rectangles((2, 2, 9, 9))
     logits, ious = torch.randn(1, 4, CELLS, CELLS, requires_grad=True), torch.rand(1, 4, requires_grad=True)
-    answer_losses(logits, ious, target, torch.ones_like(target), True, ambiguous).sum().backward()
+    output_losses(logits, ious, target, torch.ones_like(target), True, ambiguous).sum().backward()
     assert (logits.grad.flatten(2).abs().sum(dim=2) > 0).all() and (ious.grad != 0).all()
 
 
-def test_ambiguous_prompt_is_well_answered_by_one_of_three():
+def test_one_of_three_masks_is_enough_for_an_ambiguous_prompt():
     one, none, all_three = (loss_of(True, *three, ambiguous=True) for three in ((False, True, False), (False,) * 3, (True,) * 3))
     assert all_three < one < 0.35 * none
     assert one < 0.5 * loss_of(True, False, True, False), "of a clear prompt all three count"
@@ -157,7 +158,7 @@ def test_best_of_three_learns_most_from_an_ambiguous_prompt():
     logits, target = right_and_wrong(True, True, True, True)
     logits = logits * torch.tensor([0.1, 0.1, 0.11, 0.1]).view(1, 4, 1, 1)
     logits.requires_grad_()
-    answer_losses(logits, torch.ones(1, 4), target, torch.ones_like(target), True, True)[0].sum().backward()
+    output_losses(logits, torch.ones(1, 4), target, torch.ones_like(target), True, True)[0].sum().backward()
     single, *three = logits.grad.flatten(2).abs().sum(dim=2)[0].tolist()
     assert three[1] > 5 * max(three[0], three[2]) > 0 and single > 0
 
@@ -166,14 +167,14 @@ def test_predicted_iou_learns_the_true_one():
     logits, target = right_and_wrong(True, False, True, False)
     truth = true_iou(logits, target, torch.ones_like(target))
     assert truth.tolist() == [[1, 0, 1, 0]]
-    assert answer_losses(logits, truth, target, torch.ones_like(target), True, False)[1].item() == 0
-    assert answer_losses(logits, truth + 0.1, target, torch.ones_like(target), True, False)[1].item() == pytest.approx(0.01, rel=1e-4)
+    assert output_losses(logits, truth, target, torch.ones_like(target), True, False)[1].item() == 0
+    assert output_losses(logits, truth + 0.1, target, torch.ones_like(target), True, False)[1].item() == pytest.approx(0.01, rel=1e-4)
 
 
-def test_answer_that_finds_nothing_is_right_where_nothing_is_asked_for():
+def test_empty_mask_is_right_for_negative_prompts():
     logits = torch.stack([-torch.ones(1, CELLS, CELLS), *[torch.ones(1, CELLS, CELLS)] * 3], dim=1)
     ious = torch.full((1, 4), 0.5, requires_grad=True)
-    answer_losses(logits, ious, torch.zeros(1, CELLS, CELLS), torch.ones(1, CELLS, CELLS), True, False)[1].sum().backward()
+    output_losses(logits, ious, torch.zeros(1, CELLS, CELLS), torch.ones(1, CELLS, CELLS), True, False)[1].sum().backward()
     assert ious.grad.sign().tolist() == [[-1, 1, 1, 1]]
 
 
@@ -227,71 +228,71 @@ def test_depth_rises_towards_the_middle_of_a_region():
 
 
 @pytest.mark.parametrize(("multimask", "best"), [(True, [3, 1]), (False, [0, 0])])
-def test_best_answer_is_what_the_backend_would_give(multimask, best):
+def test_chosen_mask_is_what_the_backend_would_give(multimask, best):
     logits = torch.randn(2, 4, 8, 8)
     ious = torch.tensor([[0.99, 0.2, 0.5, 0.7], [0.1, 0.9, 0.3, 0.5]])
-    found, _ = best_answer(logits, ious, multimask)
+    found, _ = choose_mask(logits, ious, multimask)
     assert all(torch.equal(found[i], logits[i, k]) for i, k in enumerate(best))
 
 
-# what is asked
+# which prompts
 
 
 @pytest.fixture
-def questions(monkeypatch) -> list[tuple]:
-    """The prompts of each call of the decoder."""
-    asked = []
-    original = adaptation.answer
-    monkeypatch.setattr(adaptation, "answer", lambda sam, features, *prompts: asked.append(prompts) or original(sam, features, *prompts))
-    return asked
+def prompts_given(monkeypatch) -> list[tuple]:
+    """The prompts of each call of the prompt encoder."""
+    seen = []
+    original = OriginalNetwork.embed_prompts
+    monkeypatch.setattr(OriginalNetwork, "embed_prompts", lambda network, *prompts: seen.append(prompts) or original(network, *prompts))
+    return seen
 
 
 def kind_of(points, boxes, masks) -> str:
     return "+".join(name for name, part in (("box", boxes), ("point", points), ("mask", masks)) if part is not None)
 
 
-def test_object_is_asked_for_by_its_kind_of_prompt_with_the_same_number_of_points(questions):
+def test_object_is_prompted_by_its_kind_with_the_same_number_of_points(prompts_given):
     sam, counts = small_sam(), set()
     for seed in range(8):
-        questions.clear()
+        prompts_given.clear()
         losses_of(sam, sample_of(), clicks=0, seed=seed)
-        assert [kind_of(*prompts) for prompts in questions] == list(KINDS)
-        [number] = {points[0].shape[1] for points, _, _ in questions if points is not None}
+        assert [kind_of(*prompts) for prompts in prompts_given] == list(KINDS)
+        [number] = {points[0].shape[1] for points, _, _ in prompts_given if points is not None}
         counts.add(number)
     assert counts == {1, 2, 3}
 
 
-def corrected_kind(questions: list[tuple]) -> int:
-    """The one after which two more questions come, each with one more point."""
-    counts = [0 if points is None else points[0].shape[1] for points, _, _ in questions]
+def corrected_kind(prompts_given: list[tuple]) -> int:
+    """The one after which two more prompts come, each with one more point."""
+    counts = [0 if points is None else points[0].shape[1] for points, _, _ in prompts_given]
     for first in range(len(KINDS)):
-        rest = [i for i in range(len(questions)) if i not in (first + 1, first + 2)]
-        same = [kind_of(*questions[i]) for i in rest] == list(KINDS) and len({counts[i] for i in rest[1:]}) == 1
+        rest = [i for i in range(len(prompts_given)) if i not in (first + 1, first + 2)]
+        same = [kind_of(*prompts_given[i]) for i in rest] == list(KINDS) and len({counts[i] for i in rest[1:]}) == 1
         if same and counts[first + 1 : first + 3] == [counts[first] + 1, counts[first] + 2]:
             return first
     raise AssertionError(counts)
 
 
-def test_one_kind_is_corrected_by_clicks_with_the_answer_before_as_mask(questions):
+def test_one_kind_is_corrected_by_clicks_with_the_mask_before_as_prompt(prompts_given):
     sam, corrected = small_sam(), set()
     for seed in range(10):
-        questions.clear()
+        prompts_given.clear()
         losses_of(sam, sample_of(), seed=seed)
-        first = corrected_kind(questions)
+        first = corrected_kind(prompts_given)
         corrected.add(first)
-        for points, boxes, masks in questions[first + 1 : first + 3]:
+        for points, boxes, masks in prompts_given[first + 1 : first + 3]:
             assert (boxes is None) == (KINDS[first] == "point")
             assert masks.shape == (2, 1, CELLS, CELLS) and not masks.requires_grad
             assert set(points[1][:, -1].tolist()) <= {-1, 0, 1}
     assert len(corrected) > 2
 
 
-def test_without_clicks_and_with_one_kind_there_is_one_question(questions):
+def test_without_clicks_and_with_one_kind_there_is_one_prompt(prompts_given):
     losses_of(small_sam(), sample_of(), kinds=("box",), multimask=False, clicks=0)
-    assert [kind_of(*prompts) for prompts in questions] == ["box"]
+    assert [kind_of(*prompts) for prompts in prompts_given] == ["box"]
 
 
-def test_loss_is_the_mean_over_all_answers():
+def test_loss_is_the_mean_over_all_outputs():
     sam = small_sam()
     one, two = (losses_of(sam, sample_of(known), clicks=1) for known in ((1,), (1, 1)))
     assert set(one) == {"mask", "predicted_iou"}
@@ -300,7 +301,7 @@ def test_loss_is_the_mean_over_all_answers():
     assert torch.equal(losses_of(sam, sample_of(), seed=4)["mask"], losses_of(sam, sample_of(), seed=4)["mask"])
 
 
-def test_image_with_nothing_to_ask_for_contributes_nothing():
+def test_image_without_objects_contributes_nothing():
     sam = small_sam()
     features = torch.randn(2, 16, 4, 4, requires_grad=True)
     both = losses_of(sam, sample_of((1, 0), features), clicks=0)
@@ -310,7 +311,7 @@ def test_image_with_nothing_to_ask_for_contributes_nothing():
     assert all(both[name].item() == pytest.approx(alone[name].item(), rel=1e-4) for name in both)
 
 
-def test_batch_with_nothing_to_ask_for_has_no_loss_and_no_gradient():
+def test_batch_without_objects_has_no_loss_and_no_gradient():
     features = torch.randn(2, 16, 4, 4, requires_grad=True)
     losses = losses_of(small_sam(), sample_of((0, 0), features))
     assert [value.item() for value in losses.values()] == [0, 0]
@@ -334,8 +335,8 @@ def test_mask_is_learnt_as_far_as_its_target_is_trusted():
 @pytest.mark.parametrize(("nested", "multimask"), [(True, True), (False, True), (True, False)])
 def test_one_point_is_ambiguous_in_nested_scenes_alone(monkeypatch, nested, multimask):
     seen = []
-    original = adaptation.answer_losses
-    monkeypatch.setattr(adaptation, "answer_losses", lambda *parts: seen.append(parts[-1]) or original(*parts))
+    original = adaptation.output_losses
+    monkeypatch.setattr(adaptation, "output_losses", lambda *parts: seen.append(parts[-1]) or original(*parts))
     numbers = set()
     for seed in range(8):
         seen.clear()
@@ -352,7 +353,7 @@ def step_once(sam, images: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[
     """Weights before and after a step of the optimizer."""
     before = {name: value.clone() for name, value in sam.state_dict().items()}
     optimizer = make_optimizer("adamw", sam, 1e-2)
-    sum(losses_of(sam, sample_of(features=sam.image_encoder(images))).values()).backward()
+    sum(losses_of(sam, sample_of()._replace(image=images)).values()).backward()
     optimizer.step()
     return before, sam.state_dict()
 
@@ -390,22 +391,22 @@ def test_of_the_encoder_only_adapters_learn_with_lora():
 
 
 def test_adapters_change_nothing_at_first_and_are_folded_in_at_the_end():
-    sam, plain, images = small_sam(), small_sam(), [np.random.default_rng(0).integers(0, 255, (40, 64, 3), dtype=np.uint8)]
+    sam, plain, images = build_sam(SIDE, 16), build_sam(SIDE, 16), [np.random.default_rng(0).integers(0, 255, (40, 64, 3), dtype=np.uint8)]
     [before] = OriginalSam(plain, "small", "0", CPU).encode(images)
     add_lora(sam, 3)
     [same] = OriginalSam(sam, "small", "0", CPU).encode(images)
-    assert torch.equal(same.features, before.features)
+    assert torch.equal(same.tensors["features"], before.tensors["features"])
     with torch.no_grad():
         for name, weight in sam.named_parameters():
             if name.endswith(".up"):
                 weight.normal_(std=0.3)
     [adapted] = OriginalSam(sam, "small", "0", CPU).encode(images)
-    assert not torch.allclose(adapted.features, before.features, atol=1e-2)
+    assert not torch.allclose(adapted.tensors["features"], before.tensors["features"], atol=1e-2)
     fold_lora(sam)
     assert set(sam.state_dict()) == set(plain.state_dict())
     plain.load_state_dict(sam.state_dict())
     [folded] = OriginalSam(plain, "small", "0", CPU).encode(images)
-    assert torch.allclose(folded.features, adapted.features, atol=1e-5)
+    assert torch.allclose(folded.tensors["features"], adapted.tensors["features"], atol=1e-5)
 
 
 def test_folding_a_copy_leaves_the_model_as_it_was():
@@ -424,7 +425,7 @@ def test_folding_a_sam_without_adapters_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(sam.state_dict().values(), plain.state_dict().values(), strict=True))
 
 
-def test_pixels_that_nobody_vouches_for_teach_nothing():
+def test_pixels_of_unknown_label_teach_nothing():
     target = rectangles((3, 3, 9, 9))
     valid = 1 - rectangles((0, 0, 2, CELLS))
     logits = (8 * target - 4)[:, None].expand(-1, 4, -1, -1).clone()

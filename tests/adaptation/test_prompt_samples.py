@@ -12,20 +12,20 @@ from samsemi.adaptation.prompt_samples import (
     PromptedObject,
     PromptSampler,
     Scene,
-    ask,
     find_faulty,
     mirror,
     mirror_scene,
     move_away,
     place,
+    sample_prompts,
     scene_of_case,
     scene_of_drawing,
-    simulate,
+    simulate_prompts,
 )
 from samsemi.data.dataset import IGNORE, Case
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.mining.folds import FoldMaps
-from samsemi.sam.original import SAM_PREPROCESSING
+from samsemi.sam.preprocessing import LONGEST_SIDE
 from samsemi.sam.prompts import find_objects, make_prompts
 from samsemi.sam.protocol import Embedding
 from samsemi.sam.simulation import POINTS, box_of
@@ -50,12 +50,12 @@ def scene_of(*masks: np.ndarray, classes: tuple[int, ...] = (), probs: np.ndarra
     return Scene(image, layers, np.array(classes or [1] * len(masks), dtype=np.uint8), np.ones(shape, dtype=np.float32), probs)
 
 
-def ask_at(seed: int, scene: Scene, count: int = 4) -> PromptedObject:
-    return PromptedObject(*ask(np.random.default_rng(seed), scene, count, SIDE, MASK_SIZE))
+def prompts_at(seed: int, scene: Scene, count: int = 4) -> PromptedObject:
+    return PromptedObject(*sample_prompts(np.random.default_rng(seed), scene, count, SIDE, MASK_SIZE))
 
 
 def sampler_with(cache=None) -> PromptSampler:
-    return PromptSampler(SAM_PREPROCESSING, SIDE, MASK_SIZE, 4, cache=cache)
+    return PromptSampler(LONGEST_SIDE, SIDE, MASK_SIZE, 4, cache=cache)
 
 
 def sample_at(seed: int, sampler: PromptSampler, scene: Scene):
@@ -67,7 +67,7 @@ class PixelCache:
     """Its embeddings are the pixels."""
 
     def encode(self, images):
-        return [Embedding(torch.from_numpy(image).permute(2, 0, 1).float(), image.shape[:2]) for image in images]
+        return [Embedding({"features": torch.from_numpy(image).permute(2, 0, 1).float()}, image.shape[:2]) for image in images]
 
 
 # scenes
@@ -75,7 +75,7 @@ class PixelCache:
 
 @pytest.fixture
 def case(tmp_path) -> Case:
-    """Two components of class 1, one of them joined at a corner only, one of class 2, and a strip that nobody vouches for."""
+    """Two components of class 1, one of them joined at a corner only, one of class 2, and a strip of unknown label."""
     label = np.zeros((30, 40), dtype=np.uint8)
     label[2:6, 2:6] = label[6:9, 6:9] = 1
     label[20:25, 5:9] = 1
@@ -105,7 +105,7 @@ def test_connected_components_of_a_class_are_the_objects_of_a_case(case):
     assert not scene.layers[0, :, 36:].any()
 
 
-def test_a_map_finds_nothing_where_nobody_vouches_for_the_label(case, tmp_path):
+def test_a_map_finds_nothing_where_the_label_is_unknown(case, tmp_path):
     scene = scene_of_case(case, 3, fold_maps(tmp_path / "f.h5", "b", "a"))
     assert scene.probs.shape == (3, 30, 40)
     assert not scene.probs[1:, :, 36:].any() and np.allclose(scene.probs[1, :, :36], 1)
@@ -163,32 +163,32 @@ def test_mask_is_placed_in_the_corner_and_averaged():
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_objects_are_asked_for_in_rows(count):
-    asked = ask_at(0, scene_of(block(10, 10, 60, 60), block(80, 80, 120, 120)), count)
-    assert asked.target.shape == asked.rough.shape == (count, MASK_SIZE, MASK_SIZE) and asked.box.shape == (count, 4)
-    assert asked.coords.shape == (count, POINTS, 2) and asked.labels.shape == (count, POINTS)
-    assert {part.dtype for part in asked} == {torch.float32} and asked.known.tolist() == [1] * count
-    assert (asked.target.flatten(1).sum(dim=1) > 0).all()
+def test_objects_are_prompted_in_rows(count):
+    rows = prompts_at(0, scene_of(block(10, 10, 60, 60), block(80, 80, 120, 120)), count)
+    assert rows.target.shape == rows.rough.shape == (count, MASK_SIZE, MASK_SIZE) and rows.box.shape == (count, 4)
+    assert rows.coords.shape == (count, POINTS, 2) and rows.labels.shape == (count, POINTS)
+    assert {part.dtype for part in rows} == {torch.float32} and rows.known.tolist() == [1] * count
+    assert (rows.target.flatten(1).sum(dim=1) > 0).all()
 
 
-def test_every_object_that_is_large_enough_is_asked_for_the_larger_ones_more_often():
+def test_every_object_that_is_large_enough_is_prompted_the_larger_ones_more_often():
     large, small, speck = block(10, 10, 89, 89), block(100, 100, 109, 109), block(120, 10, 122, 12)
-    targets = ask_at(0, scene_of(large, small, speck), 200).target.numpy()
+    targets = prompts_at(0, scene_of(large, small, speck), 200).target.numpy()
     counts = [sum(np.array_equal(target, place(mask, SIDE, MASK_SIZE)) for target in targets) for mask in (large, small, speck)]
     assert counts[2] == 0 and sum(counts) == 200
     assert counts[1] / 200 == pytest.approx(10 / 90, abs=0.05)
 
 
-def test_specks_are_asked_for_where_there_is_nothing_larger():
+def test_specks_are_prompted_where_there_is_nothing_larger():
     speck = block(3, 3, 5, 5)
-    asked = ask_at(0, scene_of(speck))
-    assert asked.known.all() and all(np.array_equal(target, place(speck, SIDE, MASK_SIZE)) for target in asked.target.numpy())
+    rows = prompts_at(0, scene_of(speck))
+    assert rows.known.all() and all(np.array_equal(target, place(speck, SIDE, MASK_SIZE)) for target in rows.target.numpy())
 
 
-def test_image_without_objects_has_nothing_to_ask_for():
-    asked = ask_at(0, scene_of())
-    assert not asked.known.any() and not asked.target.any()
-    assert all(torch.isfinite(part).all() for part in asked)
+def test_image_without_objects_has_no_prompts():
+    rows = prompts_at(0, scene_of())
+    assert not rows.known.any() and not rows.target.any()
+    assert all(torch.isfinite(part).all() for part in rows)
 
 
 @pytest.mark.parametrize("cache", [None, PixelCache()], ids=["images", "embeddings"])
@@ -201,7 +201,7 @@ def test_scene_drawn_without_objects_becomes_a_sample(cache):
 def test_simulated_prompts_belong_to_the_object():
     mask = block(20, 30, 79, 69)
     for seed in range(10):
-        made = simulate(np.random.default_rng(seed), mask, SIDE, MASK_SIZE)
+        made = simulate_prompts(np.random.default_rng(seed), mask, SIDE, MASK_SIZE)
         assert np.array_equal(made.target, place(mask, SIDE, MASK_SIZE)) and made.known == 1
         assert (np.abs(made.box - box_of(mask)) <= 0.4 * 60 + 0.6).all()
         x, y = made.coords[made.labels == 1].T
@@ -232,7 +232,7 @@ def test_faulty_objects_come_with_the_prompts_that_mine_would_give(faulty_scene)
         assert np.allclose(row.rough, prompts.mask_logits[i], atol=1e-5)
 
 
-def test_faulty_object_asks_for_the_object_of_its_class_that_it_shares_most_with(faulty_scene):
+def test_faulty_object_prompts_for_the_object_of_its_class_that_it_shares_most_with(faulty_scene):
     across, beside, wrong_class = find_faulty(faulty_scene, MIN_AREA, SIDE, MASK_SIZE, 2)
     assert np.array_equal(across.target, place(OTHER, SIDE, MASK_SIZE))
     assert np.array_equal(beside.target, EMPTY) and np.array_equal(wrong_class.target, EMPTY)
@@ -244,10 +244,10 @@ def test_target_is_trusted_as_far_as_the_faulty_object_fits_it(faulty_scene, mon
     iou = (ACROSS & OTHER).sum() / (ACROSS | OTHER).sum()
     monkeypatch.setattr(prompt_samples, "MIN_IOU", iou)
     assert [row.trust.item() for row in find_faulty(faulty_scene, MIN_AREA, SIDE, MASK_SIZE, 2)] == [pytest.approx(iou), 0, 0]
-    assert ask_at(0, scene_of(OWN)).trust.tolist() == [1] * 4 and ask_at(0, scene_of()).trust.tolist() == [0] * 4
+    assert prompts_at(0, scene_of(OWN)).trust.tolist() == [1] * 4 and prompts_at(0, scene_of()).trust.tolist() == [0] * 4
 
 
-def test_faulty_object_may_ask_for_a_true_one_that_is_too_small_to_ask_for_itself():
+def test_faulty_object_may_prompt_for_a_true_one_that_is_too_small_itself():
     speck = block(50, 50, 53, 53)
     [found] = find_faulty(scene_of(speck, probs=probs_of((block(45, 45, 60, 60), 1, 0.9))), MIN_AREA, SIDE, MASK_SIZE)
     assert np.array_equal(found.target, place(speck, SIDE, MASK_SIZE))
@@ -257,7 +257,7 @@ def test_part_of_the_rows_are_faulty(faulty_scene, monkeypatch):
     boxes = {tuple(row.box) for row in find_faulty(faulty_scene, MIN_AREA, SIDE, MASK_SIZE, 2)}
 
     def share(scene: Scene) -> float:
-        return np.mean([tuple(box) in boxes for box in ask_at(0, scene, 200).box.numpy()])
+        return np.mean([tuple(box) in boxes for box in prompts_at(0, scene, 200).box.numpy()])
 
     assert share(faulty_scene) == pytest.approx(prompt_samples.FAULTY, abs=0.1)
     assert share(scene_of(probs=faulty_scene.probs)) == 1, "with no true object, all"
@@ -279,7 +279,7 @@ def test_frozen_encoder_sees_one_of_the_mirrored_views_and_so_do_the_objects():
     seen = set()
     for seed in range(24):
         sample = sample_at(seed, sampler_with(PixelCache()), scene)
-        [view] = [view for view in VIEWS if np.array_equal(sample.image.numpy(), mirror(scene.image, view).transpose(2, 0, 1))]
+        [view] = [view for view in VIEWS if np.array_equal(sample.image["features"].numpy(), mirror(scene.image, view).transpose(2, 0, 1))]
         assert np.array_equal(sample.target[0].numpy(), place(mirror(scene.mask(0), view), SIDE, MASK_SIZE))
         seen.add(view)
     assert seen == set(VIEWS)
@@ -303,8 +303,9 @@ def test_encoder_that_learns_sees_a_padded_and_normalized_image():
 @pytest.mark.parametrize("cache", [None, PixelCache()], ids=["images", "embeddings"])
 def test_torchs_generator_alone_decides_on_a_sample(cache, faulty_scene):
     first, same, other = (sample_at(seed, sampler_with(cache), faulty_scene) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
-    assert not torch.equal(first.boxes, other.boxes) and not torch.equal(first.image, other.image)
+    seen = [sample.image["features"] if cache else sample.image for sample in (first, same, other)]
+    assert all(torch.equal(a, b) for a, b in zip(first[1:], same[1:], strict=True)) and torch.equal(seen[0], seen[1])
+    assert not torch.equal(first.boxes, other.boxes) and not torch.equal(seen[0], seen[2])
 
 
 @pytest.mark.parametrize("shape", [(60, 100), (240, 150), (128, 128)])
@@ -331,7 +332,7 @@ def test_map_of_the_model_is_resized_and_mirrored_with_the_image():
     scene.image[found, 0] = 220
     for seed in range(8):
         sample = sample_at(seed, sampler_with(PixelCache()), scene)
-        seen = box_of(sample.image[0].numpy() > 200) * 1.28
+        seen = box_of(sample.image["features"][0].numpy() > 200) * 1.28
         assert np.abs(sample.boxes[0].numpy() - seen).max() <= 2 * 1.28 + 1.5, "two image pixels of margin, and what resizing rounds"
         assert (sample.known == 1).all() and not sample.target.any()
 
@@ -353,10 +354,10 @@ def test_where_there_is_no_place_nothing_is_moved():
     assert move_away(np.random.default_rng(0), OWN, np.ones(SQUARE, dtype=bool)) is None
 
 
-@pytest.mark.parametrize("wrong", [0.0, 0.25, 1.0])
-def test_a_share_of_the_prompts_asks_in_vain(wrong):
-    rows = PromptedObject(*ask(np.random.default_rng(0), scene_of(OWN), 200, SIDE, MASK_SIZE, wrong=wrong))
-    vain = rows.trust.numpy() == 0
-    assert vain.mean() == pytest.approx(wrong, abs=0.08) and rows.known.numpy().all()
-    assert not rows.target[vain].any() and (rows.target[~vain].flatten(1).sum(dim=1) > 0).all()
-    assert (rows.box[vain, 2] > rows.box[vain, 0]).all() and (rows.rough[vain].flatten(1).max(dim=1).values > 0).all()
+@pytest.mark.parametrize("negative", [0.0, 0.25, 1.0])
+def test_a_share_of_the_prompts_is_negative(negative):
+    rows = PromptedObject(*sample_prompts(np.random.default_rng(0), scene_of(OWN), 200, SIDE, MASK_SIZE, negative=negative))
+    empty = rows.trust.numpy() == 0
+    assert empty.mean() == pytest.approx(negative, abs=0.08) and rows.known.numpy().all()
+    assert not rows.target[empty].any() and (rows.target[~empty].flatten(1).sum(dim=1) > 0).all()
+    assert (rows.box[empty, 2] > rows.box[empty, 0]).all() and (rows.rough[empty].flatten(1).max(dim=1).values > 0).all()

@@ -29,21 +29,21 @@ COUNTS = {"images", "objects", "encode_seconds_per_image"}
 
 
 class Oracle:
-    """Sees the label in the image, 60 times the class, and answers with the true component in the middle of each prompt."""
+    """Sees the label in the image, 60 times the class, and gives the true component in the middle of each prompt."""
 
     def __init__(self, prompt_kinds: str | None = None, right: bool = True):
         self.name, self.identity, self.mask_size = "oracle", "0", SIZE
         self.prompt_kinds, self.right = prompt_kinds, right
-        self.asked = []
+        self.given = []
 
     def encode(self, images):
-        return [Embedding(torch.from_numpy(image[..., 0] // 60), image.shape[:2]) for image in images]
+        return [Embedding({"label": torch.from_numpy(image[..., 0] // 60)}, image.shape[:2]) for image in images]
 
     def decode(self, embeddings, prompts):
-        self.asked += prompts
-        return [self.answer(e.features.numpy(), p) for e, p in zip(embeddings, prompts, strict=True)]
+        self.given += prompts
+        return [self.masks_of(e.tensors["label"].numpy(), p) for e, p in zip(embeddings, prompts, strict=True)]
 
-    def answer(self, label: np.ndarray, prompts) -> MaskBatch:
+    def masks_of(self, label: np.ndarray, prompts) -> MaskBatch:
         places = prompts.boxes.reshape(-1, 2, 2).mean(axis=1) if prompts.boxes is not None else prompts.point_coords[:, 0]
         masks = []
         for x, y in places.round().astype(int):
@@ -94,10 +94,10 @@ def two_classes(sam, cases, **options) -> dict[str, object]:
     return measure_prompted(sam, cases, ["background", "polyp"], **options)
 
 
-# the SAM's own answers
+# the SAM's own masks
 
 
-def test_right_answers_have_an_iou_of_1(two_cases):
+def test_right_masks_have_an_iou_of_1(two_cases):
     measured = two_classes(Oracle(), two_cases)
     assert set(measured) == OWN | SHAPES | COUNTS
     assert {measured[name] for name in OWN} == {1}
@@ -105,17 +105,17 @@ def test_right_answers_have_an_iou_of_1(two_cases):
     assert mean_score(measured) == 1
 
 
-def test_wrong_answers_have_an_iou_of_0(two_cases):
+def test_wrong_masks_have_an_iou_of_0(two_cases):
     measured = two_classes(Oracle(right=False), two_cases)
     assert {measured[name] for name in OWN} == {0} and mean_score(measured) == 0
     assert measured["full_box"] > 0.7
 
 
-def test_model_that_takes_boxes_alone_is_asked_nothing_else(two_cases):
+def test_model_that_takes_boxes_alone_is_given_nothing_else(two_cases):
     sam = Oracle("box")
     measured = two_classes(sam, two_cases)
     assert set(measured) == {"box", "jittered_box"} | SHAPES | COUNTS
-    assert len(sam.asked) == 4 and all(p.point_coords is None and p.mask_logits is None for p in sam.asked)
+    assert len(sam.given) == 4 and all(p.point_coords is None and p.mask_logits is None for p in sam.given)
 
 
 @pytest.mark.parametrize(("kinds", "names"), [("box+point", {"box_point"}), ("box+mask", set()), ("point", {"point"})])
@@ -129,19 +129,19 @@ def test_every_sam_gets_the_same_boxes_and_points(two_cases):
     first, second = Oracle(), Oracle(right=False)
     for sam in (first, second):
         two_classes(sam, two_cases)
-    assert len(first.asked) == len(second.asked) == 8
-    for one, other in zip(first.asked, second.asked, strict=True):
+    assert len(first.given) == len(second.given) == 8
+    for one, other in zip(first.given, second.given, strict=True):
         assert np.array_equal(one.boxes, other.boxes) and np.array_equal(one.point_coords, other.point_coords)
     boxes_only = Oracle("box")
     two_classes(boxes_only, two_cases[::-1])
-    wanted = [p.boxes.tolist() for p in first.asked if p.boxes is not None and p.point_coords is None]
-    assert [p.boxes.tolist() for p in boxes_only.asked] == wanted[2:] + wanted[:2], "nor do other cases change them"
+    wanted = [p.boxes.tolist() for p in first.given if p.boxes is not None and p.point_coords is None]
+    assert [p.boxes.tolist() for p in boxes_only.given] == wanted[2:] + wanted[:2], "nor do other cases change them"
 
 
 def test_boxes_are_tight_then_jittered_and_points_deep(two_cases):
     sam = Oracle()
     two_classes(sam, two_cases[:1])
-    tight, jittered, point, both = sam.asked
+    tight, jittered, point, both = sam.given
     mask = disk(40, 50, 20, 30)
     box = box_of(mask)
     assert np.array_equal(tight.boxes, box[None])
@@ -156,18 +156,18 @@ def test_another_seed_jitters_otherwise(two_cases):
     for seed in (0, 0, 1):
         sam = Oracle("box")
         two_classes(sam, two_cases, seed=seed)
-        seen.append([p.boxes.tolist() for p in sam.asked])
+        seen.append([p.boxes.tolist() for p in sam.given])
     assert seen[0] == seen[1] and seen[0][0::2] == seen[2][0::2] and seen[0][1::2] != seen[2][1::2]
 
 
 def test_point_of_an_object_at_the_border_is_inside_it(case_of):
     sam = Oracle()
     assert two_classes(sam, [case_of("a", label_of((block(0, 0, 95, 9), 1)))])["point"] == 1
-    x, y = sam.asked[2].point_coords[0, 0]
+    x, y = sam.given[2].point_coords[0, 0]
     assert 3 < y < 6 and 4 <= x <= 91
 
 
-def test_given_encoder_stands_in_and_progress_is_told(two_cases):
+def test_given_encoder_stands_in_and_progress_advances(two_cases):
     sam, plain, seen, steps = Oracle(), Oracle(), [], []
 
     def encode(images):
@@ -182,7 +182,7 @@ def test_given_encoder_stands_in_and_progress_is_told(two_cases):
 # which objects
 
 
-def test_largest_component_of_each_class_is_asked_for():
+def test_largest_component_of_each_class_is_prompted():
     label = label_of((block(2, 2, 9, 9), 1), (block(20, 20, 50, 50), 1), (block(60, 60, 90, 90), 3), (block(0, 80, 9, 95), IGNORE))
     found = dict(largest_objects(label, 4))
     assert list(found) == [1, 3]
@@ -217,7 +217,7 @@ def test_cases_without_any_object_cannot_be_measured(case_of):
         two_classes(Oracle(), [case_of("a", label_of())])
 
 
-def test_mean_score_is_that_of_the_sams_own_answers():
+def test_mean_score_is_that_of_the_sams_own_masks():
     scores = {"box": 0.9, "point": 0.5, "model_box": 0.1}
     assert mean_score({**scores, "ellipse": 0.99, "model_mask": 0.99, "images": 3}) == pytest.approx(0.5)
     assert set(scores) < set(JUDGED_BY)
@@ -250,39 +250,39 @@ def test_plain_shapes_are_scored_beside_the_sam(case_of):
 # objects of a model
 
 
-def score(sam: Oracle, probs: np.ndarray, label: np.ndarray) -> list[tuple[int, dict[str, float]]]:
-    return list(score_model(sam, Embedding(torch.from_numpy(label), SQUARE), probs, label))
+def scores_of_model(sam: Oracle, probs: np.ndarray, label: np.ndarray) -> list[tuple[int, dict[str, float]]]:
+    return list(score_model(sam, Embedding({"label": torch.from_numpy(label)}, SQUARE), probs, label))
 
 
 def test_object_of_the_model_is_scored_with_the_true_one_it_shares_most_with():
     truth, beside = block(20, 20, 59, 59), block(64, 20, 90, 59)
     label = label_of((truth, 1), (beside, 1))
-    [(class_id, scores)] = score(Oracle(), probs_of((block(20, 30, 66, 49), 1, 0.9)), label)
+    [(class_id, scores)] = scores_of_model(Oracle(), probs_of((block(20, 30, 66, 49), 1, 0.9)), label)
     assert class_id == 1 and set(scores) == {"model_mask", "model_box", "model_box_point"}
     assert scores["model_mask"] == pytest.approx(40 * 20 / (1600 + 7 * 20))
-    assert scores["model_box"] == scores["model_box_point"] == 1, "SAM mends it"
+    assert scores["model_box"] == scores["model_box_point"] == 1, "SAM fixes it"
 
 
 def test_false_object_scores_0():
-    """Also where SAM answers it with an empty mask, as it learns to."""
+    """Also where SAM gives an empty mask, as it learns to."""
     label = label_of((block(60, 60, 90, 90), 1), (block(5, 5, 34, 34), 2))
     probs = probs_of((block(5, 5, 34, 34), 1, 0.9), (block(60, 5, 90, 34), 1, 0.8), num_classes=3)
-    found = score(Oracle(), probs, label)
+    found = scores_of_model(Oracle(), probs, label)
     assert [k for k, _ in found] == [1, 1]
     assert all(set(scores.values()) == {0} for _, scores in found), "neither where nothing is nor on another class"
 
 
 def test_model_that_finds_nothing_gives_no_scores():
     sam = Oracle()
-    assert score(sam, probs_of((block(0, 0, 0, 0), 1, 0.9)), label_of((block(5, 5, 34, 34), 1))) == [] and sam.asked == []
+    assert scores_of_model(sam, probs_of((block(0, 0, 0, 0), 1, 0.9)), label_of((block(5, 5, 34, 34), 1))) == [] and sam.given == []
 
 
-def test_model_objects_are_asked_by_the_prompts_that_the_sam_takes():
+def test_model_objects_are_prompted_as_the_sam_takes():
     truth = block(20, 20, 59, 59)
     sam = Oracle("box")
-    [(_, scores)] = score(sam, probs_of((truth, 1, 0.9)), label_of((truth, 1)))
+    [(_, scores)] = scores_of_model(sam, probs_of((truth, 1, 0.9)), label_of((truth, 1)))
     assert set(scores) == {"model_mask", "model_box"}
-    assert sam.asked[0].boxes.tolist() == [[18, 18, 61, 61]] and sam.asked[0].point_coords is None
+    assert sam.given[0].boxes.tolist() == [[18, 18, 61, 61]] and sam.given[0].point_coords is None
 
 
 def test_scores_with_a_model_stand_beside_the_others(two_cases, monkeypatch):
@@ -293,7 +293,7 @@ def test_scores_with_a_model_stand_beside_the_others(two_cases, monkeypatch):
     assert measured["model_box"] == 1 and 0.3 < measured["model_mask"] < 0.9
 
 
-def test_label_by_boxes_shows_the_answers_to_the_largest_objects(case_of):
+def test_label_by_boxes_shows_the_masks_of_the_largest_objects(case_of):
     large, small, other = disk(30, 30, 20, 25), block(80, 5, 92, 12), block(60, 60, 85, 90)
     case = case_of("c", label_of((large, 1), (small, 1), (other, 2)))
     dataset = Dataset(case.image.parent, "drawn", ("background", "cell", "nucleus"), None, {"c": case})

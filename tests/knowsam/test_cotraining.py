@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import build_sam
+from builders import build_network
 
 from samsemi.knowsam import cotraining
-from samsemi.knowsam.cotraining import KnowSam, decided, make_step
+from samsemi.knowsam.cotraining import CoTraining, KnowSam, hard_target
 from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
 from samsemi.losses import distillation_loss, entropy, entropy_loss, segmentation_loss
 from samsemi.options.distill import DistillOptions
-from samsemi.sam.original import normalize_colors
+from samsemi.sam.preprocessing import normalize_colors
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.training.batches import Sample
 
@@ -36,7 +36,7 @@ def model_of(num_classes: int, sam: bool = True, fusion: bool = True) -> KnowSam
     torch.manual_seed(0)
     classes = tuple(str(k) for k in range(num_classes))
     segmenter = Segmenter(ModelSpec("", (8, 8, 8, 8, 8), classes, SIZE, peers=("unet", "vnet"), fusion=fusion))
-    return KnowSam(segmenter, Teacher(build_sam(64, 16), normalize_colors, num_classes) if sam else None).eval()
+    return KnowSam(segmenter, Teacher(build_network(64, 16), normalize_colors, num_classes) if sam else None).eval()
 
 
 def options_of(**given) -> DistillOptions:
@@ -46,7 +46,7 @@ def options_of(**given) -> DistillOptions:
 def batch_of(num_classes: int, stored: float = 0.0) -> Sample:
     """Two labeled images, then two unlabeled ones, of which a store knows with weight ``stored``."""
     torch.manual_seed(3)
-    target = decided(torch.randn(4, num_classes, SIZE, SIZE))
+    target = hard_target(torch.randn(4, num_classes, SIZE, SIZE))
     weight = torch.tensor([1, 1, stored, stored]).view(4, 1, 1).expand(4, SIZE, SIZE)
     return Sample(torch.rand(4, 3, SIZE, SIZE), target * (weight[:, None] > 0), weight)
 
@@ -79,13 +79,13 @@ LEARNERS = {
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_each_term_reaches_what_it_should_and_nothing_else(num_classes):
     model = model_of(num_classes)
-    terms = make_step(model, options_of(), stored=False)(batch_of(num_classes), LATE)
+    terms = CoTraining(model, options_of(), stored=False)(batch_of(num_classes), LATE)
     assert {name: learners(model, value) for name, value in terms.items()} == LEARNERS
 
 
 def test_images_are_mixed_only_after_a_share_of_the_run():
     model = model_of(2, sam=False)
-    step = make_step(model, options_of(mix_from=0.5), stored=False)
+    step = CoTraining(model, options_of(mix_from=0.5), stored=False)
     assert not [name for name in step(batch_of(2), 0.49) if "mixed" in name]
     assert [name for name in step(batch_of(2), 0.5) if "mixed" in name]
 
@@ -101,7 +101,7 @@ def test_images_are_mixed_only_after_a_share_of_the_run():
 )
 def test_ablation_takes_its_terms_away_and_no_others(sam, fusion, given, missing):
     model = model_of(2, sam, fusion)
-    terms = make_step(model, options_of(**given), stored=False)(batch_of(2), LATE)
+    terms = CoTraining(model, options_of(**given), stored=False)(batch_of(2), LATE)
     assert set(terms) == set(LEARNERS) - missing
 
 
@@ -110,15 +110,15 @@ def test_labels_are_learnt_from_the_labeled_half_alone():
     model, batch = model_of(3), batch_of(3)
     other = Sample(batch.image, batch.target.clone(), batch.weight.clone())
     other.target[2:], other.weight[2:] = torch.rand(2, 3, SIZE, SIZE), 1.0
-    step = make_step(model, options_of(), stored=False)
+    step = CoTraining(model, options_of(), stored=False)
     one, two = step(batch, LATE), step(other, LATE)
     assert all(torch.equal(one[name], two[name]) for name in LEARNERS)
 
 
 def test_values_of_supervised_and_agreement_terms():
     model, batch = model_of(4), batch_of(4)
-    terms = make_step(model, options_of(entropy_weight=0.5), stored=False)(batch, EARLY)
-    first, second, fused = model.answers(learnt(batch))
+    terms = CoTraining(model, options_of(entropy_weight=0.5), stored=False)(batch, EARLY)
+    first, second, fused = model.peer_logits(learnt(batch))
     labeled = (batch.target[:2], batch.weight[:2])
     supervised = (segmentation_loss(first[:2], *labeled) + segmentation_loss(second[:2], *labeled)) / 2
     assert terms["supervised"].item() == pytest.approx(supervised.item(), rel=1e-5)
@@ -128,40 +128,40 @@ def test_values_of_supervised_and_agreement_terms():
 
 def test_mutual_learning_grows_over_the_whole_run():
     model, batch = model_of(2, sam=False), batch_of(2)
-    step = make_step(model, options_of(no_mixing=True), stored=False)
+    step = CoTraining(model, options_of(no_mixing=True), stored=False)
     start, end = (step(batch, progress)["mutual"].item() for progress in (0.0, 1.0))
     assert start / end == pytest.approx(0.0067, abs=1e-4)
 
 
-def test_peers_learn_of_strong_views_what_sam_says_of_the_images_as_they_are():
+def test_peers_learn_of_strong_views_the_teacher_logits_of_the_images_as_they_are():
     model, batch = model_of(2), batch_of(2)
-    terms = make_step(model, options_of(distill_weight=0.5, temperature=3.0), stored=False)(batch, EARLY)
-    first, second, _ = model.answers(learnt(batch))
-    said = model(batch.image)
-    expected = 0.25 * (distillation_loss(first, said, 3.0) + distillation_loss(second, said, 3.0))
+    terms = CoTraining(model, options_of(distill_weight=0.5, temperature=3.0), stored=False)(batch, EARLY)
+    first, second, _ = model.peer_logits(learnt(batch))
+    teacher_logits = model(batch.image)
+    expected = 0.25 * (distillation_loss(first, teacher_logits, 3.0) + distillation_loss(second, teacher_logits, 3.0))
     assert terms["distillation"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("sam", [True, False])
-def test_mixed_images_have_the_labels_and_what_sam_says_or_without_it_both_peers(sam):
+def test_mixed_images_have_the_labels_and_the_teachers_prediction_or_without_it_the_peers(sam):
     model, batch, options = model_of(3, sam), batch_of(3), options_of(mix="lowest", mix_cells=3)
-    terms = make_step(model, options, stored=False)(batch, 1.0)
+    terms = CoTraining(model, options, stored=False)(batch, 1.0)
     with torch.no_grad():
-        fused = model.answers(learnt(batch)).fused
-        said = model(batch.image) if sam else model.answers(batch.image).fused
+        fused = model.peer_logits(learnt(batch)).fused
+        teacher_logits = model(batch.image) if sam else model.peer_logits(batch.image).fused
         labeled = Sample(*(part[:2] for part in batch))
-        unlabeled = Sample(batch.image[2:] / 2, decided(said[2:]), torch.ones(2, SIZE, SIZE))
+        unlabeled = Sample(batch.image[2:] / 2, hard_target(teacher_logits[2:]), torch.ones(2, SIZE, SIZE))
         mixed = mix_regions(labeled, unlabeled, entropy(fused), "lowest", 3, 4)
-        first, second, together = model.answers(mixed.image)
+        first, second, together = model.peer_logits(mixed.image)
         supervised = [segmentation_loss(logits, mixed.target, mixed.weight) for logits in (first, second)]
-        itself = [segmentation_loss(logits[2:], decided(together[2:]), torch.ones(2, SIZE, SIZE)) for logits in (first, second)]
+        itself = [segmentation_loss(logits[2:], hard_target(together[2:]), torch.ones(2, SIZE, SIZE)) for logits in (first, second)]
     assert terms["mixed_supervised"].item() == pytest.approx(sum(supervised).item() / 2, rel=1e-4)
     assert terms["mixed_self"].item() == pytest.approx(sum(itself).item() / 2, rel=1e-4)
 
 
 def test_store_is_learnt_where_it_knows_something():
     model = model_of(2)
-    step = make_step(model, options_of(), stored=True)
+    step = CoTraining(model, options_of(), stored=True)
     knows, nothing = step(batch_of(2, stored=0.7), LATE)["store"], step(batch_of(2), LATE)["store"]
     assert knows > 0 and nothing == 0 and learners(model, knows) == TOGETHER
 
@@ -174,6 +174,17 @@ def test_as_a_network_it_is_the_teacher_at_the_size_of_the_images():
         assert model(torch.rand(1, 3, 48, 64)).shape == (1, 3, 48, 64)
 
 
-def test_decided_is_one_hot_of_the_most_probable_class():
+def test_hard_target_is_one_hot_of_the_most_probable_class():
     logits = torch.tensor([[1.0, -1], [3, -3], [2, 0]]).view(1, 3, 1, 2)
-    assert decided(logits)[0, :, 0].T.tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert hard_target(logits)[0, :, 0].T.tolist() == [[0, 1, 0], [0, 0, 1]]
+
+
+def test_half_of_the_batch_that_is_given_is_labeled_whatever_the_batch_size_of_the_run():
+    """A process of several sees its share of a batch."""
+    model = model_of(2, sam=False)
+    share = Sample(*(part[[0, 2]] for part in batch_of(2)))
+    whole = CoTraining(model, options_of(no_mixing=True), stored=False)(batch_of(2), EARLY)
+    part = CoTraining(model, options_of(no_mixing=True), stored=False)(share, EARLY)
+    first, second, _ = model.peer_logits(share.image[:1])
+    expected = sum(segmentation_loss(logits, share.target[:1], share.weight[:1]) for logits in (first, second)) / 2
+    assert part["supervised"].item() == pytest.approx(expected.item(), rel=1e-5) and set(part) == set(whole)

@@ -2,12 +2,13 @@ import copy
 
 import pytest
 import torch
-from builders import CPU, build_sam
+from builders import CPU, build_network, build_sam, load_own_sam
 from segment_anything import sam_model_registry
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.knowsam.teacher import Adapter, LearnedPrompt, Teacher, load_teacher, make_teacher, read_teacher_card, resize_sam, save_teacher
-from samsemi.sam.original import OriginalSam, normalize_colors, normalize_range
+from samsemi.sam.original import OriginalNetwork, OriginalSam
+from samsemi.sam.preprocessing import normalize_colors, normalize_range
 from samsemi.sam.protocol import load_sam
 from samsemi.tensors import load_tensors
 
@@ -20,7 +21,7 @@ def backend(seed: int = 0) -> OriginalSam:
 
 def teacher_of(num_classes: int = 3, **given) -> Teacher:
     torch.manual_seed(1)
-    return Teacher(build_sam(SIDE, 16), normalize_colors, num_classes, **given)
+    return Teacher(build_network(SIDE, 16), normalize_colors, num_classes, **given)
 
 
 def images_and_maps(num_classes: int = 3, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +35,7 @@ def learned(module) -> list[torch.nn.Parameter]:
 
 def test_vit_b_learns_what_is_published_less_what_its_code_never_uses():
     """22.0 M at two classes, of which 3.55 M are adapters for a third axis."""
-    teacher = Teacher(sam_model_registry["vit_b"](), normalize_colors, 2)
+    teacher = Teacher(OriginalNetwork(sam_model_registry["vit_b"]()), normalize_colors, 2)
     assert teacher.side == 256
     assert sum(value.numel() for value in learned(teacher)) / 1e6 == pytest.approx(22.0 - 3.55, abs=0.05)
     assert sum(value.numel() for value in teacher.prompts.parameters()) / 1e6 == pytest.approx(11.16, abs=0.005)
@@ -53,8 +54,8 @@ def test_adapter_changes_nothing_at_first():
 
 
 def test_sam_with_new_adapters_is_the_sam():
-    """The image embedding, and the answer to a mask prompt."""
-    sam, images = build_sam(SIDE, 16), torch.randn(2, 3, SIDE, SIDE)
+    """The image embedding, and the output for a mask prompt."""
+    sam, images = build_network(SIDE, 16), torch.randn(2, 3, SIDE, SIDE)
     teacher = Teacher(copy.deepcopy(sam), normalize_colors, 2, learned_prompts=False).eval()
     with torch.no_grad():
         assert torch.allclose(teacher.sam.image_encoder(images), sam.image_encoder(images), atol=1e-6)
@@ -89,7 +90,7 @@ def test_map_gets_no_gradient():
     assert maps.grad is None
 
 
-def test_each_class_is_asked_by_its_own_map_and_tokens():
+def test_each_class_is_prompted_by_its_own_map_and_tokens():
     teacher, (images, maps) = make_teacher(load_sam("tiny", None, CPU, "fp32"), 3, None, True).eval(), images_and_maps()
     changed = maps.clone()
     changed[:, 1] = torch.linspace(-30, 30, 32)
@@ -101,13 +102,13 @@ def test_each_class_is_asked_by_its_own_map_and_tokens():
     assert torch.equal(before[:, :2], again[:, :2]) and (before[:, 2] - again[:, 2]).abs().max() > 1e-3
 
 
-def test_answer_to_an_image_does_not_depend_on_its_batch():
+def test_logits_of_an_image_do_not_depend_on_its_batch():
     teacher, (images, maps) = teacher_of().eval(), images_and_maps()
     with torch.no_grad():
         assert torch.allclose(teacher(images, maps)[1:], teacher(images[1:], maps[1:]), atol=1e-5)
 
 
-def test_without_learned_prompts_the_map_alone_asks():
+def test_without_learned_prompts_the_map_alone_is_the_prompt():
     teacher = teacher_of(learned_prompts=False).eval()
     assert teacher.prompts is None
     with torch.no_grad():
@@ -119,7 +120,7 @@ def test_prompt_is_two_tokens_of_sams_width():
 
 
 def test_smaller_sam_keeps_its_relative_positions():
-    sam = build_sam(96, 8)
+    sam = build_network(96, 8)
     before = {name: value.clone() for name, value in sam.named_parameters() if "rel_pos" in name}
     resize_sam(sam, 64)
     assert sam.image_encoder.pos_embed.shape[1:3] == (8, 8) and sam.prompt_encoder.mask_input_size == (32, 32)
@@ -131,13 +132,19 @@ def test_smaller_sam_keeps_its_relative_positions():
 @pytest.mark.parametrize("side", [72, 32])
 def test_size_that_sam_cannot_have_is_a_usage_error(side):
     with pytest.raises(UsageError, match=f"--sam-size {side}") as caught:
-        resize_sam(build_sam(96, 16), side)
+        resize_sam(build_network(96, 16), side)
     assert "64" in caught.value.hint
 
 
 def test_what_is_no_network_cannot_teach():
     with pytest.raises(UsageError, match="--sam ellipse cannot learn"):
         make_teacher(load_sam("ellipse", None, CPU, "fp32"), 2, None, True)
+
+
+def test_own_sam_with_a_network_can_teach():
+    own, packaged = (make_teacher(sam, 2, None, False).eval() for sam in (load_own_sam(None, CPU, "fp32"), load_sam("tiny", None, CPU)))
+    with torch.no_grad():
+        assert torch.equal(own(*images_and_maps(2)), packaged(*images_and_maps(2)))
 
 
 def test_medsam_is_fed_from_0_to_1():

@@ -11,7 +11,7 @@ from builders import MINING, succeed
 from samsemi.mining.miner import Miner, alternatives
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, join_answers, load_sam
+from samsemi.sam.protocol import Embedding, MaskBatch, average_masks, load_sam
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict_batch
 
 SIDE = 32
@@ -28,7 +28,7 @@ class Recorder:
     asked: list[list[Prompts]] = field(default_factory=list)
 
     def encode(self, images):
-        return [Embedding(torch.zeros(1), image.shape[:2]) for image in images]
+        return [Embedding({}, image.shape[:2]) for image in images]
 
     def decode(self, embeddings, prompts):
         self.asked.append(list(prompts))
@@ -92,10 +92,10 @@ def test_a_single_answer_agrees_with_itself_and_an_empty_one_with_nothing():
 def test_mean_of_answers_is_that_of_their_probabilities():
     logits = torch.tensor([[[[2.0, -3.0]]], [[[-1.0, -3.0]]]])
     batches = [MaskBatch(x, torch.tensor([iou]), (1, 2), (2, 2), 2) for x, iou in zip(logits, (0.4, 0.8), strict=True)]
-    joined, consensus = join_answers(batches)
+    joined, consensus = average_masks(batches)
     assert torch.allclose(joined.low_res_logits.sigmoid(), logits.sigmoid().mean(dim=0), atol=1e-5)
     assert joined.predicted_iou.tolist() == pytest.approx([0.6]) and consensus.tolist() == [0.5]
-    alone, _ = join_answers(batches[:1])
+    alone, _ = average_masks(batches[:1])
     assert torch.equal(alone.low_res_logits, logits[0])
 
 

@@ -20,8 +20,7 @@ from samsemi.options.predict import PredictOptions
 from samsemi.options.prepare import PrepareOptions
 from samsemi.options.shared import BASELINES, ENCODERS, SAMS, parse_channels
 from samsemi.options.warmstart import WarmstartOptions
-from samsemi.sam.original import ARCHITECTURES
-from samsemi.sam.protocol import BACKENDS
+from samsemi.sam import table
 
 PREPARE = {"images": Path("images"), "out": Path("out")}
 WARMSTART = {"dataset": Path("data"), "out": Path("run")}
@@ -172,7 +171,7 @@ def test_choices_that_are_completed_are_taken():
     for text in PROMPT_CHOICES:
         parse_prompts(text)
     assert set(ENCODERS) <= {*smp.encoders.get_encoder_names(), *(name for name in ENCODERS if name.startswith("tu-"))}
-    assert {*SAMS, *BASELINES} == set(BACKENDS) and set(SAMS) == set(ARCHITECTURES)
+    assert {*SAMS, *BASELINES} == set(table.SAMS) and set(SAMS) == set(table.NETWORKS)
 
 
 def test_options_cannot_be_changed():

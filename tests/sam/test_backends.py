@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from builders import CPU, build_sam
 from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.sam import original as original_module
-from samsemi.sam.original import MEDSAM_PREPROCESSING, TINY_WEIGHTS, OriginalSam, fill, place_masks, prepare_square
+from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
+from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks, prepare_square
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
-from samsemi.sam.protocol import BACKENDS, Embedding, MaskBatch, load_sam
+from samsemi.sam.protocol import Embedding, MaskBatch, TrainableSam, load_sam
+from samsemi.sam.table import NETWORKS, SAMS
 from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
 
 SIZES = {"landscape": (48, 70), "portrait": (90, 41), "square": (64, 64), "large": (150, 203), "small": (20, 31)}
@@ -47,9 +50,10 @@ def prompts_of(kinds: str, image: np.ndarray, count: int, mask_size: int, seed: 
     )
 
 
-def ask_predictor(backend: OriginalSam, image: np.ndarray, prompts: Prompts, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """segment-anything's own answer to prompt i: (3, H, W) logits, (3,) predicted IoU, (3, m, m) low-res logits."""
-    predictor = SamPredictor(backend.sam)
+def prompt_predictor(backend: OriginalSam, image: np.ndarray, prompts: Prompts, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """segment-anything's own output for prompt i: (3, H, W) logits, (3,) predicted IoU, (3, m, m) low-res logits."""
+    network = backend.network
+    predictor = SamPredictor(Sam(network.image_encoder, network.prompt_encoder, network.mask_decoder))
     predictor.set_image(image)
     mask = None
     if prompts.mask_logits is not None:
@@ -66,43 +70,43 @@ def ask_predictor(backend: OriginalSam, image: np.ndarray, prompts: Prompts, i: 
 
 
 @pytest.mark.parametrize("kinds", ["box", "point", "box+point", "box+point+mask", "point+mask"])
-def test_answers_equal_those_of_sam_predictor_prompt_by_prompt(backend, kinds):
+def test_masks_equal_those_of_sam_predictor_prompt_by_prompt(backend, kinds):
     """Images of five shapes in one batch, different numbers of objects, against one image and one prompt at a time."""
     images = images_of()
     prompts = [prompts_of(kinds, image, 1 + i % 3, backend.mask_size, seed=i) for i, image in enumerate(images)]
-    answers = backend.decode(backend.encode(images), prompts)
-    assert [len(answer) for answer in answers] == [1, 2, 3, 1, 2]
+    outputs = backend.decode(backend.encode(images), prompts)
+    assert [len(output) for output in outputs] == [1, 2, 3, 1, 2]
     spread = []
-    for image, asked, answer in zip(images, prompts, answers, strict=True):
-        full = answer.at_image_size()
-        for i in range(len(asked)):
-            masks, ious, low_res = ask_predictor(backend, image, asked, i)
+    for image, given, output in zip(images, prompts, outputs, strict=True):
+        full = output.at_image_size()
+        for i in range(len(given)):
+            masks, ious, low_res = prompt_predictor(backend, image, given, i)
             best = ious.argmax()
-            assert answer.predicted_iou[i].item() == pytest.approx(ious[best], abs=1e-4)
-            assert np.abs(answer.low_res_logits[i].numpy() - low_res[best]).max() < 1e-4
+            assert output.predicted_iou[i].item() == pytest.approx(ious[best], abs=1e-4)
+            assert np.abs(output.low_res_logits[i].numpy() - low_res[best]).max() < 1e-4
             assert full[i].shape == image.shape[:2] and np.abs(full[i].numpy() - masks[best]).max() < 1e-4
             spread.append(low_res[best].std())
-    assert min(spread) > 0.05, "answers that are flat would agree with anything"
+    assert min(spread) > 0.05, "masks that are flat would agree with anything"
 
 
 def test_chosen_mask_is_the_one_with_the_highest_predicted_iou():
     backend = OriginalSam(build_sam(64, 16), "small", "0", CPU)
     images = images_of("landscape")
     prompts = prompts_of("box+point", images[0], 12, backend.mask_size)
-    means = np.mean([ask_predictor(backend, images[0], prompts, i)[1] for i in range(12)], axis=0)
-    backend.sam.mask_decoder.iou_prediction_head.layers[-1].bias[1:] -= torch.from_numpy(means)
-    [answer] = backend.decode(backend.encode(images), [prompts])
+    means = np.mean([prompt_predictor(backend, images[0], prompts, i)[1] for i in range(12)], axis=0)
+    backend.network.mask_decoder.iou_prediction_head.layers[-1].bias[1:] -= torch.from_numpy(means)
+    [output] = backend.decode(backend.encode(images), [prompts])
     chosen = set()
     for i in range(12):
-        _, ious, low_res = ask_predictor(backend, images[0], prompts, i)
+        _, ious, low_res = prompt_predictor(backend, images[0], prompts, i)
         chosen.add(int(ious.argmax()))
         others = [k for k in range(3) if k != ious.argmax()]
-        distance = np.abs(low_res - answer.low_res_logits[i].numpy()).max(axis=(1, 2))
+        distance = np.abs(low_res - output.low_res_logits[i].numpy()).max(axis=(1, 2))
         assert distance[ious.argmax()] < 1e-4 < distance[others].min()
     assert chosen == {0, 1, 2}
 
 
-def test_answers_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypatch):
+def test_masks_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypatch):
     images = images_of("landscape", "portrait")
     prompts = [prompts_of("box+point", image, 5, backend.mask_size, seed=i) for i, image in enumerate(images)]
     embeddings = backend.encode(images)
@@ -117,27 +121,27 @@ def test_answers_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypa
 def test_embedding_is_a_value_and_not_a_mode(backend):
     """Two images can be encoded and then decoded in any order."""
     first, second = images_of("landscape", "portrait")
-    asked = [prompts_of("box", image, 2, backend.mask_size) for image in (first, second)]
+    given = [prompts_of("box", image, 2, backend.mask_size) for image in (first, second)]
     embeddings = [*backend.encode([first]), *backend.encode([second])]
-    forward = backend.decode(embeddings, asked)
-    backward = backend.decode(embeddings[::-1], asked[::-1])[::-1]
+    forward = backend.decode(embeddings, given)
+    backward = backend.decode(embeddings[::-1], given[::-1])[::-1]
     for one, other in zip(forward, backward, strict=True):
         assert torch.allclose(one.low_res_logits, other.low_res_logits, atol=1e-5)
-    assert embeddings[0].image_size == (48, 70) and embeddings[0].features.dtype == torch.float32
+    assert embeddings[0].image_size == (48, 70) and embeddings[0].tensors["features"].dtype == torch.float32
 
 
-def test_image_without_prompts_is_answered_by_nothing(backend):
+def test_image_without_prompts_has_no_masks(backend):
     images = images_of("landscape", "portrait")
     prompts = [prompts_of("box+point", image, count, backend.mask_size) for image, count in zip(images, (0, 2), strict=True)]
-    answers = backend.decode(backend.encode(images), prompts)
-    assert [len(answer) for answer in answers] == [0, 2] and answers[0].at_image_size().shape == (0, 48, 70)
+    outputs = backend.decode(backend.encode(images), prompts)
+    assert [len(output) for output in outputs] == [0, 2] and outputs[0].at_image_size().shape == (0, 48, 70)
 
 
-def test_nothing_is_answered_by_nothing(backend):
+def test_no_prompt_at_all_has_no_mask(backend):
     [image] = images_of("landscape")
-    [answer] = backend.decode(backend.encode([image]), [prompts_of("box+point", image, 0, backend.mask_size)])
-    assert len(answer) == 0 and answer.at_image_size().shape == (0, 48, 70)
-    assert answer.on_grid(backend.mask_size).shape == (0, backend.mask_size, backend.mask_size)
+    [output] = backend.decode(backend.encode([image]), [prompts_of("box+point", image, 0, backend.mask_size)])
+    assert len(output) == 0 and output.at_image_size().shape == (0, 48, 70)
+    assert output.on_grid(backend.mask_size).shape == (0, backend.mask_size, backend.mask_size)
 
 
 def test_prompts_made_from_objects_fit_the_backend(backend):
@@ -145,8 +149,8 @@ def test_prompts_made_from_objects_fit_the_backend(backend):
     probs[1, 5:20, 40:60] = probs[1, 25:45, 5:20] = 0.9
     probs[0] = 1 - probs[1]
     prompts = make_prompts(find_objects(probs), "box+point+mask", mask_size=backend.mask_size)
-    [answer] = backend.decode(backend.encode(images_of("landscape")), [prompts])
-    assert len(answer) == 2 and torch.isfinite(answer.at_image_size()).all()
+    [output] = backend.decode(backend.encode(images_of("landscape")), [prompts])
+    assert len(output) == 2 and torch.isfinite(output.at_image_size()).all()
 
 
 def test_mask_prompt_covers_the_image_within_the_padded_square():
@@ -171,7 +175,7 @@ def test_both_ways_to_upscale_find_the_place_of_each_pixel(image_size):
     side, m = 64, 16
     scale = side / max(image_size)
     input_size = tuple(int(extent * scale + 0.5) for extent in image_size)
-    answer = MaskBatch(torch.from_numpy(ramp(m)[None]), torch.ones(1), image_size, input_size, side)
+    output = MaskBatch(torch.from_numpy(ramp(m)[None]), torch.ones(1), image_size, input_size, side)
 
     def expected(rows: int, columns: int) -> np.ndarray:
         u = (np.arange(columns) + 0.5) / columns * input_size[1] / side * m - 0.5
@@ -183,32 +187,32 @@ def test_both_ways_to_upscale_find_the_place_of_each_pixel(image_size):
         rows, columns = (extent // 8 for extent in array.shape)
         return array[rows:-rows, columns:-columns]
 
-    full = answer.at_image_size()[0].numpy()
+    full = output.at_image_size()[0].numpy()
     assert full.shape == image_size and np.allclose(inner(full), inner(expected(*image_size)), atol=1e-4)
-    grid = answer.on_grid(40)[0].numpy()
+    grid = output.on_grid(40)[0].numpy()
     assert np.allclose(inner(grid), inner(expected(40, 40)), atol=1e-4)
 
 
 @pytest.mark.parametrize("image_size", [(60, 100), (100, 60), (80, 80)])
-def test_mask_on_the_grid_is_the_mask_at_image_size_squeezed(image_size):
+def test_mask_on_the_grid_is_the_mask_at_image_size_resized_to_a_square(image_size):
     v, u = np.mgrid[:32, :32]
     logits = torch.from_numpy(6 - np.hypot(u - 12, v - 11)).float()[None]
     input_size = tuple(round(extent * 64 / max(image_size)) for extent in image_size)
-    answer = MaskBatch(logits, torch.ones(1), image_size, input_size, 64)
-    squeezed = F.interpolate(answer.at_image_size()[:, None], (48, 48), mode="bilinear", antialias=True)[0, 0] > 0
-    grid = answer.on_grid(48)[0] > 0
-    assert (grid & squeezed).sum() / (grid | squeezed).sum() > 0.97
+    output = MaskBatch(logits, torch.ones(1), image_size, input_size, 64)
+    resized = F.interpolate(output.at_image_size()[:, None], (48, 48), mode="bilinear", antialias=True)[0, 0] > 0
+    grid = output.on_grid(48)[0] > 0
+    assert (grid & resized).sum() / (grid | resized).sum() > 0.97
 
 
-def test_square_answer_of_the_grids_own_size_is_taken_as_it_is():
+def test_square_output_of_the_grids_own_size_is_taken_as_it_is():
     logits = torch.randn(2, 16, 16)
-    answer = MaskBatch(logits, torch.ones(2), (100, 100), (64, 64), 64)
-    assert torch.equal(answer.on_grid(16), logits)
+    output = MaskBatch(logits, torch.ones(2), (100, 100), (64, 64), 64)
+    assert torch.equal(output.on_grid(16), logits)
 
 
-def test_slices_of_an_answer_are_upscaled_alike():
-    answer = MaskBatch(torch.randn(5, 16, 16), torch.ones(5), (30, 50), (38, 64), 64)
-    assert torch.allclose(answer.at_image_size(slice(1, 3)), answer.at_image_size()[1:3])
+def test_slices_of_an_output_are_upscaled_alike():
+    output = MaskBatch(torch.randn(5, 16, 16), torch.ones(5), (30, 50), (38, 64), 64)
+    assert torch.allclose(output.at_image_size(slice(1, 3)), output.at_image_size()[1:3])
 
 
 def test_medsam_sees_a_square_scaled_from_its_own_range():
@@ -222,30 +226,31 @@ def test_medsam_sees_a_square_scaled_from_its_own_range():
     assert not prepare_square(np.full((9, 9, 3), 77, dtype=np.uint8), 16).any()
 
 
-def test_medsam_answers_like_its_own_inference_script():
-    """Boxes are squeezed with the image, the first of the four masks is taken, upscaled without padding."""
-    backend = OriginalSam(build_sam(64, 16), "medsam", "0", CPU, preprocessing=MEDSAM_PREPROCESSING, multimask=False)
-    sam = backend.sam
+def test_medsam_segments_like_its_own_inference_script():
+    """Boxes lose their aspect ratio with the image, the first of the four masks is taken, upscaled without padding."""
+    backend = OriginalSam(build_sam(64, 16), "medsam", "0", CPU, preprocessing=SQUARE, multimask=False)
+    sam = backend.network
     for image in images_of("landscape", "portrait"):
         height, width = image.shape[:2]
         prompts = prompts_of("box", image, 2, backend.mask_size)
-        [answer] = backend.decode(backend.encode([image]), [prompts])
+        [output] = backend.decode(backend.encode([image]), [prompts])
         with torch.no_grad():
             features = sam.image_encoder(prepare_square(image, 64)[None])
             boxes = torch.from_numpy(prompts.boxes / np.array([width, height, width, height], dtype=np.float32) * 64)
             for i in range(2):
                 sparse, dense = sam.prompt_encoder(points=None, boxes=boxes[i : i + 1, None], masks=None)
                 low_res, iou = sam.mask_decoder(features, sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=False)
-                assert (answer.low_res_logits[i] - low_res[0, 0]).abs().max() < 1e-4
-                assert answer.predicted_iou[i].item() == pytest.approx(iou.item(), abs=1e-4)
+                assert (output.low_res_logits[i] - low_res[0, 0]).abs().max() < 1e-4
+                assert output.predicted_iou[i].item() == pytest.approx(iou.item(), abs=1e-4)
                 smooth = F.interpolate(F.interpolate(low_res, (64, 64), mode="bilinear"), (height, width), mode="bilinear")[0, 0]
-                assert (answer.at_image_size()[i] - smooth).abs().max() < 1e-4
-        assert answer.input_size == (64, 64)
+                assert (output.at_image_size()[i] - smooth).abs().max() < 1e-4
+        assert output.input_size == (64, 64)
 
 
 def test_bf16_is_near_fp32():
     images = images_of("landscape")
-    features = [OriginalSam(build_sam(64, 16), "small", "0", CPU, precision).encode(images)[0].features for precision in ("fp32", "bf16")]
+    backends = [OriginalSam(build_sam(64, 16), "small", "0", CPU, precision) for precision in ("fp32", "bf16")]
+    features = [backend.encode(images)[0].tensors["features"] for backend in backends]
     assert features[1].dtype == torch.float32
     assert 0 < (features[0] - features[1]).abs().mean() < 0.05 * features[0].std()
 
@@ -254,7 +259,7 @@ def test_bf16_is_near_fp32():
 def test_unknown_backend_is_a_usage_error_that_lists_the_known(name):
     with pytest.raises(UsageError, match="unknown backend") as caught:
         load_sam(name, None, CPU)
-    assert all(known in caught.value.hint for known in BACKENDS)
+    assert all(known in caught.value.hint for known in SAMS)
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h", "medsam"])
@@ -263,7 +268,7 @@ def test_published_sam_without_weights_is_a_checkpoint_error(name):
         load_sam(name, None, CPU)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", SAMS)
 def test_missing_weights_file_is_a_checkpoint_error(name):
     with pytest.raises(CheckpointError, match="missing.pth"):
         load_sam(name, Path("missing.pth"), CPU)
@@ -328,7 +333,7 @@ def test_own_backend_that_cannot_be_imported_is_a_usage_error(name):
 
 def test_packaged_tiny_sam_segments_a_plain_disk():
     sam = load_sam("tiny", None, CPU)
-    assert (sam.name, sam.identity, sam.mask_size, sam.prompt_kinds) == ("tiny", hash_file(TINY_WEIGHTS), 64, None)
+    assert (sam.name, sam.identity, sam.mask_size, sam.prompt_kinds) == ("tiny", hash_file(SAMS["tiny"].weights), 64, None)
     y, x = np.mgrid[:120, :180]
     disk = np.hypot(y - 50, x - 120) < 25
     image = np.where(disk[..., None], np.uint8([220, 60, 60]), np.uint8([40, 90, 60]))
@@ -337,21 +342,21 @@ def test_packaged_tiny_sam_segments_a_plain_disk():
         point_coords=np.array([[[120, 50]]], dtype=np.float32),
         point_labels=np.ones((1, 1), dtype=np.int32),
     )
-    [answer] = sam.decode(sam.encode([image]), [prompts])
-    mask = answer.at_image_size()[0].numpy() > 0
+    [output] = sam.decode(sam.encode([image]), [prompts])
+    mask = output.at_image_size()[0].numpy() > 0
     assert (mask & disk).sum() / (mask | disk).sum() > 0.8
-    assert TINY_WEIGHTS.stat().st_size < 10e6
+    assert SAMS["tiny"].weights.stat().st_size < 10e6
 
 
 def test_tiny_takes_other_weights_of_its_own_network(tmp_path):
-    tensors = load_tensors(TINY_WEIGHTS)
+    tensors = load_tensors(SAMS["tiny"].weights)
     save_tensors(tmp_path / "w.safetensors", {name: tensor + 1 for name, tensor in tensors.items()})
     sam = load_sam("tiny", tmp_path / "w.safetensors", CPU)
-    assert sam.identity == hash_file(tmp_path / "w.safetensors") != hash_file(TINY_WEIGHTS)
+    assert sam.identity == hash_file(tmp_path / "w.safetensors") != hash_file(SAMS["tiny"].weights)
 
 
 def test_weights_adapted_from_another_sam_are_refused(tmp_path):
-    save_tensors(tmp_path / "w.safetensors", load_tensors(TINY_WEIGHTS), {CARD: json.dumps({"sam": "medsam"})})
+    save_tensors(tmp_path / "w.safetensors", load_tensors(SAMS["tiny"].weights), {CARD: json.dumps({"sam": "medsam"})})
     with pytest.raises(CheckpointError, match="adapted medsam") as caught:
         load_sam("tiny", tmp_path / "w.safetensors", CPU)
     assert "--sam medsam" in caught.value.hint
@@ -364,7 +369,7 @@ def test_baselines_refuse_weights(tmp_path, name):
         load_sam(name, tmp_path / "w.pth", CPU)
 
 
-def test_none_gives_back_the_mask_that_asked_and_its_mean_probability():
+def test_none_gives_back_the_mask_prompt_and_its_mean_probability():
     probs = np.full((2, 64, 96), 0.2, dtype=np.float32)
     probs[1, 10:40, 50:90] = 0.9
     probs[1, 10:20, 50:90] = 0.6
@@ -373,10 +378,10 @@ def test_none_gives_back_the_mask_that_asked_and_its_mean_probability():
     assert sam.prompt_kinds == "box+mask"
     prompts = make_prompts(find_objects(probs), sam.prompt_kinds, mask_size=sam.mask_size)
     image = np.zeros((64, 96, 3), dtype=np.uint8)
-    [answer] = sam.decode(sam.encode([image]), [prompts])
-    mask = answer.at_image_size()[0].numpy() > 0
+    [output] = sam.decode(sam.encode([image]), [prompts])
+    mask = output.at_image_size()[0].numpy() > 0
     assert (mask != (probs[1] > 0.5)).mean() < 0.01
-    assert answer.predicted_iou.tolist() == pytest.approx([(0.6 * 10 + 0.9 * 20) / 30], abs=0.01)
+    assert output.predicted_iou.tolist() == pytest.approx([(0.6 * 10 + 0.9 * 20) / 30], abs=0.01)
 
 
 @pytest.mark.parametrize(("height", "width"), [(200, 200), (120, 300), (300, 90)])
@@ -384,8 +389,8 @@ def test_ellipse_touches_the_sides_of_its_box_and_fills_pi_quarters_of_it(height
     sam = load_sam("ellipse", None, CPU)
     x0, y0, x1, y1 = round(0.3 * width), round(0.1 * height), round(0.9 * width), round(0.6 * height)
     prompts = Prompts(boxes=np.array([[x0, y0, x1, y1]], dtype=np.float32))
-    [answer] = sam.decode([Embedding(torch.empty(0), (height, width))], [prompts])
-    mask = answer.at_image_size()[0].numpy() > 0
+    [output] = sam.decode([Embedding({}, (height, width))], [prompts])
+    mask = output.at_image_size()[0].numpy() > 0
     box = np.zeros((height, width), dtype=bool)
     box[y0 : y1 + 1, x0 : x1 + 1] = True
     iou = (mask & box).sum() / (mask | box).sum()
@@ -397,13 +402,52 @@ def test_ellipse_touches_the_sides_of_its_box_and_fills_pi_quarters_of_it(height
     a, b = (x1 - x0 + 1) / 2, (y1 - y0 + 1) / 2
     true = ((x - (x0 + x1) / 2) / a) ** 2 + ((y - (y0 + y1) / 2) / b) ** 2 <= 1
     assert (mask & true).sum() / (mask | true).sum() > 0.96
-    assert answer.predicted_iou.tolist() == [1.0]
+    assert output.predicted_iou.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("box", [(500, 300, 508, 308), (0, 0, 7, 7), (1390, 990, 1399, 999)])
 def test_small_ellipse_in_a_large_image_is_not_lost(box):
     sam = load_sam("ellipse", None, CPU)
-    [answer] = sam.decode([Embedding(torch.empty(0), (1000, 1400))], [Prompts(boxes=np.array([box], dtype=np.float32))])
-    mask = answer.at_image_size()[0].numpy() > 0
+    [output] = sam.decode([Embedding({}, (1000, 1400))], [Prompts(boxes=np.array([box], dtype=np.float32))])
+    mask = output.at_image_size()[0].numpy() > 0
     area = math.pi / 4 * (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
     assert 0.4 * area < mask.sum() < 2.5 * area
+
+
+def test_table_has_a_row_for_every_way_to_feed_the_networks():
+    assert NETWORKS == ("tiny", "vit_b", "vit_l", "vit_h", "medsam")
+    medsam = untrained("medsam", CPU, "fp32")
+    assert (medsam.name, medsam.multimask, medsam.prompt_kinds, medsam.preprocessing) == ("medsam", False, "box", SQUARE)
+    tiny = untrained("tiny", CPU, "fp32")
+    assert (tiny.name, tiny.multimask, tiny.prompt_kinds, tiny.preprocessing) == ("tiny", True, None, LONGEST_SIDE)
+    with pytest.raises(UsageError, match="--sam none cannot be made from scratch"):
+        untrained("none", CPU, "fp32")
+
+
+def test_networks_can_be_trained_and_baselines_cannot():
+    assert isinstance(load_sam("tiny", None, CPU), TrainableSam)
+    assert not isinstance(load_sam("ellipse", None, CPU), TrainableSam) and not isinstance(load_sam("none", None, CPU), TrainableSam)
+
+
+class TwoScaleNetwork(OriginalNetwork):
+    """Its decoder needs a second tensor of the image, which shifts the logits."""
+
+    def encode(self, images):
+        features = super().encode(images)
+        return {**features, "shift": images.mean(dim=(1, 2, 3))}
+
+    def decode(self, embedding, sparse, dense):
+        logits, iou = super().decode(embedding, sparse, dense)
+        return logits + embedding["shift"].view(-1, 1, 1, 1), iou
+
+
+def test_each_object_is_decoded_with_all_tensors_of_its_own_image():
+    backend = OriginalSam(build_sam(64, 16), "small", "0", CPU)
+    two_scale = backend.with_weights_of(TwoScaleNetwork(backend.network))
+    images = images_of("landscape", "portrait")
+    prompts = [prompts_of("box", image, 2 + i, backend.mask_size) for i, image in enumerate(images)]
+    embeddings = two_scale.encode(images)
+    plain, shifted = (sam.decode(sam.encode(images), prompts) for sam in (backend, two_scale))
+    for before, after, embedding in zip(plain, shifted, embeddings, strict=True):
+        assert torch.allclose(after.low_res_logits, before.low_res_logits + embedding.tensors["shift"], atol=1e-4)
+    assert embeddings[0].tensors["shift"] != embeddings[1].tensors["shift"]

@@ -20,7 +20,7 @@ class CountingSam:
     def encode(self, images):
         self.encoded += images
         steps = torch.arange(self.width**2).view(self.width, self.width) / 3
-        return [Embedding((float(image.mean()) / 7 + steps).repeat(2, 1, 1), image.shape[:2]) for image in images]
+        return [Embedding({"features": (float(image.mean()) / 7 + steps).repeat(2, 1, 1)}, image.shape[:2]) for image in images]
 
 
 def images_of(*seeds: int) -> list[np.ndarray]:
@@ -36,7 +36,8 @@ def encode(path, sam, images) -> list[Embedding]:
 
 def assert_identical(first, second) -> None:
     assert [e.image_size for e in first] == [e.image_size for e in second]
-    assert all(torch.equal(a.features, b.features) for a, b in zip(first, second, strict=True))
+    for a, b in zip(first, second, strict=True):
+        assert set(a.tensors) == set(b.tensors) and all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
 
 
 def test_cold_and_warm_cache_give_identical_embeddings(tmp_path):
@@ -45,13 +46,14 @@ def test_cold_and_warm_cache_give_identical_embeddings(tmp_path):
     warm = encode(tmp_path / "c.h5", sam, images)
     assert_identical(cold, warm)
     assert len(sam.encoded) == 3
-    assert cold[0].features.dtype == torch.float32 and [e.image_size for e in cold] == [(5, 9), (6, 9), (7, 9)]
+    assert cold[0].tensors["features"].dtype == torch.float32 and [e.image_size for e in cold] == [(5, 9), (6, 9), (7, 9)]
 
 
 def test_embeddings_are_the_backends_in_half_precision(tmp_path):
     sam, images = CountingSam(), images_of(0, 1)
     for cached, fresh in zip(encode(tmp_path / "c.h5", sam, images), sam.encode(images), strict=True):
-        assert torch.equal(cached.features, fresh.features.half().float()) and not torch.equal(cached.features, fresh.features)
+        stored, exact = cached.tensors["features"], fresh.tensors["features"]
+        assert torch.equal(stored, exact.half().float()) and not torch.equal(stored, exact)
 
 
 def test_each_image_is_encoded_once_also_within_a_batch_and_under_another_order(tmp_path):
@@ -137,3 +139,30 @@ def test_cache_is_plain_hdf5(tmp_path):
 def test_baselines_pass_through(tmp_path):
     found = encode(tmp_path / "c.h5", load_sam("ellipse", None, torch.device("cpu")), images_of(0, 1, 0))
     assert [e.image_size for e in found] == [(5, 9), (6, 9), (5, 9)]
+
+
+class TwoScaleSam(CountingSam):
+    """Its embeddings have a finer tensor besides."""
+
+    def encode(self, images):
+        coarse = super().encode(images)
+        return [Embedding({**e.tensors, "fine": 2 * e.tensors["features"].repeat(1, 2, 2)}, e.image_size) for e in coarse]
+
+
+def test_every_tensor_of_an_embedding_is_kept_under_its_name(tmp_path):
+    sam, images = TwoScaleSam(), images_of(0, 1, 2)
+    cold = encode(tmp_path / "c.h5", sam, images[:2])
+    again = encode(tmp_path / "c.h5", sam, images)
+    assert len(sam.encoded) == 3
+    assert_identical(cold, again[:2])
+    assert {name: tuple(value.shape) for name, value in again[2].tensors.items()} == {"features": (2, 3, 3), "fine": (2, 6, 6)}
+    assert torch.equal(again[2].tensors["fine"], 2 * again[2].tensors["features"].repeat(1, 2, 2))
+
+
+def test_file_without_keys_is_filled_from_the_beginning(tmp_path):
+    """A process was killed before it had written the first ones."""
+    sam, images = CountingSam(), images_of(0, 1)
+    encode(tmp_path / "c.h5", sam, images)
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        del file["keys"]
+    assert_identical(encode(tmp_path / "c.h5", sam, images), encode(tmp_path / "d.h5", CountingSam(), images))

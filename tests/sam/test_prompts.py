@@ -76,9 +76,9 @@ def test_only_the_kinds_that_were_asked_are_made():
     objects = find_objects(probs_of((rectangle(10, 10, 30, 20), 1, 0.9)))
     for kinds in ("box", "point", "box+point", "point+mask", ("mask",)):
         prompts = make_prompts(objects, kinds, mask_size=8)
-        asked = kinds if isinstance(kinds, tuple) else kinds.split("+")
+        given = kinds if isinstance(kinds, tuple) else kinds.split("+")
         assert (prompts.boxes is not None, prompts.point_coords is not None, prompts.mask_logits is not None) == tuple(
-            kind in asked for kind in ("box", "point", "mask")
+            kind in given for kind in ("box", "point", "mask")
         )
         assert (prompts.point_labels is None) == (prompts.point_coords is None)
         assert len(prompts) == 1
@@ -129,7 +129,7 @@ def test_object_that_fills_the_image_has_no_negative_point_whatever_the_margin()
 
 @pytest.mark.parametrize(("positive", "negative"), [(1, 0), (1, 1), (3, 2), (5, 0)])
 def test_every_object_has_the_same_number_of_points_each_on_the_side_it_says(positive, negative):
-    """A missing point is never padded: SAM's answer would change (style.md, traps)."""
+    """A missing point is never padded: SAM's mask would change (style.md, traps)."""
     masks = [u_shape(), rectangle(2, 2, 9, 9), rectangle(50, 0, 59, 12)]
     objects = find_objects(probs_of(*((mask, 1, p) for mask, p in zip(masks, (0.9, 0.8, 0.7), strict=True))))
     prompts = make_prompts(objects, "box+point", margin=1, positive=positive, negative=negative)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from samsemi.losses import entropy
-from samsemi.segmenters.fusion import CoTrained, FusionHead, mean_answer
+from samsemi.segmenters.fusion import CoTrained, FusionHead, mean_logits
 
 
 def test_head_has_the_published_size():
@@ -25,9 +25,9 @@ def test_entropy_by_hand():
     assert entropy(logits).item() == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
 
 
-def test_mean_answer_is_the_mean_probability():
+def test_mean_logits_is_the_mean_probability():
     first, second = torch.tensor([0.9, 0.1]).log().view(1, 2, 1, 1), torch.tensor([0.3, 0.7]).log().view(1, 2, 1, 1) + 5
-    assert mean_answer(first, second).softmax(dim=1).flatten().tolist() == pytest.approx([0.6, 0.4])
+    assert mean_logits(first, second).softmax(dim=1).flatten().tolist() == pytest.approx([0.6, 0.4])
 
 
 def test_head_sees_where_peers_agree():
@@ -49,7 +49,7 @@ def test_loss_of_the_fused_answer_reaches_the_head_and_both_peers():
 
 def test_without_a_head_the_answer_is_the_mean():
     network = CoTrained(nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1), 2, fusion=False)
-    answers = network.answers(torch.rand(1, 3, 4, 4))
-    mean = (answers.first.softmax(dim=1) + answers.second.softmax(dim=1)) / 2
-    assert torch.allclose(answers.fused.softmax(dim=1), mean, atol=1e-6)
+    logits = network.peer_logits(torch.rand(1, 3, 4, 4))
+    mean = (logits.first.softmax(dim=1) + logits.second.softmax(dim=1)) / 2
+    assert torch.allclose(logits.fused.softmax(dim=1), mean, atol=1e-6)
     assert network.head is None and torch.equal(network.eval()(torch.ones(1, 3, 4, 4)), network(torch.ones(1, 3, 4, 4)))

@@ -36,13 +36,14 @@ import samsemi
 from samsemi.data.dataset import read_dataset
 from samsemi.mining.folds import write_fold_maps
 from samsemi.sam import embeddings
-from samsemi.sam.original import TINY_WEIGHTS
 from samsemi.sam.protocol import load_sam
+from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import adapt as adapt_stage
 from samsemi.tensors import hash_file, load_tensors, save_tensors
 from samsemi.training import loop as training
 
+TINY_WEIGHTS = SAMS["tiny"].weights
 BATCHES = ("--device", "cpu", "--batch-size", 2)
 ONE = (*BATCHES, "--iterations", 1)
 TWO = (*BATCHES, "--iterations", 2, "--validate-every", 1, "--clicks", 1)
@@ -163,11 +164,10 @@ def test_only_what_may_learn_has_changed(adapted):
     assert same_weights(out, TINY_WEIGHTS, "mask_decoder") is (result["iteration"] == 0)
     state = REACHED[out.with_suffix(".run")]
     assert not any("image_encoder" in name for name in state)
-    assert {"model.mask_decoder.iou_token.weight", "averaged.mask_decoder.iou_token.weight"} <= set(state)
+    assert {"model.network.mask_decoder.iou_token.weight", "averaged.network.mask_decoder.iou_token.weight"} <= set(state)
+    decoder = {name: value.float() for name, value in load_tensors(TINY_WEIGHTS).items() if "dec" in name}
     for kind in ("model", "averaged"):
-        assert any(
-            not torch.equal(state[f"{kind}.{name}"], value.float()) for name, value in load_tensors(TINY_WEIGHTS).items() if "dec" in name
-        )
+        assert any(not torch.equal(state[f"{kind}.network.{name}"], value) for name, value in decoder.items())
 
 
 def test_weights_say_where_they_come_from(few, adapted):
@@ -196,11 +196,11 @@ def test_adapted_weights_measure_what_training_said(few, adapted):
 def learned_in_encoder(out: Path) -> dict[str, torch.Tensor]:
     """What a resumption needs of the image encoder."""
     state = REACHED[out.with_suffix(".run")]
-    start = "model.image_encoder."
+    start = "model.network.image_encoder."
     return {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
 
 
-def test_all_of_the_image_encoder_learns_when_told(few, tmp_path):
+def test_all_of_the_image_encoder_learns_with_all(few, tmp_path):
     out = tmp_path / "SAM.safetensors"
     adapt(few, out, *ONE, "--all")
     assert files_in(out.with_suffix(".run")) == RUN_FILES, "there is nothing to cache"
@@ -251,7 +251,7 @@ def test_scenes_are_drawn_instead_of_cases(few, tmp_path, drawer, options):
     assert float(read_csv(out.with_suffix(".run") / "history.csv")[1]["loss"]) > 0
 
 
-def test_sam_learns_to_mend_what_a_model_found(few, folds, tmp_path):
+def test_sam_learns_to_fix_what_a_model_found(few, folds, tmp_path):
     out = tmp_path / "SAM.safetensors"
     result = adapt(few, out, *ONE, "--model", folds)
     assert list(result["before"]) == ["iou", *OWN, *WITH_MODEL]
@@ -349,7 +349,7 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
     [
         pytest.param(embeddings.EmbeddingCache, "append", 2, id="while images are encoded"),
         pytest.param(training.TrainingState, "save", 1, id="while the state is saved"),
-        pytest.param(adapt_stage, "prompted_losses", 2, id="in the last step"),
+        pytest.param(adapt_stage, "step", 2, id="in the last step"),
     ],
 )
 def test_interrupted_adapt_goes_on_and_gives_the_same_weights(few, whole, tmp_path, monkeypatch, owner, name, number):
@@ -365,7 +365,7 @@ def test_interrupted_adapt_goes_on_and_gives_the_same_weights(few, whole, tmp_pa
 def test_adapters_and_muon_go_on_where_they_stopped(few, with_adapters, tmp_path, monkeypatch):
     arguments = ("adapt", few, "--out", tmp_path / "SAM.safetensors", *TWO, *ADAPTERS)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, adapt_stage, "prompted_losses", 2)
+        interrupt_at(patch, adapt_stage, "step", 2)
         assert_interrupted(arguments)
     succeed(*arguments, "--resume")
     assert_same_run(tmp_path / "SAM.safetensors", with_adapters)
@@ -525,7 +525,15 @@ def test_device_that_is_not_there(few, tmp_path, monkeypatch):
     refused(DEVICE, "adapt", few, "--out", tmp_path / "a.safetensors", "--device", "cuda", said=("cuda",))
 
 
-def test_own_sam_is_measured_but_not_trained(few, tmp_path):
-    own = ("--sam", "samsemi.sam.baselines:load_ellipse")
+def test_own_sam_without_a_network_is_measured_but_not_trained(few, tmp_path):
+    own = ("--sam", "builders:load_own_ellipse")
     assert "box" in evaluate(few, *own)
     refused(USAGE, "adapt", few, *own, "--out", tmp_path / "SAM.safetensors", said=("ellipse", "cannot be trained"))
+
+
+def test_own_sam_with_a_network_is_trained_like_the_packaged_one(few, adapted, tmp_path):
+    out = tmp_path / "SAM.safetensors"
+    result = adapt(few, out, *ONE, "--sam", "builders:load_own_sam")
+    assert result["after"] == adapted[1]["after"] and same_weights(out, adapted[0])
+    with safe_open(out, "pt") as file:
+        assert json.loads(file.metadata()["samsemi"])["sam"] == "own"

@@ -189,8 +189,8 @@ def test_finetune_learns_from_the_teacher_on_unlabeled_images_too(dataset, warm,
 
 
 @pytest.mark.parametrize("strong", [True, False])
-def test_teacher_of_a_finetuning_answers_before_images_are_recolored_and_cut(monkeypatch, strong):
-    """Both say what the color of a pixel is: they agree where the teacher's answer was cut with the image."""
+def test_teacher_of_a_finetuning_predicts_before_images_are_recolored_and_cut(monkeypatch, strong):
+    """Both predict the color of a pixel: they agree where the teacher's logits were cut with the image."""
     monkeypatch.setattr(finetune, "recolor", lambda images: images)
 
     def network(images: torch.Tensor) -> torch.Tensor:
@@ -200,10 +200,10 @@ def test_teacher_of_a_finetuning_answers_before_images_are_recolored_and_cut(mon
     batch = Sample(torch.rand(6, 3, 32, 32), torch.ones(6, 2, 32, 32) / 2, torch.ones(6, 32, 32))
     options = FinetuneOptions(dataset=Path("d"), model=Path("m"), out=Path("o"), distill=Path("k"), strong=strong)
     streams = [Stream([], None, 2), Stream([], None, 4)]
-    step = finetune.make_step(network, streams, options, finetune.Distilled(network, 2.0))
-    assert step(batch, 1.0)["distillation"] == pytest.approx(0, abs=1e-6)
+    step = finetune.make_step(streams, options, finetune.Distilled(network, 2.0))
+    assert step(network, batch, 1.0)["distillation"] == pytest.approx(0, abs=1e-6)
     monkeypatch.setattr(finetune, "recolor", lambda images: 1 - images)
-    assert (step(batch, 1.0)["distillation"] > 0.1) == strong
+    assert (step(network, batch, 1.0)["distillation"] > 0.1) == strong
 
 
 def test_finetune_takes_a_store_and_a_teacher(dataset, warm, store, distilled, tmp_path):

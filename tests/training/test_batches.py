@@ -19,6 +19,7 @@ from samsemi.training.batches import (
     load_batches,
     recolor,
     shuffled,
+    to_device,
 )
 
 SIZE = 32
@@ -50,6 +51,11 @@ def streams(*parts: tuple[str, int]) -> list[Stream]:
     return [Stream(list(cases), sample_of, per_batch) for cases, per_batch in parts]
 
 
+def batches_of(parts: list[Stream], seed: int, start: int, stop: int, workers: int = 0):
+    samples = SampleSequence(parts, seed)
+    return load_batches(samples, samples.order(start, stop), samples.batch_size, workers)
+
+
 def all_batches(batches) -> list[list[torch.Tensor]]:
     return [[part.clone() for part in batch] for batch in batches]
 
@@ -68,14 +74,14 @@ def write_case(folder, image: np.ndarray, label: np.ndarray, name: str = "a") ->
 
 def test_batches_are_the_same_whatever_the_number_of_workers():
     parts = streams(("123", 2), ("45678", 1))
-    assert_equal(all_batches(load_batches(parts, 7, 0, 4, workers=0)), all_batches(load_batches(parts, 7, 0, 4, workers=2)))
+    assert_equal(all_batches(batches_of(parts, 7, 0, 4, 0)), all_batches(batches_of(parts, 7, 0, 4, 2)))
 
 
 def test_batches_are_the_same_wherever_the_loader_starts():
     parts = streams(("123", 2), ("45678", 1))
-    whole = all_batches(load_batches(parts, 7, 0, 6, workers=0))
+    whole = all_batches(batches_of(parts, 7, 0, 6, 0))
     torch.rand(5)
-    assert_equal(whole[4:], all_batches(load_batches(parts, 7, 4, 6, workers=0)))
+    assert_equal(whole[4:], all_batches(batches_of(parts, 7, 4, 6, 0)))
 
 
 def test_batches_leave_torchs_generator_alone():
@@ -119,13 +125,29 @@ def test_every_batch_takes_its_share_of_each_stream_in_order():
     assert len(second.loaded) == 9 and sorted(second.loaded[:4]) == ["4", "5", "6", "7"]
 
 
+def test_processes_that_cut_the_order_have_the_batches_of_one():
+    """Each has its share of every stream in every batch."""
+    samples = SampleSequence(streams(("123", 2), ("45678", 4)), 7)
+    whole = all_batches(batches_of(streams(("123", 2), ("45678", 4)), 7, 1, 4))
+    shares = [all_batches(load_batches(samples, samples.order(1, 4)[rank::2], 3, workers=0)) for rank in range(2)]
+    for rank, share in enumerate(shares):
+        assert_equal(share, [[part[rank::2] for part in batch] for batch in whole])
+
+
+def test_parts_of_a_batch_are_moved_also_those_by_name():
+    batch = Sample({"features": torch.zeros(2, 3), "fine": torch.zeros(2, 4)}, torch.zeros(2, 5), torch.zeros(2))
+    moved = to_device(batch, torch.device("meta"))
+    assert isinstance(moved, Sample) and list(moved.image) == ["features", "fine"]
+    assert {part.device.type for part in (*moved.image.values(), moved.target, moved.weight)} == {"meta"}
+
+
 def test_a_small_stream_is_repeated_beside_a_large_one():
-    batches = all_batches(load_batches(streams(("1", 1), ("23456789", 1)), 0, 0, 8, workers=0))
+    batches = all_batches(batches_of(streams(("1", 1), ("23456789", 1)), 0, 0, 8, 0))
     assert len(batches) == 8 and all(batch[0].shape == (2, 3, SIZE, SIZE) for batch in batches)
 
 
 def test_batch_holds_images_in_0_to_1_targets_and_weights():
-    [(images, targets, weights)] = load_batches(streams(("12", 2)), 0, 0, 1, workers=0)
+    [(images, targets, weights)] = batches_of(streams(("12", 2)), 0, 0, 1, 0)
     assert images.dtype == targets.dtype == weights.dtype == torch.float32
     assert (images.shape, targets.shape, weights.shape) == ((2, 3, SIZE, SIZE), (2, 2, SIZE, SIZE), (2, SIZE, SIZE))
     assert images.min() >= 0 and 0.5 < images.max() <= 1
@@ -136,7 +158,7 @@ def test_image_that_cannot_be_read_is_a_data_error_also_from_a_worker(tmp_path, 
     case = Case("a", tmp_path / "a.png", tmp_path / "m.png", None, "labeled", "a")
     broken = Stream([case], partial(labeled_sample, num_classes=2, size=SIZE), 2)
     with pytest.raises(DataError, match="m.png: no such file") as caught:
-        next(load_batches([broken], 0, 0, 1, workers))
+        next(batches_of([broken], 0, 0, 1, workers))
     assert caught.value.hint
 
 

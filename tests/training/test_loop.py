@@ -82,10 +82,10 @@ def train(
     options, run = options_of(**given), run_of(folder)
     state = new_state(run, options, seed=9 if run.resumed else 0)
 
-    def step(batch, progress):
+    def step(model, batch, progress):
         before_step(state.iteration)
         images, targets, weights = batch
-        logits = state.model(images)
+        logits = model(images)
         inside_step(state.iteration)
         return {"supervised": segmentation_loss(logits, targets, weights)}
 
@@ -214,8 +214,8 @@ def test_training_in_two_stretches_equals_one(tmp_path, cases, whole):
     options, run = options_of(), run_of(tmp_path)
     state = new_state(run, options)
 
-    def step(batch, progress):
-        return {"supervised": segmentation_loss(state.model(batch[0]), *batch[1:])}
+    def step(model, batch, progress):
+        return {"supervised": segmentation_loss(model(batch[0]), *batch[1:])}
 
     streams = [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)]
     for until in (3, 5):
@@ -262,8 +262,8 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
     options, run = options_of(), run_of(tmp_path)
     state = new_state(run, options)
 
-    def step(batch, progress):
-        return {"supervised": state.model(batch[0]).sum() * math.nan}
+    def step(model, batch, progress):
+        return {"supervised": model(batch[0]).sum() * math.nan}
 
     with pytest.raises(NothingUsable, match="nan at iteration 2"):
         fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
@@ -356,9 +356,9 @@ def test_optimizer_follows_the_cosine(tmp_path, cases):
     options, run = options_of(iterations=4, lr=0.01), run_of(tmp_path)
     state = new_state(run, options)
 
-    def step(batch, progress):
+    def step(model, batch, progress):
         rates.append((progress, state.optimizer.param_groups[0]["lr"]))
-        return {"supervised": segmentation_loss(state.model(batch[0]), *batch[1:])}
+        return {"supervised": segmentation_loss(model(batch[0]), *batch[1:])}
 
     fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
     assert rates == [(i / 4, pytest.approx(0.01 * cosine(i / 4))) for i in range(4)]

@@ -7,7 +7,7 @@ from builders import build_sam, needs_muon
 from torch import nn
 
 from samsemi.training.loop import TrainingState
-from samsemi.training.optimizers import WEIGHT_DECAY, Both, make_optimizer
+from samsemi.training.optimizers import WEIGHT_DECAY, CombinedOptimizer, make_optimizer
 
 
 class Mixed(nn.Module):
@@ -118,10 +118,10 @@ def test_both_forget_their_gradients_and_follow_the_learning_rate():
     assert_same_weights(model, before)
 
 
-def two_of(model: Mixed) -> Both:
+def two_of(model: Mixed) -> CombinedOptimizer:
     """Two that every version of torch has."""
     weights = list(model.parameters())
-    return Both(torch.optim.SGD(weights[:3], lr=0.1, momentum=0.9), torch.optim.AdamW(weights[3:], lr=0.1))
+    return CombinedOptimizer(torch.optim.SGD(weights[:3], lr=0.1, momentum=0.9), torch.optim.AdamW(weights[3:], lr=0.1))
 
 
 @pytest.mark.parametrize("make", [two_of, pytest.param(lambda model: make_optimizer("muon", model, 0.05), marks=needs_muon)])

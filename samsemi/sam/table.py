@@ -1,0 +1,54 @@
+"""The table of SAMs: for each name its loader, its architecture and how it is fed. Knows nothing of torch, so that help can list it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from samsemi.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SamEntry:
+    """A SAM that ``--sam`` knows by name. What needs torch stands as 'module:name' and is imported when it is needed."""
+
+    name: str
+    loader: str
+    """A function (this entry, checkpoint or None, device, precision) -> SamBackend."""
+    architecture: str | None = None
+    """A function that builds its network with random weights; None for what has no weights."""
+    weights: Path | None = None
+    """Its weights, where they are in the package."""
+    preprocessing: str = "samsemi.sam.preprocessing:LONGEST_SIDE"
+    """How images become its input."""
+    multimask: bool = True
+    """Whether it gives three masks for a prompt, of which one is chosen, or only one."""
+    prompt_kinds: str | None = None
+    """The kinds of prompt that it always takes; None for those that the user chooses."""
+
+
+ORIGINAL = "samsemi.sam.original:load_original"
+VIT_B = "segment_anything:build_sam_vit_b"
+SAMS: dict[str, SamEntry] = {
+    entry.name: entry
+    for entry in (
+        SamEntry("tiny", ORIGINAL, "samsemi.sam.tiny:build_tiny", weights=Path(__file__).with_name("tiny.safetensors")),
+        SamEntry("vit_b", ORIGINAL, VIT_B),
+        SamEntry("vit_l", ORIGINAL, "segment_anything:build_sam_vit_l"),
+        SamEntry("vit_h", ORIGINAL, "segment_anything:build_sam_vit_h"),
+        SamEntry("medsam", ORIGINAL, VIT_B, preprocessing="samsemi.sam.preprocessing:SQUARE", multimask=False, prompt_kinds="box"),
+        SamEntry("none", "samsemi.sam.baselines:load_none", prompt_kinds="box+mask"),
+        SamEntry("ellipse", "samsemi.sam.baselines:load_ellipse", prompt_kinds="box"),
+    )
+}
+NETWORKS = tuple(name for name, entry in SAMS.items() if entry.architecture)
+"""Names of the SAMs that are networks and so can be trained."""
+
+
+def find_function(place: str, given: str) -> Callable:
+    """The function of 'module:function'; UsageError, beginning with what was given, where there is none."""
+    module, _, function = place.partition(":")
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UsageError(f"{given}: {error}", "give MODULE:FUNCTION, importable; PYTHONPATH=. finds one in this folder") from None
