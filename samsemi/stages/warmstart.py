@@ -15,6 +15,8 @@ from samsemi.options.shared import parse_channels
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
+from samsemi.tensors import hash_file, load_strictly, load_tensors
+from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import Run, open_run
 

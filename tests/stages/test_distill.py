@@ -25,7 +25,7 @@ from builders import (
 
 from samsemi.data.dataset import read_dataset
 from samsemi.options.finetune import FinetuneOptions
-from samsemi.sam.original import TINY_WEIGHTS
+from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import finetune
 from samsemi.tensors import load_tensors
@@ -117,7 +117,7 @@ def test_store_is_learnt_as_well(dataset, store, tmp_path):
 
 
 def test_inputs_may_lie_elsewhere_on_resumption_and_may_not_differ(dataset, store, tmp_path, monkeypatch):
-    weights, labels = Path(shutil.copy(TINY_WEIGHTS, tmp_path / "sam.safetensors")), Path(shutil.copy(store, tmp_path / "s.h5"))
+    weights, labels = Path(shutil.copy(SAMS["tiny"].weights, tmp_path / "sam.safetensors")), Path(shutil.copy(store, tmp_path / "s.h5"))
     arguments = ("distill", dataset, "--out", tmp_path / "run", *SMALL, "--iterations", 1, *ACCEPT_ALL)
     with monkeypatch.context() as patch:
         interrupt_at(patch, training, "validate", 1)

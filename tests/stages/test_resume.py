@@ -31,7 +31,7 @@ from builders import (
 
 from samsemi.mining import calibration, store
 from samsemi.mining import miner as mining
-from samsemi.sam.original import TINY_WEIGHTS
+from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import finetune, warmstart
 from samsemi.tensors import save_tensors
@@ -407,6 +407,6 @@ def test_inputs_of_finetune_may_lie_elsewhere_on_resumption_and_may_not_differ(d
         file.attrs["policy"] = json.dumps(json.loads(file.attrs["policy"]) | {"sam_share": 0.125})
     refused(REFUSED, *arguments, "--resume", said=(tmp_path / "run", "store_content was"))
     shutil.copy(store, where[1])
-    weights = shutil.copy(TINY_WEIGHTS, tmp_path / "sam.safetensors")
+    weights = shutil.copy(SAMS["tiny"].weights, tmp_path / "sam.safetensors")
     succeed(*arguments, "--resume", "--sam-checkpoint", weights)
     assert (tmp_path / "run/model.safetensors").read_bytes() == (whole_finetune / "model.safetensors").read_bytes()
