@@ -89,7 +89,8 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     last = replace(options, iterations=options.iterations - (options.rounds - 1) * share, rounds=1)
     train_round(setting, last, run, begin(segmenter, options), store, made_from)
     warn_of_worse_round(run, options.rounds)
-    return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
+    rounds = [run.folder / "rounds" / str(number) for number in range(1, options.rounds)]
+    return {**summarize_run(run, rounds), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
 
 
 def load_distilled(options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:

@@ -2,7 +2,7 @@
 
 import time
 
-from samsemi import console
+from samsemi import clock, console
 from samsemi.data.dataset import need_cases, read_dataset, refuse_changed_files
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
@@ -58,7 +58,7 @@ def mine(options: MineOptions) -> dict[str, object]:
         "sam": sam.name,
         **result,
         **told(store),
-        "seconds": seconds,
+        "seconds": clock.lap(),
         "images_per_second": mined / max(seconds, 1e-9),
     }
 
