@@ -185,7 +185,11 @@ def test_embeddings_of_schema_1_are_read(tmp_path):
     path = Path(shutil.copy(FILES / "embeddings-1.h5", tmp_path))
     found: list[Embedding] = EmbeddingCache(path, Encoder()).encode([np.full((4, 6, 3), value, np.uint8) for value in (7, 0)])
     wanted = torch.arange(8.0).view(2, 2, 2)
-    assert torch.equal(found[0].features, wanted + 7) and torch.equal(found[1].features, wanted) and found[0].image_size == (4, 6)
+    assert (
+        torch.equal(found[0].tensors["features"], wanted + 7)
+        and torch.equal(found[1].tensors["features"], wanted)
+        and found[0].image_size == (4, 6)
+    )
 
 
 def test_out_of_fold_predictions_of_schema_1_are_read(tmp_path):

@@ -7,6 +7,7 @@ While it is not finished, ``last/`` holds the exact state to go on from and made
 
 import csv
 import json
+import logging
 import platform
 import shutil
 import tomllib
@@ -17,13 +18,13 @@ from pathlib import Path
 
 import tomli_w
 
-from samsemi import console
 from samsemi.errors import CheckpointError
 from samsemi.options.config import command_name, input_paths, may_change
 from samsemi.options.fields import Options
 from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
 from samsemi.schemas import need_schema
 
+LOG = logging.getLogger("samsemi")
 SCHEMA = "samsemi.run/1"
 AGAIN = "start the run again with --overwrite"
 CONFIG = "config.toml"
@@ -70,7 +71,7 @@ def open_run(options: Options, made_from: Mapping[str, object], folder: Path | N
     run = Run(folder, options.resume and (folder / STATE).exists(), (folder / FINISHED).exists())
     if run.finished:
         run.finish()  # where it was interrupted in doing so
-        console.note(f"{folder} is finished already")
+        LOG.info(f"{folder} is finished already")
     return run
 
 

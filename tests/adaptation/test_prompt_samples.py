@@ -91,6 +91,7 @@ def fold_maps(path: Path, *ids: str) -> FoldMaps:
     probs = np.zeros((len(ids), 3, 8, 8), dtype=np.uint8)
     probs[:, 1] = 255
     with h5py.File(path, "w") as file:
+        file.attrs["schema"] = "samsemi.out-of-fold/1"
         file["ids"] = list(ids)
         file["probs"] = probs
     return FoldMaps(path)
