@@ -220,10 +220,7 @@ def tabulate_classes(result: Mapping[str, Any]) -> console.Table:
 
 
 def tabulate_cost(cost: Mapping[str, Mapping[str, Any]]) -> console.Table:
-    rows = [
-        [name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}", f"{c['ms_per_image']:.0f}" if c["ms_per_image"] else "not measured"]
-        for name, c in cost.items()
-    ]
+    rows = [[name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}", f"{c['ms_per_image']:.0f}"] for name, c in cost.items()]
     return console.Table("cost of an image", ["network", "parameters", "GFLOPs", "ms"], rows)
 
 

@@ -250,8 +250,8 @@ def test_seconds_count_what_people_wait_and_the_speed_only_the_training(tmp_path
             time.sleep(0.3)
             state = new_state(run_of(tmp_path), options)
 
-            def step(batch, progress):
-                return {"supervised": segmentation_loss(state.model(batch[0]), *batch[1:])}
+            def step(model, batch, progress):
+                return {"supervised": segmentation_loss(model(batch[0]), *batch[1:])}
 
             streams = [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)]
             begin = time.monotonic()
