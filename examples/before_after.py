@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from samsemi.data.dataset import read_case_image, read_case_label, read_dataset
-from samsemi.data.images import overlay, side_by_side, write_picture
+from samsemi.data.images import write_picture
+from samsemi.mining.pictures import picture_comparison
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import predict, to_label
 
@@ -29,8 +30,9 @@ def main() -> None:
     for name in names:
         case = dataset.cases[name]
         image = read_case_image(case)
-        labels = [read_case_label(case, case.mask, len(dataset.classes)), *(to_label(predict(model, image)) for model in models)]
-        rows.append(side_by_side([image, *(overlay(image, label) for label in labels)]))
+        labels = {"truth": read_case_label(case, case.mask, len(dataset.classes))}
+        labels |= {name: to_label(predict(model, image)) for name, model in zip(("warm start", after), models, strict=True)}
+        rows.append(picture_comparison(case.id, image, labels, dataset.classes))
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     write_picture(out / "before_after.png", np.concatenate(rows))

@@ -8,14 +8,18 @@ Each command is a function of the same name that takes its options as keywords a
 
 import inspect
 import json
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from samsemi import clock, console
 from samsemi.options.commands import STAGES
 from samsemi.options.fields import Option, declared
+
+logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
 __all__ = ["adapt", "check", "distill", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
 
@@ -39,9 +43,10 @@ def _function_of(command: str) -> Callable[..., dict[str, object]]:
 
     def function(**values: object) -> dict[str, object]:
         chosen = signature.bind(**values).arguments
-        import_module("samsemi.console").set_quiet(chosen.pop("quiet", False))
-        stage = getattr(import_module(f"samsemi.stages.{module}"), module)
-        return json.loads(json.dumps(stage(options(**chosen)), default=str))
+        console.set_quiet(chosen.pop("quiet", False))
+        with clock.command():
+            stage = getattr(import_module(f"samsemi.stages.{module}"), module)
+            return json.loads(json.dumps(stage(options(**chosen)), default=str))
 
     parameters = [_as_parameter(option) for option in declared(options).values()]
     parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool))

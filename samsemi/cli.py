@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import console
+from samsemi import clock, console
 from samsemi.errors import DeviceError, RefusedError, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
-from samsemi.options.config import read_defaults
+from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Options, declared
 from samsemi.options.shared import TalkOptions
 from samsemi.outputs import refusal
@@ -67,8 +67,11 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     def command(config: Path | None, json: bool, quiet: bool, **values: object) -> None:
         console.set_quiet(quiet)
         chosen = options(**values)
-        stage = getattr(import_module(f"samsemi.stages.{module}"), module)
-        console.show_result(f"samsemi {name}", stage(chosen), as_json=json)
+        console.note(first_words(name, chosen))
+        stage = import_module(f"samsemi.stages.{module}")
+        result = getattr(stage, module)(chosen)
+        tables = stage.tables(result) if hasattr(stage, "tables") else []
+        console.show_result(f"samsemi {name}", result, json, tables)
 
     declarations = [*declared(options).values(), *declared(TalkOptions).values()]
     parameters = [as_parameter(option, load_config if option.name == "config" else None) for option in declarations]
@@ -77,10 +80,16 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     app.command(name, cls=help_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
 
 
+def first_words(name: str, options: Options) -> str:
+    """What is said before the seconds that loading the libraries takes."""
+    return " ".join([f"samsemi {name}: loading", *dict.fromkeys(map(str, input_paths(options)))])
+
+
 for _name, (_module, _options) in STAGES.items():
     add_command(_name, _module, _options)
 
 
+@clock.command()
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's SIGTERM saves the state like Ctrl-C

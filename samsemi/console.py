@@ -1,61 +1,73 @@
-"""What a person sees while a stage runs: progress with time left, notes, the closing table. rich lives here.
+"""What a person sees while a command runs: progress with time left, notes, warnings, the closing result. rich lives here.
 
-Everything but the closing result goes to stderr, so that stdout can be piped. On a terminal progress is a bar;
-elsewhere (a log file, a cluster) it is one plain line every ``PLAIN_SECONDS``.
+The result, its tables included, goes to stdout, all else to stderr. On a terminal progress is a bar; elsewhere (a log
+file, a cluster) it is one plain line every ``PLAIN_SECONDS``. Until ``set_quiet`` is called, as a command does, nothing is
+shown but what is printed by name: the library itself speaks to the logger "samsemi" alone.
 """
 
 import json
 import logging
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 PLAIN_SECONDS = 10.0
-PLAIN_WIDTH = 180
+STATUS_SECONDS = 0.5
+"""Between two looks at the status of a bar: a look may wait for the GPU."""
+STATUS_WIDTH = 76
+"""Of a terminal that has room for a status after the times."""
+TABLE_WIDTH = 80
+"""Of tables that go to a file or a pipe."""
 
-_quiet = False
+_quiet = True
 
 
 def set_quiet(quiet: bool) -> None:
-    """Silence progress and notes; warnings, errors and the result are still printed."""
+    """From now on show the progress, notes and warnings of the library; when quiet, warnings alone."""
     global _quiet
     _quiet = quiet
+    logger = logging.getLogger("samsemi")
+    logger.addHandler(SHOWN)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
 
 
-def _stderr() -> Console:
-    return _console(sys.stderr)
+class ShownLog(logging.Handler):
+    """What the library logs, as lines for the reader: infos as notes, what is worse as warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        (warn if record.levelno >= logging.WARNING else note)(record.getMessage())
 
 
-def _console(file) -> Console:
-    """Lines are never wrapped; where there is no terminal, tables may be wide."""
-    return Console(file=file, soft_wrap=True, highlight=False, width=None if file.isatty() else PLAIN_WIDTH)
+SHOWN = ShownLog(logging.INFO)
+
+
+def _stderr() -> "Console":
+    """Lines are never wrapped."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, soft_wrap=True, highlight=False)
 
 
 def note(text: str) -> None:
     """One line for the reader, on stderr."""
     if not _quiet:
-        _stderr().print(escape(text))
+        _stderr().print(text, markup=False)
 
 
 def warn(text: str) -> None:
     """One line that should be read even with --quiet, on stderr."""
-    _stderr().print(f"[yellow]warning:[/yellow] {escape(text)}")
+    from rich.text import Text
 
-
-class WarningLines(logging.Handler):
-    """What the library has to say through logging, as lines of ``warn``."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        warn(record.getMessage())
-
-
-logging.getLogger("samsemi").addHandler(WarningLines(logging.WARNING))
+    _stderr().print(Text.assemble(("warning:", "yellow"), " ", text))
 
 
 def fail(message: str, hint: str) -> None:
@@ -77,81 +89,113 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
+def format_about(seconds: float) -> str:
+    """754 -> '13 min': a time that is not known exactly."""
+    if seconds < 90:
+        return f"{5 * round(seconds / 5)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+Status = Callable[[], str]
+"""A few words on how it goes, such as 'loss 0.412'; called only when they are shown."""
 Advance = Callable[..., None]
+
+
+def no_status() -> str:
+    return ""
 
 
 @contextmanager
 def progress(description: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Advance]:
     """Progress of ``total`` steps; the value given is called as ``advance(n, status)`` after n more of them."""
     if _quiet:
-        yield lambda n=1, status="": None
+        yield lambda n=1, status=no_status: None
     elif _stderr().is_terminal:
-        with _bar(description, total, unit, done) as advance:
-            yield advance
+        with make_bar(_stderr()) as bar:
+            yield _advance_bar(bar, description, total, done)
     else:
         yield _plain_lines(description, total, unit, done)
 
 
-@contextmanager
-def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+def make_bar(console: "Console") -> "Progress":
+    """A bar that gives way to the count, the times and the status; on a narrow terminal the status gives way, too."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    whole = Column(no_wrap=True)
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
+        BarColumn(bar_width=None, table_column=Column(max_width=40)),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TextColumn("left"),
+        TimeRemainingColumn(table_column=whole),
+        *([TextColumn("{task.fields[status]}", markup=False)] if console.width >= STATUS_WIDTH else []),
     )
-    with Progress(*columns, console=_stderr(), transient=True) as bar:
-        task = bar.add_task(description, total=total, completed=done, status="")
-        shown = [""]
+    return Progress(*columns, console=console, transient=True)
 
-        def advance(n: int = 1, status: str = "") -> None:
-            shown[0] = status or shown[0]
-            bar.update(task, advance=n, status=escape(shown[0]))
 
-        yield advance
+def _advance_bar(bar: "Progress", description: str, total: int, done: int) -> Advance:
+    task = bar.add_task(description, total=total, completed=done, status="")
+    last_look = float("-inf")
+
+    def advance(n: int = 1, status: Status = no_status) -> None:
+        nonlocal last_look
+        bar.update(task, advance=n)
+        if time.monotonic() - last_look >= STATUS_SECONDS:
+            bar.update(task, status=status())
+            last_look = time.monotonic()
+
+    return advance
 
 
 def _plain_lines(description: str, total: int, unit: str, done: int) -> Advance:
     start = last_line = time.monotonic()
-    finished, shown = done, ""
+    finished = done
 
-    def advance(n: int = 1, status: str = "") -> None:
-        nonlocal finished, shown, last_line
+    def advance(n: int = 1, status: Status = no_status) -> None:
+        nonlocal finished, last_line
         finished += n
-        shown = status or shown
         now = time.monotonic()
         if now - last_line < PLAIN_SECONDS and finished < total:
             return
         last_line = now
         speed = (finished - done) / max(now - start, 1e-9)
         left = format_seconds((total - finished) / speed) if speed > 0 else "?"
-        line = f"{description}: {finished}/{total} {unit}, {speed:.1f}/s, {left} left"
-        print(f"{line}, {shown}" if shown else line, file=sys.stderr, flush=True)
+        parts = (f"{description}: {finished}/{total} {unit}", f"{speed:.1f}/s", f"{left} left", status())
+        print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
     return advance
 
 
-def show_result(title: str, result: Mapping[str, object], as_json: bool) -> None:
-    """The result of a stage on stdout: one JSON object, or its plain values, a line each, never cut."""
+@dataclass(frozen=True)
+class Table:
+    """A part of a result as people compare it. Columns stand in the order of their weight: the last ones give way."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def lines(self, width: int) -> list[str]:
+        """Title, head and rows of at most ``width`` characters: columns are left out rather than cut, and named below."""
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        shown = max(n for n in range(1, len(widths) + 1) if n == 1 or sum(widths[:n]) + 2 * (n - 1) <= width)
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row[:shown], widths, strict=False)) for row in (self.columns, *self.rows)]
+        left_out = [f"not shown: {', '.join(self.columns[shown:])}"] if shown < len(widths) else []
+        return [self.title, *(line.rstrip() for line in lines), *left_out]
+
+
+def show_result(title: str, result: Mapping[str, object], as_json: bool, tables: Sequence[Table] = ()) -> None:
+    """The result of a stage on stdout: one JSON object; or its tables, then its plain values, a line each, never cut."""
     if as_json:
         print(json.dumps(result, indent=2, default=str))
         return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else TABLE_WIDTH
+    for table in tables:
+        print("\n".join(table.lines(width)), end="\n\n")
     rows = list(flatten(result))
     width = max((len(key) for key, _ in rows), default=0)
     print("\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows)]))
-
-
-def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table for the reader, on stderr."""
-    if _quiet:
-        return
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    _stderr().print(table)
 
 
 def flatten(result: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from builders import MINING, NETWORK, draw_cases, succeed, write_image
 
+from samsemi import console
+
+
+@pytest.fixture
+def shown():
+    """The library shows what it has to say, as in a command; afterwards it is silent again."""
+    console.set_quiet(False)
+    yield
+    console.set_quiet(True)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_network():

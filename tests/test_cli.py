@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from builders import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
 
+from samsemi.data.overlays import zoom_of
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.tensors import hash_tensors
 
@@ -390,7 +391,7 @@ def test_predict_writes_class_indices_at_source_size(pictures, predicted):
         assert label.shape == image.shape[:2]
         assert label.dtype == np.uint8
         assert set(np.unique(label)) <= {0, 1}
-        assert read_array(folder / "overlays" / f"{name}.png").shape == image.shape
+        assert read_array(folder / "overlays" / f"{name}.png").shape[1] == image.shape[1] * zoom_of(image.shape[0])
         with np.load(folder / "probabilities" / f"{name}.npz") as file:
             probs = file["probs"].astype(np.float32)
         assert probs.shape == (2, *label.shape)
@@ -492,7 +493,10 @@ def test_quiet_is_silent_but_for_the_result(dataset, warm, store, tmp_path):
 def test_progress_is_plain_lines_where_there_is_no_terminal(dataset, warm, tmp_path):
     outcome = succeed("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", *MINING)
     assert "\x1b" not in outcome.err + outcome.out
-    assert re.fullmatch(r"mine: 9/9 images, [\d.]+/s, 0 s left\ncalibrate: 3/3 images, [\d.]+/s, 0 s left\nwarning: .*\n", outcome.err)
+    assert re.fullmatch(
+        r"samsemi mine: loading .* .*\nmine: 9/9 images, [\d.]+/s, 0 s left\ncalibrate: 3/3 images, [\d.]+/s, 0 s left\nwarning: .*\n",
+        outcome.err,
+    )
 
 
 def test_closing_table_shows_where_the_result_lies_whole(dataset, warm, tmp_path):

@@ -1,24 +1,20 @@
-"""Reading and writing pictures: images, label maps, overlays. Knows Pillow, nothing of torch."""
+"""Reading and writing pictures: images and label maps. Knows Pillow, nothing of torch."""
 
 import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from skimage.segmentation import find_boundaries
 
 from samsemi.errors import ChangedFile, DataError
 from samsemi.outputs import whole_file
 
 log = logging.getLogger("samsemi")
-
-PALETTE = ((255, 90, 60), (60, 160, 255), (90, 220, 90), (250, 200, 50), (200, 100, 250), (80, 230, 230))
-"""Colors of classes 1, 2, ... in overlays, from the start again after the last."""
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -168,30 +164,6 @@ def write_picture(path: Path, array: np.ndarray) -> None:
         Image.fromarray(array).save(part, format="PNG")
 
 
-def class_colors(label: np.ndarray) -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """(class, color) of the classes above background that a label map holds; 255 is not a class."""
-    for class_id in np.unique(label):
-        if 0 < class_id < 255:
-            yield int(class_id), PALETTE[(class_id - 1) % len(PALETTE)]
-
-
-def overlay(image: np.ndarray, label: np.ndarray, tint: float = 0.25) -> np.ndarray:
-    """(H, W, 3) uint8 image with each class of an (H, W) label map tinted and outlined in its color."""
-    picture = image.astype(np.float32)
-    for class_id, color in class_colors(label):
-        inside = label == class_id
-        picture[inside] = (1 - tint) * picture[inside] + tint * np.asarray(color, dtype=np.float32)
-        picture[find_boundaries(inside, mode="inner")] = color
-    return picture.astype(np.uint8)
-
-
 def hash_pixels(image: np.ndarray) -> str:
     """SHA-256 of an image's shape and pixels."""
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def side_by_side(pictures: list[np.ndarray], gap: int = 4) -> np.ndarray:
-    """(H, W, 3) pictures of one height in a row, a white gap between them."""
-    white = np.full((pictures[0].shape[0], gap, 3), 255, dtype=np.uint8)
-    parts = [part for picture in pictures for part in (picture, white)]
-    return np.concatenate(parts[:-1], axis=1)

@@ -4,6 +4,7 @@ Fitted to the validation cases, and to the labeled ones where there are out-of-f
 that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined, StoreWriter
 from samsemi.sam.prompts import number_objects, shared_most
 
+LOG = logging.getLogger("samsemi")
 RIGHT = 0.5
 """IoU with a true object from which a mask is right."""
 LEAST_OBJECTS = 10
@@ -79,13 +81,13 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     about = {"cases": {name: len(found) for name, found in sources.items()}, "objects": len(judged.iou)}
     about["target_precision"] = options.target_precision
     if len(judged.iou) < LEAST_OBJECTS:
-        console.warn(f"only {len(judged.iou)} objects to calibrate with: the default thresholds are used")
+        LOG.warning(f"only {len(judged.iou)} objects to calibrate with: the default thresholds are used")
         return choose_policy(options, Policy()), about
     base = Policy(**{f"min_{name}": 0.0 for name in THRESHOLDS}, quality=fit_quality(judged.scores, judged.iou >= RIGHT))
     unseen = predict_unseen(judged)
     threshold, precision = choose_threshold(unseen, judged.iou >= RIGHT, options.target_precision)
     if precision < options.target_precision:
-        console.warn(f"a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}")
+        LOG.warning(f"a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}")
     by_share = judged.dice[unseen >= threshold].mean(axis=0)
     best = int(by_share.argmax())
     about |= {

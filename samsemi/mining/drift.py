@@ -1,12 +1,14 @@
 """Whether mining again makes things worse: coverage that shrinks, labels that flip."""
 
+import logging
+
 import numpy as np
 
-from samsemi import console
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import mined_label, usable_ids
 from samsemi.mining.store import Store
 
+LOG = logging.getLogger("samsemi")
 LOST = 0.2
 """Share of the usable images that may be lost."""
 FLIPPED = 0.5
@@ -32,8 +34,6 @@ def measure_drift(before: Store, policy_before: Policy, after: Store, policy_aft
 def warn_of_drift(found: dict[str, float], when: str) -> None:
     """Say it where coverage shrinks or labels flip more than they should."""
     if found["coverage"] < (1 - LOST) * found["coverage_before"]:
-        console.warn(
-            f"{when}: only {found['coverage']:.0%} of the images have an accepted label, {found['coverage_before']:.0%} had before"
-        )
+        LOG.warning(f"{when}: only {found['coverage']:.0%} of the images have an accepted label, {found['coverage_before']:.0%} had before")
     if found["flips"] > FLIPPED:
-        console.warn(f"{when}: {found['flips']:.0%} of the labeled pixels changed; the labels drift, fewer minings may be better")
+        LOG.warning(f"{when}: {found['flips']:.0%} of the labeled pixels changed; the labels drift, fewer minings may be better")

@@ -1,12 +1,12 @@
 """A whole mining, from images to a finished store; and mining again, with the model of the moment, as the first store was mined."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from samsemi import console
 from samsemi.data.dataset import Case, Dataset, refuse_changed_files
 from samsemi.devices import choose_precision
 from samsemi.errors import CheckpointError, UsageError
@@ -36,7 +36,7 @@ def mine_store(
     count = 0
     if writer.is_finished():
         refuse_changed_files(dataset.cases.values())
-        console.note(f"{options.out} is finished already")
+        logging.getLogger("samsemi").info(f"{options.out} is finished already")
     else:
         miner = Miner(segmenter, sam, options)
         count = mine_cases(cases, miner, writer)
@@ -88,7 +88,7 @@ def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: tor
 
 def remine(again: MiningAgain, segmenter: Segmenter, iteration: int) -> Store:
     """Mine all unlabeled cases with another model; SAM's embeddings come from the cache."""
-    console.note(f"mining again at iteration {iteration}")
+    logging.getLogger("samsemi").info(f"mining again at iteration {iteration}")
     options = replace(again.options, out=store_path(again, iteration))
     store, _ = mine_store(again.dataset.split("unlabeled"), segmenter, again.sam, again.dataset, options)
     return store

@@ -1,11 +1,11 @@
 """Models on disk: model.safetensors beside model.json, which says how to rebuild the network and where it comes from."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from samsemi import console
 from samsemi.data.dataset import Dataset
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.outputs import write_text
@@ -13,6 +13,7 @@ from samsemi.schemas import from_json, need_schema
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.tensors import load_strictly, load_tensors, save_tensors
 
+LOG = logging.getLogger("samsemi")
 MODEL_WEIGHTS = "model.safetensors"
 MODEL_CARD = "model.json"
 SCHEMA = "samsemi.model/1"
@@ -70,5 +71,5 @@ def load_model_for(dataset: Dataset, folder: Path) -> Segmenter:
             "give a model trained on this data set",
         )
     if read_model_card(folder).made_from.get("dataset") != dataset.fingerprint():
-        console.warn(f"{folder} was trained on another data set, files or splits than {dataset.folder}: it may have seen these cases")
+        LOG.warning(f"{folder} was trained on another data set, files or splits than {dataset.folder}: it may have seen these cases")
     return segmenter

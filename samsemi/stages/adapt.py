@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samsemi import console
+from samsemi import clock, console
 from samsemi.adaptation.losses import KINDS, PromptedSam, choose_learned
 from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
@@ -31,7 +31,7 @@ from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
 from samsemi.training.batches import Stream
-from samsemi.training.loop import Goal, fit, keep_model, start_training
+from samsemi.training.loop import Goal, fit, keep_model, seconds_of, start_training
 from samsemi.training.runs import FINISHED, STATE, History, Run, mark_of, open_run
 
 STREAM_LENGTH = 1_000_000
@@ -107,7 +107,7 @@ def draw_before_and_after(folder: Path, cases: Sequence[Case], dataset: Dataset,
     for case, earlier in zip(cases, before, strict=False):
         truth = read_case_label(case, case.mask, len(dataset.classes))
         labels = {"truth": truth, "before": earlier, "after": label_by_boxes(sam, case, dataset)}
-        draw_comparison(folder, case.id, read_case_image(case), labels)
+        draw_comparison(folder / f"{case.id}.png", case.id, read_case_image(case), labels, dataset.classes)
 
 
 def refuse_out(options: AdaptOptions) -> None:
@@ -210,5 +210,5 @@ def closing_line(options: AdaptOptions, run: Run) -> dict[str, object]:
         **({"overlays": str(run.folder / "overlays")} if options.overlays else {}),
         "iteration": int(kept["iteration"]),
         "iterations": int(rows[-1]["iteration"]),
-        "seconds": float(rows[-1]["seconds"] or 0),
+        "seconds": seconds_of(run.folder) + clock.lap(),
     }

@@ -99,4 +99,4 @@ def draw_peers_and_sam(run: Run, model: KnowSam, cases: Sequence[Case], dataset:
         image = read_case_image(case)
         labels = {"truth": read_case_label(case, case.mask, len(dataset.classes)), "peers": to_label(predict(model.segmenter, image))}
         labels |= {"sam": to_label(predict(model, image))} if model.teacher is not None else {}
-        draw_comparison(run.folder / "overlays", case.id, image, labels)
+        draw_comparison(run.folder / "overlays" / f"{case.id}.png", case.id, image, labels, dataset.classes)

@@ -2,8 +2,9 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 
 BATCH = 8
+DISTANCES = ("hd95", "assd")
 
 Predict = Callable[[Sequence[Case]], list[np.ndarray]]
 """Some cases -> their (H, W) uint8 predicted label maps."""
@@ -57,7 +59,6 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         write_csv(out / "metrics.csv", scores, dataset)
         draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    show(metrics)
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
 
 
@@ -185,21 +186,52 @@ def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Pre
     """Image, truth and prediction of the cases with the lowest Dice."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_over_classes(scores[case.id], "dice"), nan=2.0))[:count]
     for rank, (case, label, truth) in enumerate(with_truth(ranked, predict, dataset), start=1):
-        draw_comparison(folder, f"{rank:02d}-{case.id}", read_case_image(case), {"truth": truth, "prediction": label})
+        path = folder / f"{rank:02d}-{case.id}.png"
+        draw_comparison(path, case.id, read_case_image(case), {"truth": truth, "prediction": label}, dataset.classes)
 
 
-def show(metrics: dict) -> None:
-    """The table for the reader: means and intervals of each class, then what the network costs."""
-    rows = [
-        [name, *(cell(values[metric]) for metric in METRICS)] for name, values in (*metrics["classes"].items(), ("mean", metrics["mean"]))
+def tables(result: Mapping[str, Any]) -> list[console.Table]:
+    """For the reader: each metric with its interval, beside the difference to an earlier evaluation; the classes; the cost."""
+    cost = result.get("cost")
+    return [
+        tabulate_means(result),
+        *([tabulate_classes(result)] if len(result["classes"]) > 1 else []),
+        *([tabulate_cost(cost)] if cost else []),
     ]
-    console.show_table(
-        f"{metrics['cases']} cases of {metrics['split']}; distances in {metrics['distance_unit']}", ["class", *METRICS], rows
-    )
-    for name, cost in metrics.get("cost", {}).items():
-        row = [name, f"{cost['parameters'] / 1e6:.1f} M", f"{cost['gflops']:.1f}", f"{cost['ms_per_image']:.0f}"]
-        console.show_table("cost of an image", ["network", "parameters", "GFLOPs", "ms"], [row])
 
 
-def cell(summary: dict) -> str:
-    return "-" if summary["mean"] is None else f"{summary['mean']:.3f} [{summary['low']:.3f}, {summary['high']:.3f}]"
+def tabulate_means(result: Mapping[str, Any]) -> console.Table:
+    """A row per metric; with an earlier evaluation, the paired difference to it."""
+    earlier = result.get("against")
+    columns = ["metric", "mean", "95 % interval", *(["difference", "95 % interval", "p"] if earlier else []), "n"]
+    rows = []
+    for metric, values in result["mean"].items():
+        difference = [*format_summary(metric, earlier[metric], sign="+"), format_p(earlier[metric]["wilcoxon_p"])] if earlier else []
+        rows.append([metric, *format_summary(metric, values), *difference, str(values["n"])])
+    title = f"{result['cases']} cases of {result['split']}; distances in {result['distance_unit']}"
+    return console.Table(f"{title}; difference to {Path(earlier['eval']).name}" if earlier else title, columns, rows)
+
+
+def tabulate_classes(result: Mapping[str, Any]) -> console.Table:
+    """A row per class: mean and interval of each metric, Dice and hd95 before the others."""
+    metrics = list(dict.fromkeys(("dice", "hd95", *METRICS)))
+    rows = [[name, *(" ".join(format_summary(m, values[m])) for m in metrics)] for name, values in result["classes"].items()]
+    return console.Table("by class", ["class", *metrics], rows)
+
+
+def tabulate_cost(cost: Mapping[str, Mapping[str, Any]]) -> console.Table:
+    rows = [[name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}", f"{c['ms_per_image']:.0f}"] for name, c in cost.items()]
+    return console.Table("cost of an image", ["network", "parameters", "GFLOPs", "ms"], rows)
+
+
+def format_summary(metric: str, summary: Mapping[str, Any], sign: str = "") -> list[str]:
+    """Mean and interval; distances with one digit after the point, shares with three."""
+    if summary["mean"] is None:
+        return ["-", "-"]
+    digits = f"{sign}.1f" if metric in DISTANCES else f"{sign}.3f"
+    mean, low, high = (format(summary[name], digits) for name in ("mean", "low", "high"))
+    return [mean, f"[{low}, {high}]"]
+
+
+def format_p(p: float | None) -> str:
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"

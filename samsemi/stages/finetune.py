@@ -81,7 +81,8 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     if not run.finished:
         train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
     warn_of_worse_round(run, options.rounds)
-    return {**summarize_run(run), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
+    rounds = [run.folder / "rounds" / str(number) for number in range(1, options.rounds)]
+    return {**summarize_run(run, rounds), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
 
 
 def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device: torch.device) -> MiningAgain | None:

@@ -2,6 +2,7 @@
 
 import time
 
+from samsemi import clock
 from samsemi.data.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
@@ -45,7 +46,7 @@ def mine(options: MineOptions) -> dict[str, object]:
         "sam": sam.name,
         **result,
         **describe_calibration(store),
-        "seconds": seconds,
+        "seconds": clock.lap(),
         "images_per_second": mined / max(seconds, 1e-9),
     }
 

@@ -1,12 +1,14 @@
 """``samsemi predict``: a folder of any images -> masks at the size of each."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from samsemi import console
-from samsemi.data.images import find_images, overlay, read_readable, write_picture
+from samsemi.data.images import find_images, read_readable, write_picture
+from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError
 from samsemi.options.config import input_paths
@@ -39,7 +41,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
             with autocast(segmenter.mean.device, options.precision):
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
             for (name, image), probs in zip(pixels.items(), maps, strict=True):
-                write_prediction(out, name, image, probs, options)
+                write_prediction(out, name, image, probs, segmenter.spec.classes, options)
             advance(len(batch))
     if len(unreadable) == len(images):
         raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
@@ -61,12 +63,13 @@ def claim_predictions(options: PredictOptions, about: dict[str, object]) -> Path
     return out
 
 
-def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray, options: PredictOptions) -> None:
+def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray, classes: Sequence[str], options: PredictOptions) -> None:
     """What was asked for besides the mask comes first, so that --resume finds a mask only where all is done."""
     label = to_label(probs)
     if options.probabilities:
         with whole_file(out / "probabilities" / f"{name}.npz", sync=False) as part, open(part, "wb") as file:
             np.savez_compressed(file, probs=probs.astype(np.float16))
     if options.overlays:
-        write_picture(out / "overlays" / f"{name}.png", overlay(image, label))
+        panel = Panel(outline(image, label), "prediction", class_keys(label, classes))
+        write_picture(out / "overlays" / f"{name}.png", draw_row(name, [panel]))
     write_picture(out / f"{name}.png", label)

@@ -29,14 +29,14 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
     build_segmenter(options, dataset)  # what is wrong with the encoder shows before anything is written
     run = train_supervised(labeled, val, dataset, options, options.out, device)
-    for number, fold in enumerate(folds, start=1):
-        console.note(f"fold {number} of {len(folds)}")
+    for fold, folder in zip(folds, fold_folders(run.folder, len(folds)), strict=True):
+        console.note(f"{folder.name.replace('-', ' ')} of {len(folds)}")
         rest = [case for case in labeled if case not in fold]
-        train_supervised(rest, val, dataset, options, fold_folder(run.folder, number), device)
+        train_supervised(rest, val, dataset, options, folder, device)
     if folds and not (run.folder / OUT_OF_FOLD).exists():
-        models = [load_model(fold_folder(run.folder, number)).to(device) for number in range(1, len(folds) + 1)]
+        models = [load_model(folder).to(device) for folder in fold_folders(run.folder, len(folds))]
         write_fold_maps(run.folder / OUT_OF_FOLD, folds, models)
-    return {**summarize_run(run), "labeled": len(labeled), "val": len(val), "folds": len(folds)}
+    return {**summarize_run(run, fold_folders(run.folder, len(folds))), "labeled": len(labeled), "val": len(val), "folds": len(folds)}
 
 
 def supervised_step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
@@ -44,8 +44,8 @@ def supervised_step(model: Segmenter, batch: Sample, progress: float) -> dict[st
     return {"supervised": segmentation_loss(model(batch.image), batch.target, batch.weight)}
 
 
-def fold_folder(run: Path, number: int) -> Path:
-    return run / f"fold-{number}"
+def fold_folders(run: Path, count: int) -> list[Path]:
+    return [run / f"fold-{number}" for number in range(1, count + 1)]
 
 
 def train_supervised(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import math
 import os
 import signal
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from samsemi import console
+from samsemi import clock, console
 from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, NothingUsable
@@ -27,9 +28,11 @@ from samsemi.segmenters.checkpoints import read_model_card, save_model
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
+from samsemi.training.meter import Forecast, Meter, TrainingStatus
 from samsemi.training.optimizers import CombinedOptimizer, make_optimizer
 from samsemi.training.runs import History, Run
 
+LOG = logging.getLogger("samsemi")
 WARM_UP = 0.05
 """Share of the iterations over which the learning rate rises."""
 LAST_LR = 0.01
@@ -73,9 +76,11 @@ class TrainingState:
     schedule: Callable[[float], float] = cosine
     """Progress in [0, 1] -> share of each group's own learning rate."""
     averaged: Any = field(init=False)
+    forecast: Forecast = field(init=False, default_factory=Forecast)
     iteration: int = 0
     best: float = -math.inf
     seconds: float = 0.0
+    """That people have waited for it: start-up and validations included."""
 
     def __post_init__(self):
         for group in self.optimizer.param_groups:
@@ -138,7 +143,7 @@ def go_on(state: TrainingState, options: TrainingOptions, run: Run) -> TrainingS
     """The state from where the run was interrupted, if it was."""
     if run.resumed:
         state.load(run.state_file)
-        console.note(f"resuming at iteration {state.iteration} of {options.iterations}")
+        LOG.info(f"resuming at iteration {state.iteration} of {options.iterations}")
     return state
 
 
@@ -159,7 +164,10 @@ def fit(
     until = until or options.iterations
     every = options.validate_every or max(1, options.iterations // 20)
     history = History(run.folder / "history.csv", state.iteration)
-    meter = Meter()
+    keeps_best = options.keep == "best"
+    meter, status = Meter(), TrainingStatus(goal.name, keeps_best, state.best if keeps_best else -math.inf)
+    clock.restart()
+    state.forecast.restart()
     device = next(state.model.parameters()).device
     samples = SampleSequence(streams, options.seed)
     order = samples.order(state.iteration, until)
@@ -168,12 +176,15 @@ def fit(
         for batch in batches:
             terms = train_step(state, step, to_device(batch, device), options, device)
             meter.add(terms, samples.batch_size)
-            if state.iteration % every == 0 or state.iteration == options.iterations:
-                record(state, meter, history, run, goal, options.keep)
+            status.loss = meter.mean_loss
+            left = options.iterations - state.iteration
+            state.forecast.add(terms["loss"], left, math.ceil(left / every))
+            if state.iteration % every == 0 or not left:
+                status.add_score(record(state, meter, history, run, goal, options.keep)[goal.name])
                 meter = Meter()
-            advance(1, meter.status(goal.name, state.best))
+            advance(1, status)
             if interrupted or state.iteration == until < options.iterations:
-                state.seconds += meter.seconds()
+                state.seconds += clock.lap()
                 state.save(run.state_file)
             if interrupted:
                 raise KeyboardInterrupt
@@ -191,7 +202,7 @@ def held_interrupts() -> Iterator[list[int]]:
         if arrived:
             raise KeyboardInterrupt
         arrived.append(number)
-        console.note("stopping after this step")
+        LOG.info("stopping after this step")
 
     before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -227,18 +238,21 @@ def ramp_up(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - t) ** 2)
 
 
-def record(state: TrainingState, meter: "Meter", history: History, run: Run, goal: Goal, keep: str) -> None:
-    """Validate the averaged model, add a row to the history, keep the model, save the state."""
+def record(state: TrainingState, meter: Meter, history: History, run: Run, goal: Goal, keep: str) -> Mapping[str, float]:
+    """Validate the averaged model, add a row to the history, keep the model, save the state; the scores."""
     means = meter.means()
     if not math.isfinite(means["loss"]):
         raise NothingUsable(
             f"{run.folder}: the loss is {means['loss']} at iteration {state.iteration}", "lower --lr, or use --precision fp32"
         )
-    state.seconds += meter.seconds()
+    speed, start = meter.images_per_second(), time.monotonic()
     scores = goal.score(state.averaged)
-    history.add(iteration=state.iteration, **means, **scores, images_per_second=meter.images_per_second(), seconds=state.seconds)
+    state.forecast.leave_out(time.monotonic() - start)
+    state.seconds += clock.lap()
+    history.add(iteration=state.iteration, **means, **scores, images_per_second=speed, seconds=state.seconds)
     keep_model(state, goal, scores, keep)
     state.save(run.state_file)
+    return scores
 
 
 def keep_model(state: TrainingState, goal: Goal, scores: Mapping[str, float], keep: str) -> None:
@@ -274,41 +288,23 @@ def validate(segmenter: Segmenter, cases: Sequence[Case], options: TrainingOptio
     return sum(known) / len(known) if known else 0.0
 
 
-def summarize_run(run: Run) -> dict[str, object]:
-    """The closing line of a training: where it lies, its score on val, and how long it took."""
+def summarize_run(run: Run, others: Sequence[Path] = ()) -> dict[str, object]:
+    """The closing line of a training: where it lies, its score on val, and how long the command took, the ``others`` included,
+    which are run folders that it has trained as well."""
     card = read_model_card(run.folder)
     rows = History(run.folder / "history.csv").rows
-    return {"run": str(run.folder), **card.scores, "iterations": int(rows[-1]["iteration"]), "seconds": float(rows[-1]["seconds"])}
+    return {
+        "run": str(run.folder),
+        **card.scores,
+        "iterations": int(rows[-1]["iteration"]),
+        "seconds": sum(seconds_of(folder) for folder in (run.folder, *others)) + clock.lap(),
+    }
 
 
-class Meter:
-    """Mean loss terms and speed since the last validation."""
-
-    def __init__(self):
-        self.sums: dict[str, Tensor] = {}
-        self.steps = self.images = 0
-        self.start = time.monotonic()
-
-    def add(self, terms: Mapping[str, Tensor], images: int) -> None:
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.steps += 1
-        self.images += images
-
-    def means(self) -> dict[str, float]:
-        return {name: float(value) / self.steps for name, value in self.sums.items()}
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
-
-    def images_per_second(self) -> float:
-        return self.images / max(self.seconds(), 1e-9)
-
-    def status(self, name: str, best: float) -> str:
-        """'loss 0.412, best val_dice 0.731, 13.2 images/s'."""
-        parts = [f"loss {float(self.sums['loss']) / self.steps:.3f}"] if self.steps and self.steps % 10 == 0 else []
-        parts += [f"best {name} {best:.3f}"] if best > -math.inf else []
-        return ", ".join([*parts, f"{self.images_per_second():.1f} images/s"]) if self.steps and self.steps % 10 == 0 else ""
+def seconds_of(folder: Path) -> float:
+    """That people have waited for a run up to its last validation; 0 where nothing was trained."""
+    rows = History(folder / "history.csv").rows
+    return float(rows[-1].get("seconds") or 0) if rows else 0.0
 
 
 def choose_workers(workers: int | None, device: torch.device) -> int:

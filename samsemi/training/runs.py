@@ -7,6 +7,7 @@ While it is not finished, ``last/`` holds the exact state to go on from and made
 
 import csv
 import json
+import logging
 import platform
 import shutil
 import tomllib
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import tomli_w
 
-from samsemi import console
 from samsemi.errors import CheckpointError
 from samsemi.options.config import command_name, input_paths, may_change
 from samsemi.options.fields import Options
@@ -70,7 +70,7 @@ def open_run(options: Options, made_from: Mapping[str, object], folder: Path | N
     run = Run(folder, options.resume and (folder / STATE).exists(), (folder / FINISHED).exists())
     if run.finished:
         run.finish()  # where it was interrupted in doing so
-        console.note(f"{folder} is finished already")
+        logging.getLogger("samsemi").info(f"{folder} is finished already")
     return run
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from samsemi.data import images
-from samsemi.data.images import PALETTE, Reader, find_images, overlay, read_image, read_label, side_by_side, write_picture
+from samsemi.data.images import Reader, find_images, read_image, read_label, write_picture
 from samsemi.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, size=(12, 17, 3), dtype=np.uint8)
@@ -223,29 +223,6 @@ def test_missing_and_empty_folders_are_data_errors(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(DataError, match=str(folder)):
             find_images(folder)
-
-
-def test_overlay_outlines_in_the_color_of_the_class_and_leaves_the_rest():
-    image = np.full((20, 20, 3), 100, dtype=np.uint8)
-    label = np.zeros((20, 20), dtype=np.uint8)
-    label[5:15, 5:15] = 2
-    label[0, 0] = 255
-    picture = overlay(image, label)
-    assert (picture[label != 2] == 100).all()
-    assert tuple(picture[5, 9]) == PALETTE[1]
-    assert picture[10, 10].tolist() == [int(75 + 0.25 * c) for c in PALETTE[1]]
-    assert (image == 100).all()
-
-
-def test_overlay_has_colors_for_many_classes():
-    label = np.repeat(np.arange(0, 20, dtype=np.uint8)[None], 4, axis=0).repeat(4, axis=1)
-    assert overlay(np.zeros((4, 80, 3), dtype=np.uint8), label).any(axis=2)[:, 4:].all()
-
-
-def test_side_by_side_keeps_every_picture():
-    a, b = np.zeros((6, 4, 3), dtype=np.uint8), np.full((6, 5, 3), 9, dtype=np.uint8)
-    row = side_by_side([a, b], gap=2)
-    assert row.shape == (6, 11, 3) and (row[:, :4] == 0).all() and (row[:, 4:6] == 255).all() and (row[:, 6:] == 9).all()
 
 
 def test_format_is_a_row_of_the_table(tmp_path, monkeypatch):

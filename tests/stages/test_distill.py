@@ -24,6 +24,7 @@ from builders import (
 )
 
 from samsemi.data.dataset import read_dataset
+from samsemi.data.overlays import enlarge
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model
@@ -105,9 +106,10 @@ def test_ablations_and_other_peers(dataset, tmp_path, flags, gone):
 def test_pictures_show_image_truth_peers_and_sam(dataset, distilled):
     case = read_dataset(dataset).split("val")[0]
     picture, image = read_array(distilled[0] / "overlays" / f"{case.id}.png"), read_array(case.image)
-    width = image.shape[1]
-    assert picture.shape[0] == image.shape[0] and picture.shape[1] >= 4 * width
-    assert (picture[:, :width] == image).all() and (picture[:, -width:] != image).any()
+    shown = enlarge(image)
+    height, width = shown.shape[:2]
+    assert picture.shape[0] > height and picture.shape[1] >= 4 * width
+    assert (picture[-height:, :width] == shown).all() and (picture[-height:, -width:] != shown).any()
 
 
 def test_store_is_learnt_as_well(dataset, store, tmp_path):

@@ -1,7 +1,10 @@
 import json
 import math
 import os
+import re
 import signal
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from samsemi import clock
 from samsemi.data.dataset import Case
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.losses import segmentation_loss
@@ -21,7 +25,6 @@ from samsemi.training.loop import (
     LAST_LR,
     WARM_UP,
     Goal,
-    Meter,
     TrainingState,
     choose_workers,
     cosine,
@@ -236,6 +239,43 @@ def test_history_has_a_row_per_validation_and_the_last_iteration(whole):
     assert seconds == sorted(seconds)
 
 
+def test_seconds_count_what_people_wait_and_the_speed_only_the_training(tmp_path, cases):
+    """Start-up, validation and, once interrupted, the earlier session are in; images per second know nothing of them."""
+    options, run = options_of(validate_every=5), run_of(tmp_path)
+    goal = goal_of(cases, options, run)
+    slow = replace(goal, score=lambda model: (time.sleep(0.5), goal.score(model))[1])
+
+    def session(until: int | None = None) -> float:
+        with clock.command():
+            time.sleep(0.3)
+            state = new_state(run_of(tmp_path), options)
+
+            def step(model, batch, progress):
+                return {"supervised": segmentation_loss(model(batch[0]), *batch[1:])}
+
+            streams = [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)]
+            begin = time.monotonic()
+            fit(state, step, streams, options, run, slow, until=until)
+            return time.monotonic() - begin
+
+    trained = session(until=3) + session()
+    [row] = History(tmp_path / "history.csv").rows
+    assert float(row["seconds"]) >= 0.3 + 0.3 + 0.5
+    assert float(row["images_per_second"]) >= 4 / (trained - 0.5)
+    (tmp_path / "other").mkdir()
+    History(tmp_path / "other" / "history.csv").add(iteration=1, seconds=100.0)
+    assert summarize_run(run)["seconds"] >= float(row["seconds"])
+    assert summarize_run(run, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
+
+
+@pytest.mark.parametrize(("keep", "word"), [("last", "val_dice"), ("best", "best val_dice")])
+def test_short_training_shows_loss_and_score(tmp_path, cases, capsys, shown, keep, word):
+    """Of five iterations; "best" only where the best is kept."""
+    train(tmp_path, cases, keep=keep)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ")]
+    assert re.fullmatch(rf"train: 5/5 iterations, [0-9.]+/s, 0 s left, loss [0-9.]+, {word} [0-9.]+", line)
+
+
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_averaged_model_is_kept_with_its_score(tmp_path, cases, keep):
     train(tmp_path, cases, keep=keep)
@@ -410,13 +450,6 @@ def test_validation_leaves_out_what_cannot_be_measured(tmp_path):
     assert validate(Bright(), [empty], options_of()) == 0
     assert validate(Bright(), [empty, half], options_of()) == pytest.approx(1.0, abs=0.05)
     assert validate(Bright(), [half, missed, empty], options_of()) == pytest.approx(0.5, abs=0.03)
-
-
-def test_meter_means_its_terms_over_the_steps():
-    meter = Meter()
-    for value in (1.0, 2.0, 6.0):
-        meter.add({"loss": torch.tensor(value), "pseudo": torch.tensor(value / 2)}, images=4)
-    assert meter.means() == {"loss": 3.0, "pseudo": 1.5} and meter.images == 12 and meter.images_per_second() > 0
 
 
 def test_history_drops_rows_after_the_iteration_it_goes_on_from(tmp_path):

@@ -1,0 +1,99 @@
+"""What is known of a training while it runs: its mean losses, its speed, what is shown of it, how long it will take."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from samsemi import console
+
+FORECAST_STEPS, FORECAST_SECONDS = 3, 2.0
+"""Steps and seconds, at least, from which the time of a training is foretold; the first step, which warms up, is not among them."""
+SHORT = 10.0
+"""Seconds; a training that is over sooner needs no forecast."""
+
+
+class Meter:
+    """Mean loss terms and speed since the last validation."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.steps = self.images = 0
+        self.start = time.monotonic()
+
+    def add(self, terms: Mapping[str, Tensor], images: int) -> None:
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps += 1
+        self.images += images
+
+    def means(self) -> dict[str, float]:
+        return {name: float(value) / self.steps for name, value in self.sums.items()}
+
+    def mean_loss(self) -> float:
+        return float(self.sums["loss"]) / self.steps
+
+    def images_per_second(self) -> float:
+        return self.images / max(time.monotonic() - self.start, 1e-9)
+
+
+@dataclass
+class TrainingStatus:
+    """What is shown of a training while it runs: 'loss 0.412, val_dice 0.731', or, where the best is kept, 'best val_dice 0.731'."""
+
+    name: str
+    keeps_best: bool
+    score: float = -math.inf
+    """The last one, or the best so far; -inf where none is known yet."""
+    loss: Callable[[], float] = lambda: math.nan
+    """Its mean since the last validation, or up to it."""
+
+    def add_score(self, score: float) -> None:
+        self.score = max(score, self.score) if self.keeps_best else score
+
+    def __call__(self) -> str:
+        best = "best " if self.keeps_best else ""
+        return f"loss {self.loss():.3f}" + (f", {best}{self.name} {self.score:.3f}" if self.score > -math.inf else "")
+
+
+class Forecast:
+    """Says once, after the first steps, how long a training will take on this machine."""
+
+    def __init__(self):
+        self.steps, self.since = 0, 0.0
+        self.is_said = False
+
+    def add(self, loss: Tensor, left: int, validations: int) -> None:
+        """After each step, with the steps and validations that are left."""
+        if self.is_said:
+            return
+        self.steps += 1
+        if self.steps == 1:
+            self.since = finished_at(loss)
+        elif self.steps > FORECAST_STEPS and time.monotonic() - self.since >= FORECAST_SECONDS:
+            seconds = left * (finished_at(loss) - self.since) / (self.steps - 1)
+            self.is_said = True
+            if seconds >= SHORT:
+                text = f"about {console.format_about(seconds)} for {count(left, 'more iteration')} on this machine"
+                logging.getLogger("samsemi").info(f"{text}, plus {count(validations, 'validation')}")
+
+    def restart(self) -> None:
+        """Before steps that do not follow on the last one."""
+        self.steps = 0
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count what was no training step."""
+        self.since += seconds
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def finished_at(loss: Tensor) -> float:
+    """The time at which a step is done: a GPU has to be waited for."""
+    loss.item()
+    return time.monotonic()
