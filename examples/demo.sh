@@ -10,7 +10,7 @@ if [ -z "${2:-}" ]; then
     export PREPARE=${PREPARE:-'--labeled 0.05 --val 0.1 --test 0.2 --groups ^(p\d+) --classes growth'}
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} SIZE=${SIZE:-96} ENCODER=${ENCODER:-mobilenet_v2} DECODER=${DECODER:-48,32,16,12,8}
-export ITERATIONS=${ITERATIONS:-400} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-400} ARMS=${ARMS:-labeled-only mined}
+export ITERATIONS=${ITERATIONS:-400} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-400}
 export ADAPT=${ADAPT---all --iterations 200}
 bash "$here/pipeline.sh" "$folder" "$out"
 data=$out/dataset
