@@ -17,7 +17,7 @@ from samsemi.tensors import load_tensors
 from samsemi.training import loop as training
 from samsemi.training.batches import Sample, Stream
 
-SMALL = ("--size", 64, "--batch-size", 4, "--ema", 0.5, "--sam-size", 64)
+SMALL = ("--size", 32, "--batch-size", 4, "--ema", 0.5, "--sam-size", 64)
 SHORT = (*SMALL, "--iterations", 4, "--validate-every", 2)
 
 
