@@ -12,6 +12,8 @@ from builders import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, f
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.tensors import hash_tensors
 
+pytestmark = pytest.mark.slow
+
 METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd"]
 SUMMARY = {"mean", "std", "low", "high", "n"}
 SHORT = ("--iterations", 4, "--validate-every", 2, "--batch-size", 4)

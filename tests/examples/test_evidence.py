@@ -18,6 +18,8 @@ sys.path.insert(0, str(ROOT / "examples" / "evidence"))
 import run as evidence
 import table
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Namespace(
     warm_iterations=2,
     iterations=4,

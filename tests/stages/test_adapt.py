@@ -41,6 +41,8 @@ from samsemi.stages import adapt as adapt_stage
 from samsemi.tensors import hash_file, load_tensors, save_tensors
 from samsemi.training import loop as training
 
+pytestmark = pytest.mark.slow
+
 BATCHES = ("--device", "cpu", "--batch-size", 2)
 ONE = (*BATCHES, "--iterations", 1)
 TWO = (*BATCHES, "--iterations", 2, "--validate-every", 1, "--clicks", 1)

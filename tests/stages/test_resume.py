@@ -16,6 +16,8 @@ from samsemi.mining import miner as mining
 from samsemi.stages import finetune, warmstart
 from samsemi.training import loop as training
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--iterations", 6, "--validate-every", 3, "--batch-size", 2)
 CONTINUOUS = ("--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL)
 
@@ -266,6 +268,7 @@ def test_interrupted_finetune_goes_on_and_gives_the_same_model(
 
 def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, tmp_path, monkeypatch):
     shared = ("finetune", dataset, "--model", warm, "--store", store, *SHORT, "--rounds", 3, *ACCEPT_ALL)
+    shared += ("--embeddings", tmp_path / "embeddings.h5")
     succeed(*shared, "--out", tmp_path / "whole")
     for owner, name, number in ((finetune, "segmentation_loss", 6), (mining, "read_case_images", 3), (training, "validate", 3)):
         out = tmp_path / f"{name}"
