@@ -1,32 +1,57 @@
 # make demo        the main job on drawn images, or on your own: make demo DATA=folder (with images/ and masks/)
-# make test        lint and tests
+# make check       lint, types and the quick tests
+# make test        lint, types and all tests
+# make test-all    the same, and once more with the lowest versions of the libraries
 # make lint, make format
+# make constraints newest versions of the libraries into constraints.txt, from which everything here installs
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= $(if $(DATA),$(DATA:%/=%).samsemi,demo)
+INSTALL := pip install --quiet --disable-pip-version-check
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
 
-.PHONY: demo test lint format clean
+.PHONY: demo check test test-lowest test-all lint format constraints clean
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh $(OUT) $(DATA)
 
+check: lint
+	$(TEST) -m "not slow"
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(TEST)
+
+test-lowest:
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(PYTHON) -c '$(LOWEST)' | sed 's/>=/==/' > .venv-lowest/lowest.txt
+	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default
+
+test-all: test test-lowest
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+constraints:
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/$(INSTALL) --editable '.[dev]'
+	.venv-newest/bin/pip freeze --exclude-editable | grep -viE '^(nvidia-|cuda-|triton)' > constraints.txt
+	rm -rf .venv-newest
+
 clean:
-	rm -rf demo
+	rm -rf demo .venv-lowest .venv-newest

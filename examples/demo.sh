@@ -9,9 +9,9 @@ if [ -z "${2:-}" ]; then
     python3 "$here/draw_images.py" "$folder"
     export PREPARE=${PREPARE:-'--labeled 0.05 --val 0.1 --test 0.2 --groups ^(p\d+) --classes growth'}
 fi
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} SIZE=${SIZE:-96} ENCODER=${ENCODER:-mobilenet_v2} DECODER=${DECODER:-48,32,16,12,8}
-export ITERATIONS=${ITERATIONS:-400} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-400} ARMS=${ARMS:-labeled-only mined}
-export ADAPT=${ADAPT---all --iterations 200}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} SIZE=${SIZE:-96} ENCODER=${ENCODER:-tu-mobilenetv3_small_100} DECODER=${DECODER:-48,32,16,12,8}
+export ITERATIONS=${ITERATIONS:-240} FINETUNE_ITERATIONS=${FINETUNE_ITERATIONS:-160} LR=${LR:-4e-3}
+export ADAPT=${ADAPT---all --iterations 30 --overlays 0}
 bash "$here/pipeline.sh" "$folder" "$out"
 data=$out/dataset
 [ -e "$folder/manifest.csv" ] && data=$folder

@@ -34,6 +34,13 @@ def no_network():
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a trained model is slow, as are the files that train their own."""
+    for item in items:
+        if "warm" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
     """images/ and masks/ (0/255) of 24 images in two sizes, of 8 patients."""

@@ -117,11 +117,15 @@ def test_stages_do_not_import_stages():
             assert not [name for name in imports(module) if name.startswith("samsemi.stages")]
 
 
-@pytest.mark.parametrize("name", NO_TORCH)
-def test_module_knows_nothing_of_torch(name):
+def libraries_of(name: str) -> set[str]:
+    """The libraries that a module, or any module of a room, imports, also by way of other modules."""
     modules = [module for module in MODULES if f"{module}.".startswith(f"samsemi.{name}.")]
-    libraries = {imported.split(".")[0] for start in modules for module in reachable(start) for imported in imports(module)}
-    assert not libraries & TORCH_LIBRARIES
+    assert modules, name
+    return {imported.split(".")[0] for start in modules for module in reachable(start) for imported in imports(module)}
+
+
+def test_what_needs_no_torch_loads_none():
+    assert not {name: found for name in NO_TORCH if (found := libraries_of(name) & TORCH_LIBRARIES)}
 
 
 def test_package_itself_knows_nothing_of_torch():
@@ -146,16 +150,14 @@ def test_no_module_is_named_after_nothing():
     assert not {module.rsplit(".", 1)[-1] for module in MODULES} & {"utils", "util", "helpers", "common", "base", "misc", "core", "tools"}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_files_and_functions_are_short(module):
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 350
-    long = [f"{f.name}: {f.end_lineno - f.lineno + 1}" for f in functions(module) if f.end_lineno - f.lineno >= 60]
-    assert not long
+def test_files_and_functions_are_short():
+    assert not [module for module in MODULES if len(MODULES[module].read_text(encoding="utf-8").splitlines()) > 350]
+    lines = {f"{module}.{f.name}": f.end_lineno - f.lineno + 1 for module in MODULES for f in functions(module)}
+    assert not {name: count for name, count in lines.items() if count > 60}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_module_says_what_it_is(module):
-    assert ast.get_docstring(tree(module)) or not tree(module).body
+def test_every_module_says_what_it_is():
+    assert not [module for module in MODULES if tree(module).body and not ast.get_docstring(tree(module))]
 
 
 def test_torch_files_are_loaded_as_weights_only():

@@ -13,6 +13,8 @@ from samsemi.data.overlays import zoom_of
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.tensors import hash_tensors
 
+pytestmark = pytest.mark.slow
+
 METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd"]
 SUMMARY = {"mean", "std", "low", "high", "n"}
 SHORT = ("--iterations", 4, "--validate-every", 2, "--batch-size", 4)

@@ -11,6 +11,8 @@ from builders import ACCEPT_ALL, MINING, NETWORK, call, hdf5_values, read_array,
 
 from samsemi.data.dataset import read_dataset, with_hashes, write_dataset
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--iterations", 4, "--validate-every", 2, "--batch-size", 4)
 
 
@@ -22,7 +24,8 @@ def run_everything(dataset: Path, warm: Path, out: Path) -> dict[str, object]:
     succeed(*tuned, "--out", out / "once")
     succeed(*tuned, "--out", out / "continuous", "--schedule", "continuous", "--remine-every", 2)
     succeed(*tuned, "--out", out / "rounds", "--rounds", 2)
-    succeed("distill", dataset, "--out", out / "distill", *SHORT, "--size", 64, "--sam-size", 64, "--store", out / "s.h5", *ACCEPT_ALL)
+    small = ("--size", 32, "--sam-size", 64, "--overlays", 0)
+    succeed("distill", dataset, "--out", out / "distill", *SHORT, *small, "--store", out / "s.h5", *ACCEPT_ALL)
     succeed(*tuned, "--out", out / "taught", "--distill", out / "distill")
     made = {str(path.relative_to(out)): path.read_bytes() for path in (*out.rglob("model.*"), *out.rglob("teacher.*"))}
     stores = ("s.h5", "warm/out_of_fold.h5", "continuous/stores/000002.h5", "rounds/stores/000002.h5")

@@ -16,9 +16,7 @@ A share of labels counts labeled and val cases, as part of all cases but the tes
 
 import argparse
 import csv
-import json
 import shlex
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -32,6 +30,9 @@ import numpy as np
 
 from samsemi.data.images import hash_pixels, read_image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from step import run_step  # noqa: E402
+
 BASELINES = ("supervised", "labeled-only", "self-training")
 ABLATIONS = {
     "distill": (),
@@ -42,7 +43,7 @@ ABLATIONS = {
     "distill-no-prompts": ("--no-learned-prompts",),
     "distill-store": (),
 }
-"""Arm -> what it is told besides. All are KnowSAM; the last one also learns the labels that `once` mines."""
+"""Arm -> its further options. All are KnowSAM; the last one also learns the labels that `once` mines."""
 SHORT_DISTILL = (
     "--peers unetplusplus:tu-mobilenetv3_small_100,unet:tu-mobilenetv3_small_100 --optimizer adamw --lr 4e-3 --sam-lr 1e-3 --temperature 2"
 )
@@ -82,9 +83,9 @@ class Cell:
 
     def run(self, arms: Sequence[str]) -> None:
         """Everything that the arms need, and the arms, as far as it is not there yet."""
-        if not (self.folder / "data" / "manifest.csv").exists():
+        if not (self.folder / "split.csv").exists():
             write_split(self.data, self.percent, self.seed, self.folder / "split.csv")
-            self.prepare("data", self.folder / "split.csv")
+        self.prepare("data", self.folder / "split.csv")
         for arm in arms:
             if arm == "supervised":
                 self.warmstart(arm, "data", self.settings.warm_iterations + self.settings.iterations)
@@ -98,11 +99,11 @@ class Cell:
                 self.warmstart("warm", "data", self.settings.warm_iterations)
                 self.finetune(arm)
             out = self.folder / f"eval-{arm}"
-            self.step(f"eval-{arm}", "eval", self.folder / "data", "--model", self.folder / arm, "--out", out, "--overwrite")
+            self.step(f"eval-{arm}", "eval", self.folder / "data", "--model", self.folder / arm, "--out", out)
 
     def prepare(self, name: str, split: Path) -> None:
         images, masks = self.data / "images", self.data / "masks"
-        self.step(name, "prepare", images, "--masks", masks, "--split", split, "--out", self.folder / name, "--overwrite")
+        self.step(name, "prepare", images, "--masks", masks, "--split", split, "--out", self.folder / name)
 
     def warmstart(self, name: str, data: str, iterations: int) -> None:
         s = self.settings
@@ -112,14 +113,14 @@ class Cell:
 
     def common(self) -> tuple[object, ...]:
         """Options of every training but `adapt`."""
-        return "--keep", self.settings.keep, "--seed", self.seed, "--precision", self.settings.precision, "--resume"
+        return "--keep", self.settings.keep, "--seed", self.seed, "--precision", self.settings.precision
 
     def distill(self, arm: str) -> None:
         s = self.settings
         store = ()
         if arm == "distill-store":
             self.warmstart("warm", "data", s.warm_iterations)
-            store = ("--store", self.mine(s.sam))
+            store = ("--store", self.mine(arm))
         sam = () if arm == "distill-no-sam" else ("--sam", s.sam, "--sam-checkpoint", self.adapt())
         training = ("--iterations", s.warm_iterations + s.iterations, *self.common())
         shape = ("--size", s.size, "--decoder-channels", s.decoder, "--encoder-weights", s.encoder_weights, "--batch-size", BATCH_SIZE)
@@ -132,9 +133,8 @@ class Cell:
             self.distill("distill")
             mining = ("--distill", self.folder / "distill", "--teacher-checkpoint", self.adapt(), *shlex.split(self.settings.finetune))
         elif arm != "labeled-only":
-            sam = STORES.get(arm, self.settings.sam)
-            store = self.mine(sam)
-            weights = () if sam in STORES.values() else ("--sam-checkpoint", self.adapt())
+            store = self.mine(arm)
+            weights = () if arm in STORES else ("--sam-checkpoint", self.adapt())
             schedule = {"continuous": ("--schedule", "continuous"), "rounds": ("--rounds", 2)}.get(arm, ())
             mining = ("--store", store, *schedule, *(weights if schedule else ()), *shlex.split(self.settings.finetune))
         s = self.settings
@@ -145,40 +145,33 @@ class Cell:
         """SAM's weights, adapted to the labeled cases."""
         s, adapted = self.settings, self.folder / "sam.safetensors"
         base = ("--sam-checkpoint", s.sam_checkpoint) if s.sam_checkpoint else ()
-        training = (*shlex.split(s.adapt), "--seed", self.seed, "--precision", s.precision, "--overlays", 0, "--resume")
+        training = (*shlex.split(s.adapt), "--seed", self.seed, "--precision", s.precision, "--overlays", 0)
         self.step("adapt", "adapt", self.folder / "data", "--sam", s.sam, *base, "--out", adapted, *training)
         return adapted
 
-    def mine(self, sam: str) -> Path:
-        """The store of a SAM; of one that has weights, as it is after `adapt`."""
-        store = self.folder / f"{sam}.h5"
-        weights = () if sam in STORES.values() else ("--sam-checkpoint", self.adapt(), "--embeddings", self.folder / "embeddings.h5")
-        options = (*shlex.split(self.settings.mine), "--precision", self.settings.precision, "--overlays", 24, "--resume")
+    def mine(self, arm: str) -> Path:
+        """The store that an arm learns from: `once`'s, unless it mines with no SAM; a SAM that has weights is adapted first."""
+        arm = arm if arm in STORES else "once"
+        sam = STORES.get(arm, self.settings.sam)
+        store = self.folder / f"{arm}.h5"
+        weights = () if arm in STORES else ("--sam-checkpoint", self.adapt(), "--embeddings", self.folder / "embeddings.h5")
+        options = (*shlex.split(self.settings.mine), "--precision", self.settings.precision, "--overlays", 24)
         self.step(
-            f"mine-{sam}", "mine", self.folder / "data", "--model", self.folder / "warm", "--sam", sam, *weights, "--out", store, *options
+            f"mine-{arm}", "mine", self.folder / "data", "--model", self.folder / "warm", "--sam", sam, *weights, "--out", store, *options
         )
-        out = self.folder / f"eval-store-{sam}"
-        self.step(f"eval-store-{sam}", "eval", self.folder / "data", "--store", store, "--out", out, "--overwrite")
+        self.step(f"eval-store-{arm}", "eval", self.folder / "data", "--store", store, "--out", self.folder / f"eval-store-{arm}")
         return store
 
     def step(self, name: str, *command: object) -> None:
-        """Run one samsemi command, unless the same one is done; its result and seconds are kept in steps/NAME.json."""
-        words = [str(word) for word in command]
-        record = self.folder / "steps" / f"{name}.json"
-        if record.exists() and json.loads(record.read_text())["command"] == words:
-            return
-        record.parent.mkdir(parents=True, exist_ok=True)
+        """Run one samsemi command, unless it has ended with the same inputs before; its messages are kept in steps/NAME.log."""
         print(f"{time.strftime('%H:%M:%S')} {self.folder.name} {name}", flush=True)
-        start = time.monotonic()
-        with open(record.with_suffix(".log"), "a") as log:
-            done = subprocess.run(
-                [sys.executable, "-m", "samsemi", *words, "--json", "--quiet"], stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        if done.returncode:
-            last = record.with_suffix(".log").read_text().strip().splitlines()[-2:]
-            raise RuntimeError(f"{self.folder.name} {name} ended with {done.returncode}: {' '.join(last)}")
-        result = {"command": words, "seconds": time.monotonic() - start, "result": json.loads(done.stdout)}
-        record.write_text(json.dumps(result, indent=1) + "\n")
+        file = self.folder / "steps" / f"{name}.log"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "a") as log:
+            code = run_step(self.folder, name, [str(word) for word in command], ["--quiet"], log)
+        if code:
+            last = file.read_text().strip().splitlines()[-2:]
+            raise RuntimeError(f"{self.folder.name} {name} ended with {code}: {' '.join(last)}")
 
 
 def write_split(data: Path, percent: int, seed: int, out: Path) -> None:

@@ -18,6 +18,8 @@ sys.path.insert(0, str(ROOT / "examples" / "evidence"))
 import run as evidence
 import table
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Namespace(
     warm_iterations=2,
     iterations=4,
@@ -26,18 +28,20 @@ SETTINGS = Namespace(
     encoder=NETWORK[3],
     decoder=NETWORK[5],
     encoder_weights="none",
-    size=64,
+    size=32,
     precision="fp32",
     sam="tiny",
     sam_checkpoint="",
     adapt="--all --iterations 1 --batch-size 2",
     mine="--min-quality 0 --no-calibrate --min-confidence 0 --min-predicted-iou 0 --min-agreement 0",
     finetune="--min-quality 0",
-    distill="--sam-size 64",
+    distill="--sam-size 64 --overlays 0",
 )
 KNOWSAM = ("distill", "distill-no-sam", "distill-store", "finetune-distill")
 """Of evidence.KNOWSAM; the others differ by a flag that test_distill.py knows."""
-ARMS = ("supervised", "labeled-only", "self-training", "once", "supervised-all", "continuous", "rounds", "ellipse", *KNOWSAM)
+TWICE = (*evidence.BASELINES, "once", "supervised-all")
+"""Arms of both seeds."""
+ARMS = (*TWICE, "continuous", "rounds", "ellipse", *KNOWSAM)
 
 
 def images_of(folder: Path, count: int) -> Path:
@@ -92,13 +96,13 @@ def in_process(words: list[str], stdout, stderr, text) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def measured(pictures, tmp_path_factory):
-    """Two seeds of a row on drawn images, with every arm that there is."""
+    """A row on drawn images: a seed with every arm that there is, and one with those that the table compares."""
     out = tmp_path_factory.mktemp("evidence")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence.subprocess, "run", in_process)
-        for seed in (2, 3):
+        patch.setattr(subprocess, "run", in_process)
+        for seed, arms in ((2, ARMS), (3, TWICE)):
             cell = evidence.Cell(pictures, out / "kvasir_seg-75" / f"seed-{seed}", 75, seed, SETTINGS)
-            cell.run(ARMS)
+            cell.run(arms)
     return out
 
 
@@ -113,12 +117,12 @@ def test_every_arm_sees_the_same_number_of_images(measured):
 
 
 def test_what_is_done_is_not_done_again(measured, pictures, monkeypatch):
-    monkeypatch.setattr(evidence.subprocess, "run", lambda *_, **__: pytest.fail("nothing is left to do"))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("nothing is left to do"))
     evidence.Cell(pictures, measured / "kvasir_seg-75" / "seed-2", 75, 2, SETTINGS).run(("supervised", "once", "rounds", "supervised-all"))
 
 
 def test_command_that_fails_is_named(measured, pictures, monkeypatch, tmp_path):
-    monkeypatch.setattr(evidence.subprocess, "run", in_process)
+    monkeypatch.setattr(subprocess, "run", in_process)
     wrong = Namespace(**{**vars(SETTINGS), "encoder": "nonsense"})
     with pytest.raises(RuntimeError, match="(?s)warm.*ended with 2.*--encoder nonsense"):
         evidence.Cell(pictures, tmp_path / "x-75" / "seed-9", 75, 9, wrong).run(("labeled-only",))
@@ -141,7 +145,7 @@ def test_table_holds_means_differences_and_what_was_not_run(measured):
     text = table.write_table(list(rows.values()), "self-training")
     missing = {(name, arm) for (name, arm), row in rows.items() if "dice" not in row}
     lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if "not run" in line]
-    assert len(missing) == len(rows) - 8
+    assert len(missing) == len(rows) - len(TWICE)
     assert {(cells[1].removesuffix(" %").replace(" ", "-"), arm) for cells in lines for arm in cells[3].split(", ")} == missing
     assert rows["kvasir_seg-75", "supervised"]["gain"] is None
     assert len({line.count("|") for line in text.splitlines()}) == 1

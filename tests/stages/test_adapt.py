@@ -44,6 +44,8 @@ from samsemi.tensors import hash_file, load_tensors, save_tensors
 from samsemi.training import loop as training
 
 TINY_WEIGHTS = SAMS["tiny"].weights
+pytestmark = pytest.mark.slow
+
 BATCHES = ("--device", "cpu", "--batch-size", 2)
 ONE = (*BATCHES, "--iterations", 1)
 TWO = (*BATCHES, "--iterations", 2, "--validate-every", 1, "--clicks", 1)

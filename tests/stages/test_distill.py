@@ -33,8 +33,11 @@ from samsemi.tensors import load_tensors
 from samsemi.training import loop as training
 from samsemi.training.batches import Sample, Stream
 
-SMALL = ("--size", 64, "--batch-size", 4, "--ema", 0.5, "--sam-size", 64)
+pytestmark = pytest.mark.slow
+
+SMALL = ("--size", 32, "--batch-size", 4, "--ema", 0.5, "--sam-size", 64)
 SHORT = (*SMALL, "--iterations", 4, "--validate-every", 2)
+BARE = (*SMALL, "--iterations", 2, "--overlays", 0)
 
 REACHED: dict[Path, dict[str, torch.Tensor]] = {}
 """The state that the run of these tests has reached, by its folder."""
@@ -94,7 +97,7 @@ def test_what_takes_a_run_takes_this_one(dataset, pictures, distilled, tmp_path)
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_ablations_and_other_peers(dataset, tmp_path, flags, gone):
-    succeed("distill", dataset, "--out", tmp_path / "run", *SHORT, *flags)
+    succeed("distill", dataset, "--out", tmp_path / "run", *BARE, *flags)
     columns = {name for name, value in history_of(tmp_path / "run")[-1].items() if value}
     assert not gone & columns
     assert (tmp_path / "run" / "teacher.safetensors").exists() == ("--no-sam" not in flags)
@@ -113,7 +116,7 @@ def test_pictures_show_image_truth_peers_and_sam(dataset, distilled):
 
 
 def test_store_is_learnt_as_well(dataset, store, tmp_path):
-    run = ("distill", dataset, "--out", tmp_path / "run", *SHORT, "--store", store, *ACCEPT_ALL, "--json")
+    run = ("distill", dataset, "--out", tmp_path / "run", *BARE, "--store", store, *ACCEPT_ALL, "--json")
     assert 0 < succeed(*run).result["pseudo_labeled"] <= 9
     assert float(history_of(tmp_path / "run")[-1]["store"]) > 0
 
@@ -144,7 +147,7 @@ def test_peers_fall_in_a_line_and_sam_has_a_rate_of_its_own(dataset, tmp_path, m
     monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1])
     adam = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), adam(self, *a))[1])
-    succeed("distill", dataset, "--out", tmp_path / "run", *SHORT, "--lr", 0.08, "--sam-lr", 0.004)
+    succeed("distill", dataset, "--out", tmp_path / "run", *SHORT, "--overlays", 0, "--lr", 0.08, "--sam-lr", 0.004)
     assert rates == pytest.approx([0.08, 0.004, 0.06, 0.003, 0.04, 0.002, 0.02, 0.001])
 
 
@@ -152,7 +155,7 @@ def test_with_adamw_the_rates_are_those_of_every_other_training(dataset, tmp_pat
     rates = []
     step = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1])
-    succeed("distill", dataset, "--out", tmp_path / "run", *SHORT, "--optimizer", "adamw", "--lr", 0.01, "--no-sam")
+    succeed("distill", dataset, "--out", tmp_path / "run", *SHORT, "--overlays", 0, "--optimizer", "adamw", "--lr", 0.01, "--no-sam")
     assert rates == pytest.approx([0.01 * training.cosine(i / 4) for i in range(4)])
 
 
@@ -165,7 +168,7 @@ def test_with_adamw_the_rates_are_those_of_every_other_training(dataset, tmp_pat
         (("--mix-cells", 17), "--mix-cells 17"),
         (("--mix-grid", 3), "--mix-grid 3"),
         (("--batch-size", 2), "--batch-size"),
-        (("--peers", "unet,unet:tu-swin_tiny_patch4_window7_224"), "64 px"),
+        (("--size", 64, "--peers", "unet,unet:tu-swin_tiny_patch4_window7_224"), "64 px"),
         (("--size", 100), "multiple of 32"),
         (("--sam", "ellipse"), "--sam ellipse cannot learn"),
         (("--sam-size", 100), "--sam-size 100"),

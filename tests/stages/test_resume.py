@@ -37,6 +37,8 @@ from samsemi.stages import finetune, warmstart
 from samsemi.tensors import save_tensors
 from samsemi.training import loop as training
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--iterations", 6, "--validate-every", 3, "--batch-size", 2)
 CONTINUOUS = ("--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL)
 
@@ -283,6 +285,7 @@ def test_interrupted_finetune_goes_on_and_gives_the_same_model(
 
 def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, tmp_path, monkeypatch):
     shared = ("finetune", dataset, "--model", warm, "--store", store, *SHORT, "--rounds", 3, *ACCEPT_ALL)
+    shared += ("--embeddings", tmp_path / "embeddings.h5")
     succeed(*shared, "--out", tmp_path / "whole")
     for owner, name, number in ((finetune, "segmentation_loss", 6), (mining, "read_case_images", 3), (training, "validate", 3)):
         out = tmp_path / f"{name}"
@@ -294,20 +297,31 @@ def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, 
             assert_same_run(out / part, tmp_path / "whole" / part)
 
 
-# predict
+# distill and predict
+
+
+def distill_arguments(dataset, out) -> tuple:
+    """Mixing begins at the third of six steps; states are saved at the third and the last."""
+    small = ("--batch-size", 4, "--size", 32, "--sam-size", 64, "--mix-from", 0.3, "--overlays", 0)
+    return ("distill", dataset, "--out", out, *SHORT[:4], *small)
+
+
+@pytest.fixture(scope="module")
+def whole_distill(dataset, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    succeed(*distill_arguments(dataset, folder))
+    return folder
 
 
 @pytest.mark.parametrize("number", [1, 4, 5])
-def test_interrupted_distill_goes_on_and_gives_the_same_model_and_teacher(dataset, tmp_path, monkeypatch, number):
-    """Mixing begins at the third of six steps; states are saved at the third and the last."""
-    arguments = ("distill", dataset, *SHORT[:4], "--batch-size", 4, "--size", 64, "--sam-size", 64, "--mix-from", 0.3, "--out")
-    succeed(*arguments, tmp_path / "whole")
+def test_interrupted_distill_goes_on_and_gives_the_same_model_and_teacher(dataset, whole_distill, tmp_path, monkeypatch, number):
+    arguments = distill_arguments(dataset, tmp_path / "run")
     with monkeypatch.context() as patch:
         interrupt_at(patch, training.TrainingState, "average", number)
-        assert_interrupted((*arguments, tmp_path / "run"))
-    succeed(*arguments, tmp_path / "run", "--resume")
-    assert_same_run(tmp_path / "run", tmp_path / "whole")
-    assert (tmp_path / "run" / "teacher.safetensors").read_bytes() == (tmp_path / "whole" / "teacher.safetensors").read_bytes()
+        assert_interrupted(arguments)
+    succeed(*arguments, "--resume")
+    assert_same_run(tmp_path / "run", whole_distill)
+    assert (tmp_path / "run" / "teacher.safetensors").read_bytes() == (whole_distill / "teacher.safetensors").read_bytes()
 
 
 def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tmp_path, monkeypatch):
