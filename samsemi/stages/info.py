@@ -1,5 +1,8 @@
 """``samsemi info``: what a bug report needs, and what the SAMs cost."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from samsemi import console
@@ -11,10 +14,7 @@ from samsemi.training.runs import describe_environment
 
 
 def info(options: InfoOptions) -> dict[str, object]:
-    """Versions, devices, backends, packaged weights; a table of what an image with one box costs each SAM."""
-    cost = count_sams()
-    rows = [[name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}"] for name, c in cost.items()]
-    console.show_table("cost of an image with one box", ["SAM", "parameters", "GFLOPs"], rows)
+    """Versions, devices, backends, packaged weights; what an image with one box costs each SAM."""
     devices = ["cpu"] + (["mps"] if torch.backends.mps.is_available() else [])
     devices += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     return {
@@ -23,5 +23,11 @@ def info(options: InfoOptions) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "backends": ", ".join(SAMS),
         "tiny": hash_file(SAMS["tiny"].weights),
-        "cost": cost,
+        "cost": count_sams(),
     }
+
+
+def tables(result: Mapping[str, Any]) -> list[console.Table]:
+    """A row per SAM."""
+    rows = [[name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}"] for name, c in result["cost"].items()]
+    return [console.Table("cost of an image with one box", ["SAM", "parameters", "GFLOPs"], rows)]
