@@ -37,9 +37,8 @@ def picture_mined(name: str, store: Store, dataset: Dataset, policy: Policy) -> 
     image, mined = read_case_image(dataset.cases[name]), store.read(name)
     decision, points = decide(mined, policy), store.read_points(name)
     given, kept = prompting_label(mined), mined_label(mined, policy, len(dataset.classes))
-    keys = [
-        (word, color) for word, color, is_there in (("accepted", ACCEPTED, ~decision), ("rejected", REJECTED, decision)) if is_there.any()
-    ]
+    words = (("accepted", ACCEPTED, decision == 0), ("rejected", REJECTED, decision > 0))
+    keys = [(word, color) for word, color, where in words if where.any()]
     panels = [
         Panel(enlarge(image), "image"),
         Panel(outline(image, given), "U-Net++", class_keys(given, dataset.classes)),

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from builders import block, mined_of
+from builders import ALL, block, mined_of
 
 from samsemi.data import overlays
+from samsemi.data.dataset import read_dataset
 from samsemi.mining import pictures
 from samsemi.mining.pictures import ACCEPTED, REJECTED, draw_prompts, picture_comparison
+from samsemi.mining.policy import Policy
+from samsemi.mining.store import Store
 
 
 @pytest.fixture
@@ -46,13 +51,12 @@ def test_prompts_are_drawn_where_they_were_given_in_the_color_of_the_decision():
 
 
 def test_mined_row_says_what_was_accepted(dataset, warm, store, written, tmp_path):
-    from samsemi.data.dataset import read_dataset
-    from samsemi.mining.policy import Policy
-    from samsemi.mining.store import Store
-
     opened, data = Store(store), read_dataset(dataset)
     name = next(name for name in opened.ids if opened.images[opened.row[name]]["num_objects"] > 0)
     pictures.picture_mined(name, opened, data, Policy.from_json(opened.provenance.policy))
     count = len(opened.read(name))
     assert written[:2] == [["image"], ["U-Net++", "foreground"]] and written[-1] == [name]
     assert written[2] == ["prompts (+ in, x out)", "accepted"] and written[3][0] == f"SAM, {count} of {count} accepted"
+    written.clear()
+    pictures.picture_mined(name, opened, data, replace(ALL, min_confidence=1.1))
+    assert written[2] == ["prompts (+ in, x out)", "rejected"] and written[3] == [f"SAM, 0 of {count} accepted"]
