@@ -947,7 +947,7 @@ def test_device_that_is_not_there(dataset, pictures, warm, store, tmp_path, devi
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])
 def test_out_of_memory_says_what_to_lower(monkeypatch, error):
     monkeypatch.setattr(info_stage, "info", fail_with(error))
-    outcome = call("info")
+    outcome = call("info", "--quiet")
     assert_complains(outcome, DEVICE, "out of memory")
     assert "--batch-size" in outcome.err
 

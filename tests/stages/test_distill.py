@@ -175,7 +175,7 @@ def test_with_adamw_the_rates_are_those_of_every_other_training(dataset, tmp_pat
     ],
 )
 def test_wrong_usage_is_two_lines_and_writes_nothing(dataset, tmp_path, flags, named):
-    outcome = call("distill", dataset, "--out", tmp_path / "run", *SHORT, *flags)
+    outcome = call("distill", dataset, "--out", tmp_path / "run", *SHORT, *flags, "--quiet")
     assert outcome.code == 2 and named in outcome.err and len(outcome.err.strip().splitlines()) == 2
     assert not (tmp_path / "run").exists()
 
@@ -225,7 +225,7 @@ def test_teacher_without_its_sam_or_damaged_is_said_so(dataset, warm, distilled,
     damaged = shutil.copytree(distilled[0], tmp_path / "damaged")
     for content in (b"{}", (distilled[0] / "model.safetensors").read_bytes()):
         (damaged / "teacher.safetensors").write_bytes(content)
-        outcome = call(*tune, damaged)
+        outcome = call(*tune, damaged, "--quiet")
         assert outcome.code == 5 and "is no teacher" in outcome.err and len(outcome.err.strip().splitlines()) == 2
     assert not (tmp_path / "run").exists()
 
