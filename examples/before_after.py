@@ -14,7 +14,7 @@ from samsemi.data.dataset import Case, Dataset, read_case_image, read_case_label
 from samsemi.data.images import write_picture
 from samsemi.mining.pictures import picture_comparison
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.segmenters.segmenter import Segmenter, predict, to_label
+from samsemi.segmenters.segmenter import Segmenter, predict_image, to_label
 
 ROWS = 6
 ARMS = {"warm": "warm start", "once": "mined once"}
@@ -42,7 +42,7 @@ def draw_row(dataset: Dataset, case: Case, models: list[Segmenter]) -> np.ndarra
     """(H, W, 3) uint8: the image four times, with the masks drawn on it and their Dice in the captions."""
     image = read_case_image(case)
     labels = {"truth": read_case_label(case, case.mask, len(dataset.classes))}
-    labels |= {name: to_label(predict(model, image)) for name, model in zip(ARMS.values(), models, strict=True)}
+    labels |= {name: to_label(predict_image(model, image)) for name, model in zip(ARMS.values(), models, strict=True)}
     return picture_comparison(case.id, image, labels, dataset.classes)
 
 

@@ -3,7 +3,7 @@
     python examples/summary.py OUT
 
 Reads the evaluations and records that examples/pipeline.sh left in OUT. Differences are paired over the test cases; their 95 % intervals
-come from resampling patients (groups) with these models: they say nothing of what another seed would give.
+come from resampling patients (groups) with these models: they do not cover what another seed would give.
 """
 
 import csv
@@ -29,7 +29,7 @@ def main() -> None:
     dice = {arm: read_dice(out / f"eval-{arm}") for arm in arms}
     groups = read_groups(out / "eval-warm")
     print(f"\n{write_scores(out, arms)}\n\n{write_stores(out, arms)}\n\n{write_differences(dice, groups)}\n")
-    print(*judge(dice, groups), sep="\n")
+    print(*write_verdicts(dice, groups), sep="\n")
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
@@ -81,7 +81,7 @@ def write_differences(dice: dict[str, Dice], groups: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def judge(dice: dict[str, Dice], groups: dict[str, str]) -> list[str]:
+def write_verdicts(dice: dict[str, Dice], groups: dict[str, str]) -> list[str]:
     """A sentence for each arm that mines with SAM and each baseline."""
     pairs = [(arm, other) for arm in MINING for other in BASELINES if arm in dice and other in dice]
     return [sentence(arm, other, compare(dice[arm], dice[other], groups, seed=0)) for arm, other in pairs]
@@ -92,7 +92,7 @@ def sentence(arm: str, other: str, found: dict) -> str:
         return f"Mining ({arm}) and {other} cannot be compared: no test case was measured in both."
     outcome = "lost to" if found["mean"] < 0 else "won against"
     known = found["high"] < 0 or found["low"] > 0
-    doubt = "" if known else " The interval includes 0: on these test cases the two are not told apart."
+    doubt = "" if known else " The interval includes 0: these test cases do not show which of the two is better."
     return f"Mining ({arm}) {outcome} {other}: {points(found)} points of Dice.{doubt}"
 
 

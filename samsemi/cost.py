@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from samsemi.sam.original import OriginalNetwork, build_network
 from samsemi.sam.table import NETWORKS, SAMS, SamEntry
-from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict
+from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict_image
 
 REPEATS = 5
 
@@ -23,7 +23,7 @@ Cost = dict[str, float | int]
 def measure_model(segmenter: Segmenter) -> Cost:
     """Of one image at the network's size, on the model's device."""
     image = np.zeros((segmenter.spec.size, segmenter.spec.size, 3), dtype=np.uint8)
-    return {**count_model(segmenter.spec), "ms_per_image": milliseconds(lambda: predict(segmenter, image))}
+    return {**count_model(segmenter.spec), "ms_per_image": milliseconds(lambda: predict_image(segmenter, image))}
 
 
 def count_sams() -> dict[str, Cost]:

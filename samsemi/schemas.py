@@ -4,6 +4,7 @@ A key that is unknown, or missing where the value has no default for it, is a Ch
 version of samsemi has written is refused, never half understood, and what an earlier one has written is read.
 """
 
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -14,6 +15,17 @@ from samsemi.errors import CheckpointError, UsageError
 
 Value = TypeVar("Value")
 HINT = "make it again with this samsemi, or read it with the samsemi that wrote it"
+
+
+def parse_object(text: str, where: str, hint: str = HINT) -> dict[str, object]:
+    """A JSON object; CheckpointError, beginning with ``where``, for any other text."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} cannot be read ({error})", hint) from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{where} cannot be read: it is no JSON object", hint)
+    return values
 
 
 def need_schema(found: object, expected: str, where: str, what: str, hint: str = HINT) -> None:

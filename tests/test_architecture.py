@@ -49,6 +49,7 @@ NO_TORCH = [
     "sam.simulation",
     "sam.table",
     "mining.store",
+    "mining.store_writer",
     "training.runs",
 ]
 TORCH_LIBRARIES = {"torch", "torchvision", "segment_anything", "segmentation_models_pytorch", "timm", "safetensors", "accelerate", "monai"}

@@ -8,7 +8,8 @@ import torch
 from builders import ROOT
 
 from samsemi.mining.policy import Policy, numbers
-from samsemi.mining.store import Provenance, Store, StoreWriter
+from samsemi.mining.store import Provenance, Store
+from samsemi.mining.store_writer import StoreWriter
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
 

@@ -72,7 +72,7 @@ class PromptedSam(nn.Module):
 def output_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
     """(2, B): mask loss, and squared error of the predicted IoU, in the ``valid`` (B, m, m) pixels, of (B, 4, m, m) logits.
 
-    All three masks learn the object, besides the single one; of an ambiguous prompt (one point) mostly the best of three.
+    The single mask and all three others learn the object; of an ambiguous prompt (one point) mostly the best of three.
     """
     masks = mask_losses(logits, target, valid)
     iou = torch.square(predicted_iou - true_iou(logits, target, valid))
@@ -95,7 +95,7 @@ def mask_losses(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 @torch.no_grad()
 def true_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """(B, M) IoU of logits (B, M, m, m) above 0 with a target (B, m, m) above 0.5 in the ``valid`` pixels; 1 where both are empty."""
+    """(B, M) IoU of logits (B, M, m, m) above 0 with a target (B, m, m) above 0.5 in the ``valid`` pixels; 1 where neither has any."""
     known = valid[:, None] > 0.5
     found, truth = (logits > 0) & known, (target[:, None] > 0.5) & known
     union = (found | truth).sum(dim=(2, 3))

@@ -28,7 +28,7 @@ TRIES, TOUCHES = 10, 0.1
 MIN_IOU = 0.5
 """An object of the U-Net++ that fits the true one less is not trusted as a prompt for it."""
 VIEWS = ((False, False), (True, False), (False, True), (True, True))
-"""Rows mirrored, columns mirrored: the views in which a frozen encoder sees an image."""
+"""Rows mirrored, columns mirrored: the views of an image that a frozen encoder encodes."""
 BOX_MARGIN = MineOptions.box_margin
 MIN_SHARE = 0.0015
 """Objects below this share of the model's square input are prompted only in images that have no larger one."""
@@ -70,7 +70,7 @@ class PromptedObject(NamedTuple):
     coords: np.ndarray
     """(POINTS, 2) x y."""
     labels: np.ndarray
-    """(POINTS,) 1 on the object, 0 beside it."""
+    """(POINTS,) 1 on the object, 0 outside it."""
     rough: np.ndarray
     """(m, m) mask logits."""
 
@@ -139,15 +139,15 @@ class PromptSampler:
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         if self.cache:
             scene = mirror_scene(scene, VIEWS[rng.integers(len(VIEWS))])
-            seen: Tensor | Mapping[str, Tensor] = self.cache.encode([scene.image])[0].tensors
+            encoded: Tensor | Mapping[str, Tensor] = self.cache.encode([scene.image])[0].tensors
         size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
         margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
         scene = transform(scene, v2.Resize(size, antialias=True))
         if not self.cache:
             scene = transform(scene, AUGMENT)
-            seen = self.preprocessing.square(scene.image, self.side)
+            encoded = self.preprocessing.square(scene.image, self.side)
         valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
-        return PromptedSample(seen, valid, *sample_prompts(rng, scene, self.count, self.side, self.mask_size, margin, self.negative))
+        return PromptedSample(encoded, valid, *sample_prompts(rng, scene, self.count, self.side, self.mask_size, margin, self.negative))
 
 
 def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:
@@ -195,7 +195,7 @@ def sample_prompts(
         elif len(large):
             weight = areas[large] ** 0.5
             mask = scene.mask(rng.choice(large, p=weight / weight.sum()))
-            elsewhere = move_away(rng, mask, (scene.layers > 0).any(axis=0)) if rng.random() < negative else None
+            elsewhere = move_away(rng, mask, np.any(scene.layers > 0, axis=0)) if rng.random() < negative else None
             rows.append(
                 simulate_prompts(rng, mask, side, mask_size) if elsewhere is None else negative_prompts(rng, elsewhere, side, mask_size)
             )
@@ -244,7 +244,9 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: 
     if not len(objects):
         return []
     prompts = make_prompts(objects, "box+point+mask", margin, positive=POINTS - 1, mask_size=mask_size)
-    order = [0, POINTS - 1, *range(1, POINTS - 1)]  # on the object, beside it, on it again
+    assert prompts.boxes is not None and prompts.point_coords is not None and prompts.point_labels is not None
+    assert prompts.mask_logits is not None
+    order = [0, POINTS - 1, *range(1, POINTS - 1)]  # inside the object, outside it, inside it again
     size = scene.image.shape[:2]
     rough = place_masks(torch.from_numpy(prompts.mask_logits), size, side, mask_size)[:, 0].numpy()
     found = []

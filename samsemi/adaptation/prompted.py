@@ -1,4 +1,4 @@
-"""How good a SAM's masks of prompts are: their IoU with true objects, for boxes and points, beside plain shapes in the same boxes."""
+"""How good a SAM's masks are: their IoU with true objects, prompted by boxes and points, and that of plain shapes in the same boxes."""
 
 import time
 import zlib
@@ -16,7 +16,7 @@ from samsemi.metrics import overlap
 from samsemi.sam.prompts import Prompts, deepest_points, find_objects, make_prompts, number_objects, shared_most
 from samsemi.sam.protocol import Embedding, SamBackend
 from samsemi.sam.simulation import box_of, move_box
-from samsemi.segmenters.segmenter import Segmenter, predict
+from samsemi.segmenters.segmenter import Segmenter, predict_image
 
 JITTER = 0.1
 """How far a side of a jittered box is moved at most, as a share of the box."""
@@ -58,7 +58,7 @@ def measure_prompted(
             moved = jittered_box(case, k, truth, seed)
             rows.append((classes[k], score_object(sam, embedding, truth, label != IGNORE, moved)))
         if segmenter:
-            rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict(segmenter, image), label)]
+            rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict_image(segmenter, image), label)]
         advance()
     objects = sum("ellipse" in scores for _, scores in rows)
     if not objects:

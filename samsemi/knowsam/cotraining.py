@@ -30,10 +30,10 @@ from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
 from samsemi.losses import distillation_loss, entropy, entropy_loss, mutual_loss, segmentation_loss
 from samsemi.options.distill import DistillOptions
-from samsemi.segmenters.fusion import PeerLogits
+from samsemi.segmenters.fusion import CoTrained, PeerLogits
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.training.batches import Sample, recolor
-from samsemi.training.loop import ramp_up
+from samsemi.training.loop import ramp_up, total
 
 Terms = dict[str, Tensor]
 
@@ -50,18 +50,21 @@ class KnowSam(nn.Module):
         return self.segmenter.spec
 
     @property
-    def mean(self) -> Tensor:
-        return self.segmenter.mean
+    def device(self) -> torch.device:
+        return self.segmenter.device
 
     def peer_logits(self, images: Tensor) -> PeerLogits:
         """Of images (B, 3, S, S) in [0, 1]."""
-        return self.segmenter.network.peer_logits(self.segmenter.normalize(images))
+        peers = self.segmenter.network
+        assert isinstance(peers, CoTrained)
+        return peers.peer_logits(self.segmenter.normalize(images))
 
     def forward(self, images: Tensor) -> Tensor:
+        assert self.teacher is not None
         size = (self.spec.size, self.spec.size)
-        seen = images if images.shape[2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
-        logits = self.teacher(seen, self.segmenter(seen))
-        return logits if seen is images else F.interpolate(logits, images.shape[2:], mode="bilinear")
+        resized = images if images.shape[2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
+        logits = self.teacher(resized, self.segmenter(resized))
+        return logits if resized is images else F.interpolate(logits, images.shape[2:], mode="bilinear")
 
 
 class CoTraining(nn.Module):
@@ -83,14 +86,14 @@ class CoTraining(nn.Module):
         terms = learn_labels(rows_of(logits, slice(half)), labeled, model.spec.fusion) | learn_each_other(logits, options, growing)
         if self.stored:
             of_store = learn_labels(rows_of(logits, slice(half, None)), strong, model.spec.fusion)
-            terms["store"] = options.store_weight * growing * sum(of_store.values())
+            terms["store"] = options.store_weight * growing * total(of_store)
         with torch.no_grad():
             teacher_logits = torch.cat([logits.fused[:half], model.peer_logits(weak.image).fused])
         if model.teacher is not None:
-            taught = model.teacher(labeled.image, teacher_logits[:half])
+            of_labeled = model.teacher(labeled.image, teacher_logits[:half])
             with torch.no_grad():
-                teacher_logits = torch.cat([taught, model.teacher(weak.image, teacher_logits[half:])])
-            terms["sam"] = segmentation_loss(taught, labeled.target, labeled.weight)
+                teacher_logits = torch.cat([of_labeled, model.teacher(weak.image, teacher_logits[half:])])
+            terms["sam"] = segmentation_loss(of_labeled, labeled.target, labeled.weight)
             terms["distillation"] = options.distill_weight * mean_of_peers(logits, distillation_loss, teacher_logits, options.temperature)
         if not options.no_mixing and progress >= options.mix_from:
             pseudo = Sample(strong.image, hard_target(teacher_logits[half:]), torch.ones_like(strong.weight))

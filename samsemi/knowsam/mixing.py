@@ -1,6 +1,6 @@
 """Uncertainty-guided mixing: cells of labeled images are pasted into unlabeled ones and the other way, by where the networks are uncertain.
 
-The paper exchanges the most uncertain regions, its public code overwrites the most certain ones: both can be had.
+The paper exchanges the most uncertain regions, its public code overwrites the most certain ones: either can be chosen.
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ Which = Literal["highest", "lowest"]
 def mix_regions(labeled: Sample, unlabeled: Sample, entropy: Tensor, which: Which, count: int, grid: int) -> Sample:
     """Two batches of B -> one of 2 B: the labeled images with cells of their unlabeled partners, then these with cells of theirs.
 
-    ``entropy`` (2 B, 1, S, S), of the labeled images first, says where: in each image its own ``count`` cells of a ``grid`` x ``grid``
+    ``entropy`` (2 B, 1, S, S), of the labeled images first, decides where: in each image its own ``count`` cells of a ``grid`` x ``grid``
     grid. Image, target and weight go together. Source: KnowSAM, arXiv 2412.13742.
     """
     inside = choose_cells(entropy, which, count, grid)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.sam.protocol import FEATURES, SamBackend, SamNetwork, TrainableSam
 from samsemi.sam.table import NETWORKS
-from samsemi.schemas import from_json, need_schema
+from samsemi.schemas import from_json, need_schema, parse_object
 from samsemi.segmenters.networks import double_conv
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors
 
@@ -215,7 +215,7 @@ class TeacherCard:
 
 
 def save_teacher(folder: Path, teacher: Teacher, sam: SamBackend, about: Mapping[str, object]) -> None:
-    """Write what was learnt to RUN/teacher.safetensors; its header says of which SAM and what else is known, its temperature at least."""
+    """Write what was learnt to RUN/teacher.safetensors, with its card in the header: ``about`` holds the temperature and the scores."""
     card = {"sam": sam.name, "sam_weights": sam.identity, "side": teacher.side, "learned_prompts": teacher.prompts is not None}
     save_tensors(folder / TEACHER, teacher.learned(), {CARD: json.dumps({"schema": SCHEMA, **card, **about})})
 
@@ -226,8 +226,8 @@ def read_teacher_card(folder: Path) -> TeacherCard:
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {TEACHER}", "give the --out folder of `samsemi distill`, not one of --no-sam")
     try:
-        values = {**json.loads(load_metadata(path)[CARD])}
-    except (CheckpointError, KeyError, TypeError, ValueError):
+        values = parse_object(load_metadata(path).get(CARD, ""), str(path))
+    except CheckpointError:
         raise CheckpointError(f"{path} is no teacher", "run `samsemi distill` again") from None
     need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a teacher", AGAIN)
     return from_json(TeacherCard, values, str(path), AGAIN)

@@ -5,7 +5,7 @@ that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,8 @@ from samsemi.mining.miner import Miner, choose_policy
 from samsemi.mining.policy import Policy, fit_quality, score_table
 from samsemi.mining.pseudolabels import blend
 from samsemi.mining.scores import THRESHOLDS
-from samsemi.mining.store import Mined, StoreWriter
+from samsemi.mining.store import Mined
+from samsemi.mining.store_writer import StoreWriter
 from samsemi.sam.prompts import number_objects, shared_most
 
 LOG = logging.getLogger("samsemi")
@@ -55,7 +56,7 @@ class Judged:
 
 
 def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> None:
-    """Make the parts one store, calibrated unless the options say otherwise."""
+    """Make the parts one store, calibrated if ``options.calibrate``."""
     if miner.options.calibrate:
         policy, calibration = calibrate(miner, dataset, fold_maps)
         writer.finish(policy.to_json(), calibration)
@@ -159,7 +160,7 @@ def choose_threshold(quality: np.ndarray, right: np.ndarray, target: float) -> t
     return (0.0 if last == len(order) - 1 else float(quality[order[last]])), float(precision[last])
 
 
-def trace_curve(quality: np.ndarray, judged: Judged, dice: np.ndarray, images: int) -> list[Mapping[str, float]]:
+def trace_curve(quality: np.ndarray, judged: Judged, dice: np.ndarray, images: int) -> list[dict[str, float]]:
     """What thresholds give, from accepting all to accepting little: shares of objects and images, precision, mean true Dice."""
     points = []
     for threshold in np.unique(np.quantile(quality, np.linspace(0, 1, CURVE_POINTS, endpoint=False), method="lower")):

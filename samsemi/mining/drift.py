@@ -32,7 +32,7 @@ def measure_drift(before: Store, policy_before: Policy, after: Store, policy_aft
 
 
 def warn_of_drift(found: dict[str, float], when: str) -> None:
-    """Say it where coverage shrinks or labels flip more than they should."""
+    """Warn where coverage shrinks or labels flip more than they should."""
     if found["coverage"] < (1 - LOST) * found["coverage_before"]:
         LOG.warning(f"{when}: only {found['coverage']:.0%} of the images have an accepted label, {found['coverage_before']:.0%} had before")
     if found["flips"] > FLIPPED:

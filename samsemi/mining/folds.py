@@ -10,7 +10,8 @@ import torch
 from samsemi.data.dataset import Case, read_case_image
 from samsemi.errors import CheckpointError, DataError
 from samsemi.mining.pseudolabels import quantize
-from samsemi.mining.store import new_hdf5, open_hdf5
+from samsemi.mining.store import open_hdf5
+from samsemi.mining.store_writer import new_hdf5
 from samsemi.schemas import need_schema
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_input
 

@@ -13,9 +13,10 @@ from samsemi.data.dataset import Case, Dataset, read_case_images
 from samsemi.devices import autocast, choose_precision
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.mining.policy import Policy, decide, numbers
-from samsemi.mining.pseudolabels import score, usable_ids
+from samsemi.mining.pseudolabels import score_masks, usable_ids
 from samsemi.mining.scores import REASONS
-from samsemi.mining.store import Mined, Provenance, Store, StoreWriter
+from samsemi.mining.store import Mined, Provenance, Store
+from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
@@ -46,7 +47,7 @@ def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
 
 
 def store_policy(store: Store, options: PolicyOptions) -> Policy:
-    """What a reader of a store accepts: as the store says, unless the options say otherwise."""
+    """What is accepted from a store: by its own policy, where the options give nothing else."""
     return choose_policy(options, Policy.from_json(store.provenance.policy, f"{store.path}, policy"))
 
 
@@ -59,22 +60,23 @@ def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
 
 
 def describe_store(store: Store, usable: Sequence[Case]) -> dict[str, object]:
-    """What a training says of the store that it learns from, and of its content wherever the file lies."""
+    """What a training records of the store that it learns from: what it was made from, and the hash of its content."""
     made_from = dict(store.provenance.made_from)
     return {"pseudo_labeled": len(usable), "store": made_from, "store_content": hash_file(store.path)}
 
 
-def describe(options: MineOptions, sam: SamBackend, dataset_fingerprint: str, model: str, out_of_fold: str | None = None) -> Provenance:
-    """What a store mined so is made with and from; ``model`` is the hash of the U-Net++'s weights, the last one of its fold maps."""
+def provenance_of(options: MineOptions, sam: SamBackend, dataset: str, model: str, out_of_fold: str | None = None) -> Provenance:
+    """What a store is made with and from: ``dataset`` is its fingerprint, ``model`` the hash of the U-Net++'s weights, ``out_of_fold``
+    that of the file of its out-of-fold predictions."""
     config = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_STORE}
-    made_from = {"dataset": dataset_fingerprint, "model": model, "sam": sam.name, "sam_weights": sam.identity}
+    made_from: dict[str, object] = {"dataset": dataset, "model": model, "sam": sam.name, "sam_weights": sam.identity}
     made_from |= {"embeddings": "float16" if options.embeddings else "float32", "out_of_fold": out_of_fold}  # the cache rounds them
     return Provenance(config, made_from, choose_policy(options, Policy()).to_json())
 
 
 def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance, num_classes: int) -> StoreWriter:
     """The writer of a store for this SAM's masks and these prompts."""
-    pointed = any("point" in kinds for kinds in alternatives(options, sam))
+    pointed = any("point" in kinds for kinds in choose_kinds(options, sam))
     num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
     return StoreWriter(path, provenance, sam.mask_size, num_points if pointed else 0, options.overwrite, options.resume)
 
@@ -84,12 +86,12 @@ class Miner:
 
     def __init__(self, segmenter: Segmenter, sam: SamBackend, options: MineOptions):
         self.segmenter, self.sam, self.options = segmenter, sam, options
-        precision = choose_precision(segmenter.mean.device, options.precision)
-        self.encoder = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else sam
+        precision = choose_precision(segmenter.device, options.precision)
+        self.encoder: EmbeddingCache | SamBackend = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else sam
 
     def find(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """(K, H, W) maps of the U-Net++."""
-        with autocast(self.segmenter.mean.device, self.options.precision):
+        with autocast(self.segmenter.device, self.options.precision):
             return predict_batch(self.segmenter, images, self.options.flips) if images else []
 
     def prompt(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts]]:
@@ -102,25 +104,26 @@ class Miner:
         if not found:
             return {}
         embeddings = self.encoder.encode([images[name] for name in found])
-        views = [list(view) for view in zip(*(self.views(name, objects) for name, objects in found.items()), strict=True)]
-        outputs = [self.decode(embeddings, prompts) for prompts in views]
+        alternatives = list(zip(*(self.make_alternatives(name, objects) for name, objects in found.items()), strict=True))
+        outputs = [self.decode(embeddings, prompts) for prompts in alternatives]
         mined = {}
         for i, (name, objects) in enumerate(found.items()):
             joined, consensus = average_masks([output[i] for output in outputs])
-            mined[name] = (score(joined, objects, self.sam.mask_size, consensus), views[0][i])
+            mined[name] = (score_masks(joined, objects, self.sam.mask_size, consensus), alternatives[0][i])
         return mined
 
-    def views(self, name: str, objects: Objects) -> list[Prompts]:
+    def make_alternatives(self, name: str, objects: Objects) -> list[Prompts]:
         """The alternative prompts for the objects of an image, those with points first, and each again with moved boxes."""
         options, num_classes = self.options, len(self.segmenter.spec.classes)
         others = other_points(options, num_classes)
         points = (options.positive_points, options.negative_points, self.sam.mask_size, others)
-        views = [make_prompts(objects, kinds, options.box_margin, *points) for kinds in alternatives(options, self.sam)]
-        rng = np.random.default_rng(zlib.crc32(name.encode()))
-        return views + [jitter_boxes(rng, view, objects) for view in views if view.boxes is not None for _ in range(options.jitters)]
+        made = [make_prompts(objects, kinds, options.box_margin, *points) for kinds in choose_kinds(options, self.sam)]
+        rng, size = np.random.default_rng(zlib.crc32(name.encode())), objects.components.shape
+        boxed = [(prompts, prompts.boxes) for prompts in made if prompts.boxes is not None]
+        return made + [replace(p, boxes=jitter_boxes(rng, boxes, size)) for p, boxes in boxed for _ in range(options.jitters)]
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
-        """SAM's masks for one alternative, after as many passes as the options say."""
+        """SAM's masks for one alternative, after as many passes as ``options.passes``."""
         outputs = self.sam.decode(embeddings, prompts)
         for _ in range(1, self.options.passes if self.sam.prompt_kinds is None else 1):
             again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, outputs, strict=True)]
@@ -128,7 +131,7 @@ class Miner:
         return outputs
 
     def close(self) -> None:
-        if self.encoder is not self.sam:
+        if isinstance(self.encoder, EmbeddingCache):
             self.encoder.close()
 
 
@@ -156,7 +159,7 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     return count
 
 
-def alternatives(options: MineOptions, sam: SamBackend) -> list[tuple[str, ...]]:
+def choose_kinds(options: MineOptions, sam: SamBackend) -> list[tuple[str, ...]]:
     """The alternative kinds of prompt for a backend, those with points first: its own, where it takes no others, or the user's."""
     return sorted(parse_prompts(sam.prompt_kinds or options.prompts), key=lambda kinds: "point" not in kinds)
 
@@ -166,13 +169,12 @@ def other_points(options: MineOptions, num_classes: int) -> int:
     return options.other_points if num_classes > 2 else 0
 
 
-def jitter_boxes(rng: np.random.Generator, prompts: Prompts, objects: Objects) -> Prompts:
-    """The same prompts, the sides of each box moved by up to JITTER of it."""
-    size = objects.components.shape
-    return replace(prompts, boxes=np.stack([move_box(rng, box, JITTER, size) for box in prompts.boxes]))
+def jitter_boxes(rng: np.random.Generator, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(N, 4) float32 boxes in an image of (H, W), the sides of each moved by up to JITTER of it."""
+    return np.stack([move_box(rng, box, JITTER, size) for box in boxes])
 
 
-def summarize(store: Store, policy: Policy) -> dict[str, object]:
+def summarize_store(store: Store, policy: Policy) -> dict[str, object]:
     """Counts of a store: images, objects, what is accepted and why the rest is not."""
     reasons = np.concatenate([decide(store.read(name, maps=False), policy) for name in store.ids] or [np.zeros(0, dtype=int)])
     counts = np.bincount(reasons, minlength=len(REASONS))

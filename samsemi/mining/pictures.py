@@ -1,4 +1,4 @@
-"""Pictures where people look rather than read: what was mined, what was predicted, beside the image."""
+"""Pictures to look at: what was mined, and what was predicted, next to the image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

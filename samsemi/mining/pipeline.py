@@ -13,7 +13,7 @@ from samsemi.errors import CheckpointError, UsageError
 from samsemi.mining.calibration import finish_store
 from samsemi.mining.drift import measure_drift, warn_of_drift
 from samsemi.mining.folds import FoldMaps
-from samsemi.mining.miner import Miner, describe, mine_cases, open_writer, store_policy
+from samsemi.mining.miner import Miner, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
 from samsemi.options.shared import PolicyOptions
@@ -33,7 +33,7 @@ def mine_store(
 ) -> tuple[Store, int]:
     """The store ``options.out``, mined and calibrated, or found finished; and the number of images mined now."""
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
-    provenance = describe(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()), out_of_fold)
+    provenance = provenance_of(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()), out_of_fold)
     writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
     count = 0
     if writer.is_finished():

@@ -1,4 +1,4 @@
-"""What is accepted from a store, and why not: thresholds, and the probability that an object is right. Pure, knows nothing of torch.
+"""What is accepted from a store, and why not: thresholds, and the probability that an object is right. Pure, needs no torch.
 
 Decided when a store is read, so that thresholds can be changed without mining again.
 """
@@ -71,19 +71,19 @@ def numbers(policy: Policy) -> dict[str, float]:
 
 
 def score_table(mined: Mined) -> np.ndarray:
-    """(N, 6) float64: the scores that are judged, in the order of THRESHOLDS; a predicted IoU above 1 is 1."""
+    """(N, 6) float64: the scores that decide, in the order of THRESHOLDS; a predicted IoU above 1 is 1."""
     columns = [np.asarray(getattr(mined, name), dtype=np.float64) for name in THRESHOLDS]
     return np.minimum(np.stack(columns, axis=1), 1.0)
 
 
-def judge(mined: Mined, policy: Policy) -> np.ndarray:
+def quality_of(mined: Mined, policy: Policy) -> np.ndarray:
     """(N,) probability that each object is right; 1 without a calibration."""
     return policy.quality(score_table(mined)) if policy.quality else np.ones(len(mined))
 
 
 def decide(mined: Mined, policy: Policy) -> np.ndarray:
     """(N,) index into REASONS for each object."""
-    scores = [getattr(mined, name) for name in THRESHOLDS] + [judge(mined, policy)]
+    scores = [getattr(mined, name) for name in THRESHOLDS] + [quality_of(mined, policy)]
     least = [getattr(policy, f"min_{name}") for name in (*THRESHOLDS, "quality")]
     failed = np.stack([mined.area == 0, *(~(score >= value) for score, value in zip(scores, least, strict=True))])
     reason = np.where(failed.any(axis=0), failed.argmax(axis=0) + 1, 0)

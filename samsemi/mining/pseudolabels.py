@@ -1,6 +1,6 @@
 """SAM's masks -> scores; stored scores and masks -> a soft label with pixel weights.
 
-``score`` measures masks when they are mined; ``pseudo_label`` is a pure function of what is stored and of the policy.
+``score_masks`` measures masks when they are mined; ``pseudo_label`` is a pure function of what is stored and of the policy.
 """
 
 from collections.abc import Callable, Set
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samsemi.data.dataset import Case, read_case_image
-from samsemi.mining.policy import Policy, decide, judge
+from samsemi.mining.policy import Policy, decide, quality_of
 from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Store
 from samsemi.sam.prompts import Objects
@@ -24,11 +24,11 @@ STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved down and up. Source: segment-anything, automatic_mask_generator.py."""
 PIXELS_PER_CHUNK = 2**24
 """Mask pixels that are scored at once: bounds the memory."""
-UNSURE = np.float32(1e-3)
+LEAST_CERTAINTY = np.float32(1e-3)
 """Weight of a pixel of probability 0.5, where one of 0 or 1 weighs 1."""
 
 
-def score(output: MaskBatch, objects: Objects, size: int | None = None, consensus: Tensor | None = None) -> Mined:
+def score_masks(output: MaskBatch, objects: Objects, size: int | None = None, consensus: Tensor | None = None) -> Mined:
     """Score SAM's masks of one image against the objects that prompted; masks are kept at SAM's own resolution, or ``size``.
 
     ``consensus`` (N,) is that of the alternative masks which these are the mean of; 1 without.
@@ -72,7 +72,7 @@ def pseudo_label(mined: Mined, policy: Policy, num_classes: int) -> tuple[np.nda
 
     A pixel's target is the probability of each class there, of SAM and the U-Net++ blended; the rest is background. Its
     weight is how certain that is, (2 - entropy in bits) / 2, times the mean trust in the accepted objects, times
-    ``disagreement_weight`` where the two decide differently; 0 in the boxes and masks of rejected objects, unless they are
+    ``disagreement_weight`` where the two disagree; 0 in the boxes and masks of rejected objects, unless they are
     background, and everywhere in an image without an accepted one: what was not found is no proof of background.
     Source of the pixel weight: IPLC, github.com/HiLab-git/IPLC.
     """
@@ -81,7 +81,7 @@ def pseudo_label(mined: Mined, policy: Policy, num_classes: int) -> tuple[np.nda
     size = mined.probs.shape[-1]
     target = np.zeros((num_classes, size, size), dtype=np.float32)
     disputed = np.zeros((size, size), dtype=bool)
-    for i in np.flatnonzero(accepted):
+    for i in np.flatnonzero(accepted).tolist():
         target[mined.class_id[i]] = np.maximum(target[mined.class_id[i]], blend(mined, i, policy.sam_share))
         disputed |= (mined.probs[i] > 127) != (mined.prior[i] > 127)
     if not accepted.any():
@@ -102,14 +102,14 @@ def blend(mined: Mined, i: int, sam_share: float) -> np.ndarray:
     Each weighs by its share, times its confidence in the object (predicted IoU, confidence) and in the pixel, |2 p - 1|.
     """
     maps = np.stack([mined.probs[i], mined.prior[i]]) / np.float32(255)
-    sure = np.array([sam_share * mined.predicted_iou[i], (1 - sam_share) * mined.confidence[i]], dtype=np.float32).clip(0)
-    weights = sure[:, None, None] * (np.abs(2 * maps - 1) + UNSURE) if sure.any() else np.ones_like(maps)
+    confidence = np.array([sam_share * mined.predicted_iou[i], (1 - sam_share) * mined.confidence[i]], dtype=np.float32).clip(0)
+    weights = confidence[:, None, None] * (np.abs(2 * maps - 1) + LEAST_CERTAINTY) if confidence.any() else np.ones_like(maps)
     return (weights * maps).sum(axis=0) / weights.sum(axis=0)
 
 
 def trust(mined: Mined, policy: Policy) -> np.ndarray:
     """(N,) in [0, 1]: the probability that an object is right; without a calibration, predicted IoU times agreement."""
-    return judge(mined, policy) if policy.quality else (mined.predicted_iou * mined.agreement).clip(0, 1)
+    return quality_of(mined, policy) if policy.quality else (mined.predicted_iou * mined.agreement).clip(0, 1)
 
 
 def unlabeled_sample(case: Case, num_classes: int, size: int) -> Sample:
@@ -131,7 +131,7 @@ def stored_sample(case: Case, usable: Set[str], store: Store, policy: Policy, nu
 
 def unlabeled_loader(store: Store | None, policy: Policy | None, usable: Set[str], num_classes: int, size: int) -> Callable[[Case], Sample]:
     """What loads any unlabeled case, with what stands of it in a store: the pseudo-labels of the ``usable`` ones."""
-    if store is None:
+    if store is None or policy is None:
         return partial(unlabeled_sample, num_classes=num_classes, size=size)
     return partial(stored_sample, usable=usable, store=store, policy=policy, num_classes=num_classes, size=size)
 

@@ -1,7 +1,7 @@
 """The scores of a mined object, in one table: a row here is a column of the store, a threshold, and a reason to reject.
 
-A new score is a row, its values in ``samsemi.mining.pseudolabels.score`` and the option ``min_NAME`` in
-``samsemi.options.shared``. Knows nothing of torch.
+A new score is a row, its values in ``samsemi.mining.pseudolabels.score_masks`` and the option ``min_NAME`` in
+``samsemi.options.shared``. Needs no torch.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Score:
     """Also the reason of an object that is rejected for it, and the rest of its option's name, --min-NAME."""
     meaning: str
     least: float
-    """What an object must reach unless said otherwise; chosen on validation cases of Kvasir-SEG."""
+    """The default of what an object must reach; chosen on validation cases of Kvasir-SEG."""
     column: int
     """Place among the columns of the store."""
 

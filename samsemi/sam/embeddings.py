@@ -21,6 +21,7 @@ from samsemi.sam.protocol import Embedding, SamBackend
 SCHEMA = "samsemi.embeddings/1"
 KEYS = "keys"
 """Dataset of what the pixels of each image hash to; all others are tensors."""
+AGAIN = "remove it, or give another file"
 
 
 class EmbeddingCache:
@@ -33,9 +34,7 @@ class EmbeddingCache:
         try:
             self.file = h5py.File(self.path, "a")
         except OSError as error:
-            raise CheckpointError(
-                f"--embeddings {path} is not an HDF5 file, or is in use ({error})", "remove it, or give another file"
-            ) from None
+            raise CheckpointError(f"--embeddings {path} is not an HDF5 file, or is in use ({error})", AGAIN) from None
         about = {"schema": SCHEMA, "sam": sam.name, "identity": sam.identity, "precision": precision}
         if not self.file.attrs and not len(self.file):
             self.file.attrs.update(about)
@@ -44,10 +43,17 @@ class EmbeddingCache:
             self.file.close()
             raise CheckpointError(
                 f"--embeddings {path} holds embeddings of another SAM ({found['sam']}, {found['precision']}) than {sam.name}, {precision}",
-                "give another file, or remove it",
+                AGAIN,
             )
-        keys = self.file[KEYS][:] if KEYS in self.file else []
-        self.row = {key.decode(): i for i, key in enumerate(keys)}
+        self.row = {key.decode(): i for i, key in enumerate(self.file[KEYS][:])} if KEYS in self.file else {}
+        if self.row and not self.is_whole():
+            self.file.close()
+            raise CheckpointError(f"--embeddings {path} is damaged: it lacks tensors of its {len(self.row)} images", AGAIN)
+
+    def is_whole(self) -> bool:
+        """Whether each image has a row in every tensor, of which there is one at least."""
+        tensors = [self.file[name] for name in self.file if name != KEYS]
+        return bool(tensors) and all(isinstance(table, h5py.Dataset) and len(table) >= len(self.row) for table in tensors)
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Embeddings of (H, W, 3) uint8 images, in half precision; unknown ones are encoded as one batch and kept."""
@@ -55,7 +61,7 @@ class EmbeddingCache:
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.row}
         if new:
             fresh = self.sam.encode(list(new.values()))
-            if not fresh[0].tensors:  # a baseline, which has nothing to remember
+            if not fresh[0].tensors:  # a baseline, which has nothing to cache
                 return self.sam.encode(images)
             self.append(list(new), {name: np.stack([e.tensors[name].half().cpu().numpy() for e in fresh]) for name in fresh[0].tensors})
         return [self.read(key, image.shape[:2]) for key, image in zip(keys, images, strict=True)]

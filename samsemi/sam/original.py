@@ -1,8 +1,8 @@
-"""segment-anything's own models behind samsemi's two methods: vit_b, vit_l, vit_h, medsam, and the packaged tiny."""
+"""segment-anything's own models as backends: vit_b, vit_l, vit_h, medsam, and the packaged tiny."""
 
-import json
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from samsemi.sam.preprocessing import LONGEST_SIDE, Preprocessing, place_masks, 
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import FEATURES, Embedding, MaskBatch, SamNetwork
 from samsemi.sam.table import NETWORKS, SAMS, SamEntry, find_function
+from samsemi.schemas import from_json, parse_object
 from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 
+AGAIN = "adapt the SAM again, or use the samsemi that wrote it"
 OBJECTS_PER_CALL = 64
 """Objects that go through the decoder at once: bounds its memory."""
 
@@ -106,17 +108,16 @@ class OriginalSam:
         """Sparse (N, T, C) and dense (N, C, h, w) prompt embeddings of all objects of all images."""
         sizes = [(e.image_size, self.preprocessing.input_size(e.image_size, self.side)) for e in embeddings]
         pairs = list(zip(prompts, sizes, strict=True))
-        boxes = coords = labels = masks = None
-        if prompts[0].boxes is not None:
-            boxes = self.tensor([scale_coords(p.boxes.reshape(-1, 2, 2), *size).reshape(-1, 4) for p, size in pairs])
-        if prompts[0].point_coords is not None:
-            coords = self.tensor([scale_coords(p.point_coords, *size) for p, size in pairs])
-            labels = self.tensor([p.point_labels for p, _ in pairs])
-        if prompts[0].mask_logits is not None:
-            logits = [torch.from_numpy(p.mask_logits).to(self.device) for p in prompts]
-            masks = torch.cat([place_masks(x, size, self.side, self.mask_size) for x, (_, (_, size)) in zip(logits, pairs, strict=True)])
-        points = None if coords is None else (coords, labels)
-        return self.network.embed_prompts(points, boxes, masks)
+        boxes = [scale_coords(p.boxes.reshape(-1, 2, 2), *size).reshape(-1, 4) for p, size in pairs if p.boxes is not None]
+        coords = [scale_coords(p.point_coords, *size) for p, size in pairs if p.point_coords is not None]
+        labels = [p.point_labels for p in prompts if p.point_labels is not None]
+        masks = [self.place(p.mask_logits, size) for p, (_, size) in pairs if p.mask_logits is not None]
+        points = (self.tensor(coords), self.tensor(labels)) if coords else None
+        return self.network.embed_prompts(points, self.tensor(boxes) if boxes else None, torch.cat(masks) if masks else None)
+
+    def place(self, mask_logits: np.ndarray, input_size: tuple[int, int]) -> Tensor:
+        """Mask prompts (N, S, S) over an image -> (N, 1, mask_size, mask_size) over the padded input."""
+        return place_masks(torch.from_numpy(mask_logits).to(self.device), input_size, self.side, self.mask_size)
 
     def tensor(self, arrays: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(arrays)).float().to(self.device)
@@ -164,21 +165,41 @@ def load_original(entry: SamEntry, checkpoint: Path | None, device: torch.device
             f"--sam {entry.name} needs its weights", "give --sam-checkpoint FILE, or take --sam tiny, whose weights are in the package"
         )
     card = read_card(checkpoint)
-    if card.get("sam", entry.name) != entry.name:
-        raise CheckpointError(f"{checkpoint} is an adapted {card['sam']}, not {entry.name}", f"give --sam {card['sam']}")
-    made_from = card.get("made_from", {})
-    adapted_to = None if made_from.get("stream") else made_from.get("dataset")
+    if card.sam not in (None, entry.name):
+        raise CheckpointError(f"{checkpoint} is an adapted {card.sam}, not {entry.name}", f"give --sam {card.sam}")
     sam = fill(build_network(entry), Path(checkpoint), entry.name)
-    return OriginalSam(sam, entry.name, hash_file(checkpoint), device, precision, adapted_to=adapted_to, **fed_as(entry))
+    return OriginalSam(sam, entry.name, hash_file(checkpoint), device, precision, adapted_to=card.adapted_to, **fed_as(entry))
 
 
-def read_card(checkpoint: Path) -> dict:
-    """What `samsemi adapt` has written of weights into their header; nothing for others."""
-    return json.loads(load_metadata(checkpoint).get(CARD, "{}")) if Path(checkpoint).suffix == ".safetensors" else {}
+@dataclass(frozen=True)
+class SamCard:
+    """What `samsemi adapt` writes into the header of weights; empty for others."""
+
+    sam: str | None = None
+    made_from: Mapping[str, object] = field(default_factory=dict)
+    scores: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def adapted_to(self) -> str | None:
+        """Fingerprint of the data set whose labeled cases the SAM has learnt; None for weights that learnt none."""
+        dataset = self.made_from.get("dataset")
+        return dataset if isinstance(dataset, str) and not self.made_from.get("stream") else None
+
+
+def read_card(checkpoint: Path) -> SamCard:
+    """The card of weights; CheckpointError for one that is damaged, or of another version."""
+    if Path(checkpoint).suffix != ".safetensors":
+        return SamCard()
+    try:
+        text = load_metadata(checkpoint).get(CARD, "{}")
+    except CheckpointError as error:
+        raise CheckpointError(error.message, "give a .safetensors or .pth file of weights") from None
+    where = f"the header of {checkpoint}"
+    return from_json(SamCard, parse_object(text, where, AGAIN), where, AGAIN)
 
 
 def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
-    """Load weights strictly; CheckpointError that says which SAM a foreign file belongs to, where that is plain."""
+    """Load weights strictly; CheckpointError that names the SAM that a foreign file belongs to, where that is plain."""
     tensors = {key: value.float() for key, value in load_tensors(checkpoint).items()}
     hint = "give the weights that belong to this --sam"
     patches = tensors.get("image_encoder.patch_embed.proj.weight")

@@ -1,4 +1,4 @@
-"""Probability maps -> objects -> prompts. Knows nothing of torch.
+"""Probability maps -> objects -> prompts. Needs no torch.
 
 An object is one connected component of a class. Prompts are in image pixels, x before y, one row per object; every
 object of a call has the same number of points, since padded points would change SAM's masks.
@@ -58,7 +58,7 @@ class Prompts:
     point_coords: np.ndarray | None = None
     """(N, P, 2) float32 x y."""
     point_labels: np.ndarray | None = None
-    """(N, P) int32: 1 on the object, 0 beside it."""
+    """(N, P) int32: 1 on the object, 0 outside it."""
     mask_logits: np.ndarray | None = None
     """(N, S, S) float32 over the whole image, resized to a square without keeping the aspect ratio; above 0 inside."""
 
@@ -181,7 +181,7 @@ def object_points(components: np.ndarray, boxes: np.ndarray, positive: int, nega
 def add_other_points(objects: Objects, coords: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Points and labels with ``count`` more for each object, on the nearest objects of other classes, and not on it.
 
-    Where there are fewer such objects, the object's last point stands again.
+    Where there are fewer such objects, the object's last point is repeated.
     """
     inner, _ = object_points(objects.components, objects.boxes, 1, 0)
     apart = np.hypot(*(inner - inner.swapaxes(0, 1)).transpose(2, 0, 1))
@@ -196,7 +196,7 @@ def add_other_points(objects: Objects, coords: np.ndarray, labels: np.ndarray, c
 def deepest_points(depth: np.ndarray, count: int) -> np.ndarray:
     """(count, 2) row, column: where ``depth`` is greatest; the next ones also far from those already chosen.
 
-    Where there are fewer places with a depth than points, the deepest stands for the rest.
+    Where there are fewer places with a depth than points, the deepest is repeated.
     """
     points: list[tuple[int, int]] = []
     away = depth.astype(np.float64)

@@ -24,12 +24,12 @@ from samsemi.sam.prompts import Prompts
 from samsemi.sam.table import SAMS, find_function
 
 FEATURES = "features"
-"""Name of the tensor of an embedding that every network has: (C, h, w), what it has made of the image."""
+"""Name of the tensor of an embedding that every network has: (C, h, w), its features of the image."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """What SAM knows of one image."""
+    """SAM's embedding of one image."""
 
     tensors: Mapping[str, Tensor]
     """float32, by name, of the same shapes for all images; which ones there are is up to the backend, and none may be called 'keys'."""
@@ -44,7 +44,7 @@ class MaskBatch:
     low_res_logits: Tensor
     """(N, h, w) float32 at SAM's mask resolution, over its padded square input; above 0 inside."""
     predicted_iou: Tensor
-    """(N,) float32: how good SAM thinks each mask is."""
+    """(N,) float32: the IoU that SAM predicts for each mask."""
     image_size: tuple[int, int]
     """(H, W) of the image."""
     input_size: tuple[int, int]
@@ -73,7 +73,7 @@ class MaskBatch:
 
 
 def average_masks(outputs: Sequence[MaskBatch]) -> tuple[MaskBatch, Tensor]:
-    """The mean of several outputs for the same objects of one image, and (N,) how far they agree.
+    """The mean of several outputs for the same objects of one image, and (N,) their consensus.
 
     Probabilities and predicted IoU are averaged. Consensus is the mean IoU of each output with that mean, 0 for an empty
     mask; 1 for a single output that is not empty.

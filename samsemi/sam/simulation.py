@@ -1,6 +1,6 @@
 """Prompts simulated from true masks, like those of users and of small networks: tight, jittered and wrong boxes, points, rough masks.
 
-Knows nothing of torch. Coordinates are x before y, in pixels of the grid that the masks are on.
+Needs no torch. Coordinates are x before y, in pixels of the grid that the masks are on.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy import ndimage
 BOX_ERRORS = {0.0: 0.5, 0.1: 0.35, 0.2: 0.1, 0.4: 0.05}
 """How far a side is moved at most, as a share of the box, and how often."""
 POINTS = 3
-"""Points of an object: on it, beside it, and either."""
+"""Points of an object: one inside it, one outside it, and one that is either."""
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:
@@ -26,15 +26,15 @@ def move_box(rng: np.random.Generator, box: np.ndarray, share: float, size: tupl
 
 
 def simulate_box(rng: np.random.Generator, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(4,) float32: a box as it comes: tight, jittered or wrong."""
+    """(4,) float32: a box that is tight, jittered or wrong."""
     share = rng.choice(list(BOX_ERRORS), p=list(BOX_ERRORS.values()))
     return move_box(rng, box, share, size, slack=0.6)
 
 
 def simulate_points(rng: np.random.Generator, mask: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(POINTS, 2) int64 x y and (POINTS,) int64 labels: 1 on the mask (H, W) bool, 0 beside it but within ``near``.
+    """(POINTS, 2) int64 x y and (POINTS,) int64 labels: 1 on the mask (H, W) bool, 0 outside it but within ``near``.
 
-    The first is on the object, the second beside it, the others either; where there is no place, the first stands again.
+    The first is on the object, the second outside it, the others either; where there is no place, the first is repeated.
     """
     first = random_place(rng, mask)
     coords, labels = [first], [1]
@@ -55,7 +55,7 @@ def random_place(rng: np.random.Generator, region: np.ndarray) -> tuple[int, int
 
 
 def simulate_logits(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
-    """(H, W) float32 logits of a mask (H, W) in [0, 1] as a weak network sees it: shifted, blurred, with holes and additions."""
+    """(H, W) float32 logits of a mask (H, W) in [0, 1] as from a weak network: shifted, blurred, with holes and additions."""
     reach, cell = max(mask.shape) // 20, max(1, max(mask.shape) // 64)
     moved = np.roll(mask, rng.integers(-reach, reach + 1, 2), (0, 1)).astype(np.float32)
     blurred = ndimage.uniform_filter(moved, cell * int(rng.choice([3, 5, 9])))

@@ -1,4 +1,4 @@
-"""The table of SAMs: for each name its loader, its architecture and how it is fed. Knows nothing of torch, so that help can list it."""
+"""The table of SAMs: for each name its loader, its architecture and how it is fed. Needs no torch, so that help can list it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

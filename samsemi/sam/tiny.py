@@ -2,7 +2,7 @@
 
 Built from segment_anything's own classes: an image of 128 px on its longer side, patches of 8 px, so 16 x 16 embeddings of 128 channels and
 low-res logits of 64 x 64; 6 transformer blocks of width 192 with 3 heads (windows of 8 x 8, every second block global); two-way decoder of
-depth 2 with 3 + 1 mask outputs and the head for the predicted IoU. The weights beside this file come from `examples/tiny_sam`.
+depth 2 with 3 + 1 mask outputs and the head for the predicted IoU. The weights in this folder come from `examples/tiny_sam`.
 
 Three parts are added to the published SAM, so that it learns from far fewer images: a small convolutional network looks at the
 pixels of the patches as well, prompts are also drawn as maps into the dense prompt embedding, and convolutions stand between the
@@ -12,11 +12,14 @@ steps of the decoder's upscaling.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
+
+from samsemi.sam.preprocessing import MEAN, STD
 
 IMAGE_SIZE = 128  # px, longer side of the input
 PATCH_SIZE = 8  # px
@@ -30,8 +33,6 @@ DECODER_DEPTH = 2
 DECODER_HEADS = 8
 DECODER_MLP = 512
 MASK_IN_CHANNELS = 16
-
-
 STEM_WIDTHS = (32, 64, 128)
 DRAWN_WIDTH = 96
 DOT_RADII = (3.0, 12.0)  # px, standard deviations of a drawn point
@@ -39,7 +40,7 @@ BOX_MAPS = 7
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions beside the identity; the second is zero at first."""
+    """x plus two 3 x 3 convolutions of it; the second is zero at first."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -82,7 +83,7 @@ class PatchStem(nn.Module):
 class DrawnPromptEncoder(PromptEncoder):
     """SAM's prompt encoder that also draws boxes and points as maps, which a small network adds to the dense embedding."""
 
-    def __init__(self, **sizes):
+    def __init__(self, **sizes: Any):
         super().__init__(**sizes)
         maps = BOX_MAPS + 2 * len(DOT_RADII)
         self.draw = nn.Sequential(nn.Conv2d(maps, DRAWN_WIDTH, 4, 4), nn.GELU(), zeroed(nn.Conv2d(DRAWN_WIDTH, self.embed_dim, 1)))
@@ -147,8 +148,8 @@ def build_tiny() -> Sam:
             iou_head_depth=3,
             iou_head_hidden_dim=PROMPT_WIDTH,
         ),
-        pixel_mean=[123.675, 116.28, 103.53],
-        pixel_std=[58.395, 57.12, 57.375],
+        pixel_mean=list(MEAN),
+        pixel_std=list(STD),
     )
     sam.image_encoder.patch_embed = PatchStem(sam.image_encoder.patch_embed.proj)
     first, norm, activation, second, last = sam.mask_decoder.output_upscaling

@@ -1,4 +1,4 @@
-"""Models on disk: model.safetensors beside model.json, which says how to rebuild the network and where it comes from."""
+"""Models on disk: model.safetensors, and model.json, which says how to rebuild the network and where it comes from."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 from samsemi.data.dataset import Dataset
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.outputs import write_text
-from samsemi.schemas import from_json, need_schema
+from samsemi.schemas import from_json, need_schema, parse_object
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.tensors import load_strictly, load_tensors, save_tensors
 
@@ -39,13 +39,13 @@ def read_model_card(folder: Path) -> ModelCard:
     """model.json of a run folder, those of before 'schema' stood in it too; CheckpointError where there is none that can be read."""
     path = Path(folder) / MODEL_CARD
     try:
-        values = {**json.loads(path.read_text(encoding="utf-8"))}
+        values = parse_object(path.read_text(encoding="utf-8"), str(path), AGAIN)
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder} is not a finished run: it has no {MODEL_CARD}",
             "give the --out folder of `samsemi warmstart` or `finetune`; finish an interrupted one with --resume",
         ) from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
     need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a model", AGAIN)
     return from_json(ModelCard, values, str(path), AGAIN)
@@ -67,7 +67,7 @@ def load_model_for(dataset: Dataset, folder: Path) -> Segmenter:
     segmenter = load_model(folder)
     if segmenter.spec.classes != dataset.classes:
         raise CheckpointError(
-            f"{folder} knows the classes {', '.join(segmenter.spec.classes)}; {dataset.folder} has {', '.join(dataset.classes)}",
+            f"{folder} has the classes {', '.join(segmenter.spec.classes)}, {dataset.folder} has {', '.join(dataset.classes)}",
             "give a model trained on this data set",
         )
     if read_model_card(folder).made_from.get("dataset") != dataset.fingerprint():

@@ -94,39 +94,38 @@ class VNet(nn.Module):
         return self.last(x)
 
 
-PUBLISHED = {"unet": UNet, "vnet": VNet}
+PUBLISHED: dict[str, type[UNet] | type[VNet]] = {"unet": UNet, "vnet": VNet}
+WITH_DECODER_CHANNELS = ("unet", "unetplusplus", "manet")
+"""Architectures of smp whose decoders can be made narrower."""
 
 
 def build_network(
-    name: str, num_classes: int, decoder_channels: Sequence[int], encoder_weights: str | None = None, asked: str | None = None
+    name: str, num_classes: int, decoder_channels: Sequence[int], encoder_weights: str | None = None, given: str | None = None
 ) -> nn.Module:
     """A network by its name; ``decoder_channels`` (five) and ``encoder_weights`` (None or 'imagenet', a download) are for those of smp
-    that have them. UsageError, beginning with what the user ``asked`` for, where there is none.
+    that have them. UsageError, beginning with what was ``given`` by the user, where there is none.
     """
     architecture, _, encoder = name.partition(":")
-    asked = asked or f"--peers {name}"
+    given = given or f"--peers {name}"
     if not encoder:
         if architecture in PUBLISHED:
             return PUBLISHED[architecture](num_classes)
-        raise UsageError(f"{asked}: no such network", f"give {', '.join(PUBLISHED)}, or ARCHITECTURE:ENCODER, as unetplusplus:resnet34")
-    check_known("architecture", architecture, sorted(smp.MODEL_ARCHITECTURES_MAPPING), asked)
+        raise UsageError(f"{given}: no such network", f"give {', '.join(PUBLISHED)}, or ARCHITECTURE:ENCODER, as unetplusplus:resnet34")
+    check_known("architecture", architecture, sorted(smp.MODEL_ARCHITECTURES_MAPPING), given)
     decoder = {"decoder_channels": list(decoder_channels)} if architecture in WITH_DECODER_CHANNELS else {}
     try:
         return smp.create_model(architecture, encoder, encoder_weights, in_channels=3, classes=num_classes, **decoder)
     except (ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, KeyError):
-            check_known("encoder", encoder, smp.encoders.get_encoder_names(), asked)
+            check_known("encoder", encoder, smp.encoders.get_encoder_names(), given)
         raise UsageError(
-            f"{asked} cannot be used in a {architecture} ({first_line(error)})", "take another encoder, for example resnet34"
+            f"{given} cannot be used in a {architecture} ({first_line(error)})", "take another encoder, for example resnet34"
         ) from None
 
 
-WITH_DECODER_CHANNELS = ("unet", "unetplusplus", "manet")
-
-
-def check_known(kind: str, name: str, known: Sequence[str], asked: str) -> None:
+def check_known(kind: str, name: str, known: Sequence[str], given: str) -> None:
     """UsageError, with what comes close, for a name that smp does not have."""
     if name not in known:
         close = get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "for example resnet34, mobilenet_v2, efficientnet-b0"
-        raise UsageError(f"{asked}: segmentation-models-pytorch has no such {kind}", hint)
+        raise UsageError(f"{given}: segmentation-models-pytorch has no such {kind}", hint)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from samsemi.tensors import first_line
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MIRRORED = ((), (3,), (2,), (2, 3))
-"""Axes of an image (B, C, H, W) that are mirrored in each of its four views."""
+"""Axes of an image (B, C, H, W) that are mirrored in each of the four views of test-time augmentation."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,23 @@ class ModelSpec:
     """Whether a fusion head joins the peers, or the mean of their probabilities."""
 
 
+class SegmentationNetwork(Protocol):
+    """(B, 3, size, size) float images in [0, 1] -> (B, K, size, size) logits: what prediction and validation need."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
 class Segmenter(nn.Module):
-    """(B, 3, size, size) float images in [0, 1] -> (B, K, size, size) logits."""
+    """A SegmentationNetwork by its spec, which normalizes the images."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, spec: ModelSpec, encoder_weights: str | None = None):
         super().__init__()
@@ -48,9 +64,13 @@ class Segmenter(nn.Module):
         self.network = build(spec, encoder_weights).to(memory_format=torch.channels_last)
         for module in self.network.modules():
             if isinstance(module, nn.Conv2d) and module.groups > 1:
-                module.forward = partial(exactly_on_cpu, module.forward)
+                module.forward = partial(exactly_on_cpu, module.forward)  # type: ignore[method-assign]
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(self.normalize(images))
@@ -71,10 +91,10 @@ def exactly_on_cpu(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def build(spec: ModelSpec, encoder_weights: str | None) -> nn.Module:
     """The network of a spec; UsageError for one that does not exist."""
     if not spec.peers:
-        asked = f"--encoder {spec.encoder}"
-        return build_network(f"unetplusplus:{spec.encoder}", len(spec.classes), spec.decoder_channels, encoder_weights, asked)
-    networks = [build_network(name, len(spec.classes), spec.decoder_channels, encoder_weights) for name in spec.peers]
-    return CoTrained(*networks, len(spec.classes), spec.fusion)
+        given = f"--encoder {spec.encoder}"
+        return build_network(f"unetplusplus:{spec.encoder}", len(spec.classes), spec.decoder_channels, encoder_weights, given)
+    first, second = (build_network(name, len(spec.classes), spec.decoder_channels, encoder_weights) for name in spec.peers)
+    return CoTrained(first, second, len(spec.classes), spec.fusion)
 
 
 def new_segmenter(spec: ModelSpec, seed: int, encoder_weights: str | None = None) -> Segmenter:
@@ -85,7 +105,7 @@ def new_segmenter(spec: ModelSpec, seed: int, encoder_weights: str | None = None
         segmenter = Segmenter(spec, encoder_weights)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"the ImageNet weights of {spec.encoder or ','.join(spec.peers)} cannot be had ({error})",
+            f"the ImageNet weights of {spec.encoder or ','.join(spec.peers)} cannot be loaded ({error})",
             "give --encoder-weights none; `samsemi warmstart` also takes a FILE of weights fetched elsewhere",
         ) from None
     try:
@@ -104,19 +124,18 @@ def to_input(image: np.ndarray, size: int) -> Tensor:
 
 
 @torch.inference_mode()
-def predict_batch(segmenter: Segmenter, images: Sequence[np.ndarray], flips: bool = False) -> list[np.ndarray]:
+def predict_batch(segmenter: SegmentationNetwork, images: Sequence[np.ndarray], flips: bool = False) -> list[np.ndarray]:
     """(H, W, 3) uint8 images of any sizes -> (K, H, W) float32 probability maps at the size of each, summing to 1.
 
-    With ``flips`` each is the mean over the image's four mirrored views.
+    With ``flips``, test-time augmentation: each is the mean over the image's four mirrored views.
     """
-    device = segmenter.mean.device
-    inputs = torch.stack([to_input(image, segmenter.spec.size) for image in images]).to(device).float() / 255
+    inputs = torch.stack([to_input(image, segmenter.spec.size) for image in images]).to(segmenter.device).float() / 255
     views = [segmenter(inputs.flip(axes)).float().softmax(dim=1).flip(axes) for axes in (MIRRORED if flips else MIRRORED[:1])]
     probs = torch.stack(views).mean(dim=0)
     return [F.interpolate(p[None], image.shape[:2], mode="bilinear")[0].cpu().numpy() for p, image in zip(probs, images, strict=True)]
 
 
-def predict(segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
+def predict_image(segmenter: SegmentationNetwork, image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 image -> (K, H, W) float32 probabilities at its size, summing to 1."""
     return predict_batch(segmenter, [image])[0]
 

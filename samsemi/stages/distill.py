@@ -14,7 +14,7 @@ from samsemi.options.distill import DistillOptions
 from samsemi.options.shared import parse_channels
 from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict, to_label
+from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict_image, to_label
 from samsemi.tensors import load_tensors
 from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
@@ -41,7 +41,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
         Stream(labeled, partial(labeled_sample, **shape), options.batch_size // 2),
         Stream(unlabeled, load, options.batch_size // 2),
     ]
-    run = open_run(options, made_from)
+    run = open_run(options, made_from, options.out)
     if not run.finished:
         optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
         training = CoTraining(model, options, store is not None)
@@ -97,6 +97,6 @@ def draw_peers_and_sam(run: Run, model: KnowSam, cases: Sequence[Case], dataset:
         model.teacher.load_state_dict({**model.teacher.state_dict(), **load_tensors(run.folder / TEACHER)})
     for case in cases:
         image = read_case_image(case)
-        labels = {"truth": read_case_label(case, case.mask, len(dataset.classes)), "peers": to_label(predict(model.segmenter, image))}
-        labels |= {"sam": to_label(predict(model, image))} if model.teacher is not None else {}
+        labels = {"truth": read_case_label(case, case.mask, len(dataset.classes)), "peers": to_label(predict_image(model.segmenter, image))}
+        labels |= {"sam": to_label(predict_image(model, image))} if model.teacher is not None else {}
         draw_comparison(run.folder / "overlays" / f"{case.id}.png", case.id, image, labels, dataset.classes)

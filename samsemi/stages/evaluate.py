@@ -66,7 +66,7 @@ def model_labels(segmenter: Segmenter, precision: str) -> Predict:
     """What `samsemi predict` writes."""
 
     def predict(cases: Sequence[Case]) -> list[np.ndarray]:
-        with autocast(segmenter.mean.device, precision):
+        with autocast(segmenter.device, precision):
             return [to_label(probs) for probs in predict_batch(segmenter, [read_case_image(case) for case in cases])]
 
     return predict

@@ -77,7 +77,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     again = plan_mining(store, dataset, options, device) if store else None
     teacher = load_distilled(options, dataset, device) if options.distill else None
     made_from |= {"teacher": hash_tensors(teacher.network.teacher.learned() | teacher.network.segmenter.state_dict())} if teacher else {}
-    run = open_run(options, made_from)
+    run = open_run(options, made_from, options.out)
     if not run.finished:
         train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
     warn_of_worse_round(run, options.rounds)

@@ -7,7 +7,7 @@ from samsemi.data.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
-from samsemi.mining.miner import store_policy, summarize
+from samsemi.mining.miner import store_policy, summarize_store
 from samsemi.mining.pictures import draw_mined
 from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
@@ -28,7 +28,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     store, mined = mine_store(cases, segmenter, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
-    result = summarize(store, policy)
+    result = summarize_store(store, policy)
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
     if result["unreadable"] == result["images"]:

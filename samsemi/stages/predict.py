@@ -10,10 +10,11 @@ from samsemi import console
 from samsemi.data.images import find_images, read_readable, write_picture
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
-from samsemi.errors import DataError
+from samsemi.errors import CheckpointError, DataError, RefusedError
 from samsemi.options.config import input_paths
 from samsemi.options.predict import PredictOptions
 from samsemi.outputs import claim_folder, refuse_changes, refuse_inside, whole_file, write_text
+from samsemi.schemas import parse_object
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import predict_batch, to_label
 from samsemi.tensors import hash_tensors
@@ -38,7 +39,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
             batch = names[first : first + options.batch_size]
             pixels, failed = read_readable({name: images[name] for name in batch})
             unreadable += failed
-            with autocast(segmenter.mean.device, options.precision):
+            with autocast(segmenter.device, options.precision):
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
             for (name, image), probs in zip(pixels.items(), maps, strict=True):
                 write_prediction(out, name, image, probs, segmenter.spec.classes, options)
@@ -58,9 +59,20 @@ def claim_predictions(options: PredictOptions, about: dict[str, object]) -> Path
     """The output folder; RefusedError where --resume finds predictions of another model, or made otherwise."""
     out = claim_folder(options.out, options.overwrite, options.resume, ABOUT, input_paths(options))
     if options.resume and (out / ABOUT).exists():
-        refuse_changes(json.loads((out / ABOUT).read_text(encoding="utf-8")), about, str(out))
+        refuse_changes(read_about(out / ABOUT), about, str(out))
     write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
     return out
+
+
+def read_about(path: Path) -> dict[str, object]:
+    """What predictions were made with; RefusedError where that cannot be read."""
+    hint = "start anew with --overwrite, or give another --out"
+    try:
+        return parse_object(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{path} cannot be read ({error})", hint) from None
+    except CheckpointError as error:
+        raise RefusedError(error.message, hint) from None
 
 
 def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray, classes: Sequence[str], options: PredictOptions) -> None:

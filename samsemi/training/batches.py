@@ -5,7 +5,7 @@ resumes exactly, whatever the number of workers, and no state of a random genera
 """
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -78,8 +78,8 @@ def recolor(images: Tensor) -> Tensor:
 
 
 def cut_mix(batch: Sample) -> Sample:
-    """A rectangle of a fifth to half of the image is replaced, in CUT_MIX of a batch's samples, by that of the next one: image, target,
-    weight, and what else a batch with these has. By torch's generator. Source: CutMix, arXiv 1905.04899."""
+    """A rectangle of a fifth to half of the image is replaced, in CUT_MIX of a batch's samples, by that of the next one, in every part that
+    the batch has. By torch's generator. Source: CutMix, arXiv 1905.04899."""
     count, (height, width) = len(batch.image), batch.weight.shape[1:]
     inside = torch.zeros(count, height, width, dtype=torch.bool)
     for i in torch.nonzero(torch.rand(count) < CUT_MIX).flatten() if count > 1 else ():
@@ -91,9 +91,9 @@ def cut_mix(batch: Sample) -> Sample:
     return paste(batch, [part.roll(-1, 0) for part in batch], inside.to(batch.weight.device))
 
 
-def paste(batch: Sample, other: Sequence[Tensor], inside: Tensor) -> Sample:
+def paste(batch: Sample, other: Iterable[Tensor], inside: Tensor) -> Sample:
     """A batch whose pixels ``inside`` (B, S, S) are those of another batch, in every part of it."""
-    return batch._make(torch.where(inside if a.ndim == 3 else inside[:, None], b, a) for a, b in zip(batch, other, strict=True))
+    return type(batch)._make(torch.where(inside if a.ndim == 3 else inside[:, None], b, a) for a, b in zip(batch, other, strict=True))
 
 
 @dataclass(frozen=True)

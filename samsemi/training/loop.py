@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.metrics import dice_score
 from samsemi.options.shared import TrainingOptions
 from samsemi.segmenters.checkpoints import read_model_card, save_model
-from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
+from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
 from samsemi.training.meter import Forecast, Meter, TrainingStatus
@@ -82,7 +83,7 @@ class TrainingState:
     seconds: float = 0.0
     """That people have waited for it: start-up and validations included."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for group in self.optimizer.param_groups:
             group["highest_lr"] = group["lr"]
         shared = {id(value): value for value in self.model.parameters() if not value.requires_grad}
@@ -223,13 +224,18 @@ def train_step(
         group["lr"] = group["highest_lr"] * state.schedule(progress)
     with autocast(device, options.precision):
         terms = dict(step(state.model, batch, progress))
-    loss = sum(terms.values())
+    loss = total(terms)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
     state.iteration += 1
     state.average(options.ema)
     return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of loss terms, in their order."""
+    return reduce(torch.add, terms.values())
 
 
 def ramp_up(progress: float, length: float) -> float:
@@ -272,13 +278,13 @@ def segmentation_goal(val: Sequence[Case], options: TrainingOptions, run: Run, m
     return Goal("val_dice", lambda segmenter: {"val_dice": validate(segmenter, val, options)}, keep)
 
 
-def validate(segmenter: Segmenter, cases: Sequence[Case], options: TrainingOptions) -> float:
+def validate(segmenter: SegmentationNetwork, cases: Sequence[Case], options: TrainingOptions) -> float:
     """Mean Dice over cases and classes at source size; 0 where nothing can be measured."""
     num_classes = len(segmenter.spec.classes)
     scores = []
     for first in range(0, len(cases), options.batch_size):
         batch = cases[first : first + options.batch_size]
-        with autocast(segmenter.mean.device, options.precision):
+        with autocast(segmenter.device, options.precision):
             maps = predict_batch(segmenter, [read_case_image(case) for case in batch])
         scores += [
             dice_score(to_label(probs), read_case_label(case, case.mask, num_classes), num_classes)

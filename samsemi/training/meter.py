@@ -11,7 +11,7 @@ from torch import Tensor
 from samsemi import console
 
 FORECAST_STEPS, FORECAST_SECONDS = 3, 2.0
-"""Steps and seconds, at least, from which the time of a training is foretold; the first step, which warms up, is not among them."""
+"""Steps and seconds, at least, from which the time of a training is forecast; the first step, which warms up, is not among them."""
 SHORT = 10.0
 """Seconds; a training that is over sooner needs no forecast."""
 
@@ -19,7 +19,7 @@ SHORT = 10.0
 class Meter:
     """Mean loss terms and speed since the last validation."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.steps = self.images = 0
         self.start = time.monotonic()
@@ -60,22 +60,22 @@ class TrainingStatus:
 
 
 class Forecast:
-    """Says once, after the first steps, how long a training will take on this machine."""
+    """Logs once, after the first steps, how long a training will take on this machine."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps, self.since = 0, 0.0
-        self.is_said = False
+        self.is_logged = False
 
     def add(self, loss: Tensor, left: int, validations: int) -> None:
         """After each step, with the steps and validations that are left."""
-        if self.is_said:
+        if self.is_logged:
             return
         self.steps += 1
         if self.steps == 1:
             self.since = finished_at(loss)
         elif self.steps > FORECAST_STEPS and time.monotonic() - self.since >= FORECAST_SECONDS:
             seconds = left * (finished_at(loss) - self.since) / (self.steps - 1)
-            self.is_said = True
+            self.is_logged = True
             if seconds >= SHORT:
                 text = f"about {console.format_about(seconds)} for {count(left, 'more iteration')} on this machine"
                 logging.getLogger("samsemi").info(f"{text}, plus {count(validations, 'validation')}")

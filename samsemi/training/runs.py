@@ -21,8 +21,9 @@ import tomli_w
 from samsemi.errors import CheckpointError
 from samsemi.options.config import command_name, input_paths, may_change
 from samsemi.options.fields import Options
+from samsemi.options.shared import ResumableOptions
 from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
-from samsemi.schemas import need_schema
+from samsemi.schemas import need_schema, parse_object
 
 LOG = logging.getLogger("samsemi")
 SCHEMA = "samsemi.run/1"
@@ -56,9 +57,8 @@ class Run:
         shutil.rmtree(self.folder / LAST, ignore_errors=True)
 
 
-def open_run(options: Options, made_from: Mapping[str, object], folder: Path | None = None) -> Run:
-    """Claim the output folder and write the options and what the run is made from; RefusedError where a resumed one differs."""
-    folder = folder or options.out
+def open_run(options: ResumableOptions, made_from: Mapping[str, object], folder: Path) -> Run:
+    """Claim the run folder and write the options and what the run is made from; RefusedError where a resumed one differs."""
     folder = claim_folder(folder, options.overwrite, options.resume, str(mark_of(folder)), input_paths(options))
     config = as_config(options)
     if options.resume and (folder / CONFIG).exists():
@@ -81,11 +81,11 @@ def mark_of(folder: Path) -> Path:
 
 
 def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
-    """RefusedError where a run was made from other inputs; one of before the schema is compared in what it knows of them."""
+    """RefusedError where a run was made from other inputs; one of before the schema is compared in those that it names."""
     path = folder / mark_of(folder)
     try:
-        before = {**json.loads(path.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, TypeError) as error:
+        before = parse_object(path.read_text(encoding="utf-8"), str(path), AGAIN)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
     if "schema" not in before:
         made_from = {name: value for name, value in made_from.items() if name in before}

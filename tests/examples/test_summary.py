@@ -49,7 +49,7 @@ def test_pipeline_ends_with_every_arm_against_every_other(out, monkeypatch, caps
 
 def test_mining_that_lost_is_named_so_and_doubt_where_there_is_any(out):
     dice = {arm: summary.read_dice(out / f"eval-{arm}") for arm in DICE}
-    won, lost, close, lost_too = summary.judge(dice, summary.read_groups(out / "eval-warm"))
+    won, lost, close, lost_too = summary.write_verdicts(dice, summary.read_groups(out / "eval-warm"))
     assert won.startswith("Mining (once) won against labeled-only: +10.0 [") and "not told apart" not in won
     assert lost.startswith("Mining (once) lost to self-training: -9.5 [") and "not told apart" not in lost
     assert close.startswith("Mining (continuous) lost to labeled-only: -0.5 [") and close.endswith("not told apart.")

@@ -3,7 +3,8 @@ from builders import ALL, block, mined_of
 
 from samsemi.mining import drift
 from samsemi.mining.drift import measure_drift, warn_of_drift
-from samsemi.mining.store import Provenance, Store, StoreWriter
+from samsemi.mining.store import Provenance, Store
+from samsemi.mining.store_writer import StoreWriter
 
 
 def store_of(path, **maps) -> Store:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import MINING, succeed
 
-from samsemi.mining.miner import Miner, alternatives
+from samsemi.mining.miner import Miner, choose_kinds
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, average_masks, load_sam
@@ -125,7 +125,7 @@ def test_a_sam_that_takes_one_kind_is_asked_so_and_once():
     sam = Recorder(prompt_kinds="box")
     ask(sam, probs_of(2, BLOCK), prompts="point,box+mask", passes=3)
     assert len(sam.asked) == 1 and sam.asked[0][0].point_coords is None and sam.asked[0][0].mask_logits is None
-    assert alternatives(MineOptions(dataset="d", model="m", out="s", prompts="box,point"), sam) == [("box",)]
+    assert choose_kinds(MineOptions(dataset="d", model="m", out="s", prompts="box,point"), sam) == [("box",)]
 
 
 TWO_OF_ONE_CLASS = ((1, 2, 10, 2, 10), (1, 20, 30, 2, 10), (2, 2, 10, 20, 30), (3, 20, 30, 20, 30))

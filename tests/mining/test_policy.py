@@ -6,7 +6,7 @@ import pytest
 from builders import ALL, block, mined_of
 from scipy.special import expit
 
-from samsemi.mining.policy import REASONS, THRESHOLDS, Policy, Quality, decide, fit_quality, judge, numbers, score_table
+from samsemi.mining.policy import REASONS, THRESHOLDS, Policy, Quality, decide, fit_quality, numbers, quality_of, score_table
 
 EVEN = Quality(mean=(0.5,) * 6, scale=(0.5,) * 6, weights=(2.0, 0, 0, 0, 0, 0), bias=0.0)
 """Judges by the confidence alone: 0.5 is as probably right as not."""
@@ -22,7 +22,7 @@ def test_objects_are_rejected_by_quality_after_all_thresholds():
     mined = mined_of(*[block(2, 8, 2, 8)] * 4, confidence=[0.9, 0.4, 0.5, np.nan], stability=[1, 1, 0, 1])
     policy = replace(ALL, min_quality=0.5, min_stability=0.1, quality=EVEN)
     assert [REASONS[i] for i in decide(mined, policy)] == ["accepted", "quality", "stability", "confidence"]
-    assert judge(mined, policy)[:2] == pytest.approx([expit(1.6), expit(-0.4)])
+    assert quality_of(mined, policy)[:2] == pytest.approx([expit(1.6), expit(-0.4)])
 
 
 def test_rejected_objects_that_are_surely_none_are_background():
@@ -35,7 +35,7 @@ def test_rejected_objects_that_are_surely_none_are_background():
 
 def test_without_a_calibration_every_object_may_be_right():
     mined = mined_of(*[block(2, 8, 2, 8)] * 2, confidence=[0.1, 0.9])
-    assert judge(mined, ALL).tolist() == [1, 1]
+    assert quality_of(mined, ALL).tolist() == [1, 1]
     assert decide(mined, replace(ALL, min_quality=1.0)).tolist() == [0, 0]
 
 

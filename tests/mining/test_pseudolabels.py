@@ -8,8 +8,9 @@ from PIL import Image
 
 from samsemi.data.dataset import Case
 from samsemi.mining.policy import REASONS, Policy, Quality, decide
-from samsemi.mining.pseudolabels import certainty, count_pixels, mined_label, pseudo_label, pseudo_sample, quantize, score, usable_ids
-from samsemi.mining.store import Provenance, Store, StoreWriter
+from samsemi.mining.pseudolabels import certainty, count_pixels, mined_label, pseudo_label, pseudo_sample, quantize, score_masks, usable_ids
+from samsemi.mining.store import Provenance, Store
+from samsemi.mining.store_writer import StoreWriter
 from samsemi.sam.prompts import find_objects, make_prompts
 from samsemi.sam.protocol import MaskBatch
 
@@ -37,7 +38,7 @@ def test_scores_equal_their_definitions(monkeypatch, pixels_per_chunk):
     probs = probs_with((2, 20, 5, 25), (22, 38, 30, 58), (2, 12, 40, 55))
     objects = find_objects(probs)
     answer = answer_of(probs, 3)
-    mined = score(answer, objects)
+    mined = score_masks(answer, objects)
     logits = answer.at_image_size().numpy()
     for i in range(3):
         mask, asked = logits[i] > 0, objects.components == i + 1
@@ -56,12 +57,12 @@ def test_mask_that_equals_the_object_agrees_and_one_beside_it_does_not():
     objects = find_objects(probs)
     logits = np.where(objects.components == 1, 9.0, -9.0).astype(np.float32)
     answer = MaskBatch(torch.from_numpy(np.stack([logits, logits])), torch.ones(2), (64, 64), (64, 64), 64)
-    mined = score(answer, objects)
+    mined = score_masks(answer, objects)
     assert mined.agreement.tolist() == [1, 0] and mined.stability.tolist() == [1, 1] and mined.area.tolist() == [256, 256]
 
 
 def test_scores_have_the_types_of_the_store():
-    mined = score(answer_of(probs_with((2, 20, 5, 25)), 1), find_objects(probs_with((2, 20, 5, 25))))
+    mined = score_masks(answer_of(probs_with((2, 20, 5, 25)), 1), find_objects(probs_with((2, 20, 5, 25))))
     kinds = {name: getattr(mined, name).dtype for name in (*SCORES, "area", "probs", "prior")}
     assert kinds == dict.fromkeys(SCORES, np.float32) | {
         "area": np.int64,
@@ -74,7 +75,7 @@ def test_kept_maps_are_sams_probability_and_the_map_that_asked_over_the_image_wi
     probs = probs_with((10, 30, 30, 50))
     objects = find_objects(probs)
     answer = answer_of(probs, 1)
-    mined = score(answer, objects, size=24)
+    mined = score_masks(answer, objects, size=24)
     assert mined.probs.shape == mined.prior.shape == (1, 24, 24)
     expected = torch.nn.functional.interpolate(answer.at_image_size()[None], (24, 24), mode="bilinear", antialias=True)[0, 0].sigmoid()
     assert np.abs(mined.probs[0] / 255 - expected.numpy()).mean() < 0.03
@@ -86,7 +87,7 @@ def test_kept_maps_are_sams_probability_and_the_map_that_asked_over_the_image_wi
 def test_empty_mask_is_rejected_as_empty_and_has_no_nan():
     probs = probs_with((8, 24, 8, 24))
     answer = MaskBatch(torch.full((1, SIZE, SIZE), -9.0), torch.ones(1), (40, 60), (43, 64), 64)
-    mined = score(answer, find_objects(probs))
+    mined = score_masks(answer, find_objects(probs))
     assert (mined.area[0], mined.stability[0], mined.agreement[0]) == (0, 0, 0)
     assert REASONS[decide(mined, ALL)[0]] == "empty"
 
@@ -94,7 +95,7 @@ def test_empty_mask_is_rejected_as_empty_and_has_no_nan():
 def test_no_objects_score_to_nothing():
     objects = find_objects(probs_with())
     answer = MaskBatch(torch.zeros(0, SIZE, SIZE), torch.zeros(0), (40, 60), (43, 64), 64)
-    mined = score(answer, objects)
+    mined = score_masks(answer, objects)
     assert len(mined) == 0 and mined.probs.shape == (0, SIZE, SIZE)
     assert decide(mined, Policy()).tolist() == []
 
@@ -277,7 +278,7 @@ def test_prompts_of_two_objects_find_their_own_answers_in_the_scores():
     masks = np.full((2, 64, 64), -9, dtype=np.float32)
     for i, (x0, y0, x1, y1) in enumerate(prompts.boxes * 64 / 60):
         masks[i, round(y0) : round(y1), round(x0) : round(x1)] = 9
-    mined = score(MaskBatch(torch.from_numpy(masks), torch.ones(2), (40, 60), (43, 64), 64), objects)
+    mined = score_masks(MaskBatch(torch.from_numpy(masks), torch.ones(2), (40, 60), (43, 64), 64), objects)
     assert (mined.agreement > 0.6).all()
 
 

@@ -9,8 +9,9 @@ import pytest
 from torch.utils.data import DataLoader
 
 from samsemi.errors import CheckpointError, RefusedError
-from samsemi.mining import store as store_module
-from samsemi.mining.store import SCHEMA, Mined, Provenance, Store, StoreWriter, read_provenance
+from samsemi.mining import store_writer
+from samsemi.mining.store import SCHEMA, Mined, Provenance, Store, read_provenance
+from samsemi.mining.store_writer import StoreWriter
 from samsemi.sam.prompts import Prompts
 
 SIZE, POINTS = 8, 3
@@ -183,7 +184,7 @@ def test_commit_that_fails_leaves_no_part(tmp_path, monkeypatch, fails):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((store_module, "create", fail) if fails == "create" else (os, "fsync", fail)))
+        patch.setattr(*((store_writer, "create", fail) if fails == "create" else (os, "fsync", fail)))
         with pytest.raises(OSError, match="disk full"):
             commit(writer, 1, "c")
     assert writer.has_part(0) and not writer.has_part(1)
@@ -198,7 +199,7 @@ def test_finish_that_fails_leaves_the_parts_to_resume_from(tmp_path, monkeypatch
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "copy_part", fail)
+        patch.setattr(store_writer, "copy_part", fail)
         with pytest.raises(OSError, match="disk full"):
             writer.finish()
     assert not path.exists()

@@ -362,6 +362,29 @@ def test_weights_adapted_from_another_sam_are_refused(tmp_path):
     assert "--sam medsam" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("{not json", "the header of .* cannot be read"),
+        ("[]", "is no JSON object"),
+        ('{"made_from": "elsewhere"}', "made_from is 'elsewhere'"),
+        ('{"distance": 1}', "unknown distance"),
+    ],
+)
+def test_weights_with_a_damaged_header_are_refused(tmp_path, header, message):
+    save_tensors(tmp_path / "w.safetensors", load_tensors(SAMS["tiny"].weights), {CARD: header})
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_sam("tiny", tmp_path / "w.safetensors", CPU)
+    assert "adapt the SAM again" in caught.value.hint
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match="cannot be read") as caught:
+        load_sam("tiny", tmp_path / "w.safetensors", CPU)
+    assert "file of weights" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["none", "ellipse"])
 def test_baselines_refuse_weights(tmp_path, name):
     (tmp_path / "w.pth").touch()

@@ -81,6 +81,18 @@ def test_cache_of_another_sam_is_refused(tmp_path):
         EmbeddingCache(tmp_path / "c.h5", CountingSam("weights-2"))
 
 
+@pytest.mark.parametrize("damage", ["no tensors", "fewer rows"])
+def test_damaged_cache_is_refused(tmp_path, damage):
+    encode(tmp_path / "c.h5", CountingSam(), images_of(0, 1))
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        features = file["features"][:1]
+        del file["features"]
+        if damage == "fewer rows":
+            file["features"] = features
+    with pytest.raises(CheckpointError, match="c.h5 is damaged: it lacks tensors of its 2 images"):
+        EmbeddingCache(tmp_path / "c.h5", CountingSam())
+
+
 def test_foreign_files_are_refused_and_left_alone(tmp_path):
     (tmp_path / "text.h5").write_text("not hdf5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:

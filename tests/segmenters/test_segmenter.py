@@ -9,7 +9,7 @@ from torch import nn
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.segmenters.checkpoints import load_model, save_model
-from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict, predict_batch, to_input, to_label
+from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict_batch, predict_image, to_input, to_label
 from samsemi.tensors import hash_tensors
 
 SPEC = ModelSpec("tu-lcnet_035", (8, 8, 8, 8, 8), ("background", "a", "b"), 32)
@@ -21,7 +21,7 @@ class PixelNet(nn.Module):
     def __init__(self, size: int = 32):
         super().__init__()
         self.spec = dataclasses.replace(SPEC, size=size)
-        self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
+        self.device = torch.device("cpu")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         assert images.dtype == torch.float32 and images.min() >= 0 and images.max() <= 1
@@ -57,13 +57,13 @@ def test_prediction_lies_over_the_image_whatever_its_size_and_aspect():
 def test_prediction_at_the_networks_size_is_its_softmax():
     image = image_of(32, 32)
     logits = PixelNet()(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
-    assert predict(PixelNet(), image) == pytest.approx(logits.softmax(dim=1)[0].numpy(), abs=1e-6)
+    assert predict_image(PixelNet(), image) == pytest.approx(logits.softmax(dim=1)[0].numpy(), abs=1e-6)
 
 
 def test_prediction_of_an_image_does_not_depend_on_its_batch(segmenter):
     images = [image_of(40, 70, 1), image_of(64, 30, 2), image_of(32, 32, 3)]
     for image, probs in zip(images, predict_batch(segmenter, images), strict=True):
-        assert probs == pytest.approx(predict(segmenter, image), abs=1e-5)
+        assert probs == pytest.approx(predict_image(segmenter, image), abs=1e-5)
 
 
 def test_network_gives_logits_of_every_class_at_its_size(segmenter):
@@ -115,7 +115,7 @@ def test_saved_model_is_the_same_when_loaded(segmenter, tmp_path):
     assert loaded.spec == SPEC and not loaded.training
     assert hash_tensors(loaded.state_dict()) == hash_tensors(segmenter.state_dict())
     image = image_of(40, 50)
-    assert (predict(loaded, image) == predict(segmenter, image)).all()
+    assert (predict_image(loaded, image) == predict_image(segmenter, image)).all()
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["model"]["classes"] == ["background", "a", "b"] and card["scores"] == {"val_dice": 0.5}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]

@@ -29,7 +29,7 @@ from builders import (
     succeed,
 )
 
-from samsemi.mining import calibration, store
+from samsemi.mining import calibration, store_writer
 from samsemi.mining import miner as mining
 from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model
@@ -86,9 +86,9 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
 PAUSE_IN_THE_THIRD_PART = """
 import sys, time
 from samsemi import cli
-from samsemi.mining import store
+from samsemi.mining import store_writer
 
-create = store.create
+create = store_writer.create
 
 def pause(file, *tables):
     create(file, *tables)
@@ -96,23 +96,23 @@ def pause(file, *tables):
         file.flush()
         time.sleep(600)
 
-store.create = pause
+store_writer.create = pause
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 PAUSE_WHILE_MINING_AGAIN = """
 import sys, time
 from samsemi import cli
-from samsemi.mining import store
+from samsemi.mining import store_writer
 
-commit = store.StoreWriter.commit
+commit = store_writer.StoreWriter.commit
 
 def pause(writer, number):
     commit(writer, number)
     if writer.path.name == "000004.h5" and number == 1:
         time.sleep(600)
 
-store.StoreWriter.commit = pause
+store_writer.StoreWriter.commit = pause
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -151,10 +151,10 @@ def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tm
     [
         (mining, "read_case_images", 1),
         (mining, "read_case_images", 3),
-        (store.StoreWriter, "commit", 2),
+        (store_writer.StoreWriter, "commit", 2),
         (calibration, "judge_case", 2),
-        (store, "merge", 1),
-        (store, "copy_part", 3),
+        (store_writer, "merge", 1),
+        (store_writer, "copy_part", 3),
     ],
 )
 def test_interrupted_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tmp_path, monkeypatch, owner, name, number):
@@ -335,6 +335,14 @@ def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tm
     result = succeed(*options, "--out", tmp_path / "resumed", "--resume", "--json").result
     assert (result["images"], result["kept"], result["written"]) == (24, 7, 17)
     assert file_bytes(tmp_path / "resumed") == file_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"], ids=["no JSON", "no object", "no text"])
+def test_predictions_with_a_damaged_record_are_not_resumed(pictures, warm, tmp_path, content):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "predictions.json").write_bytes(content)
+    outcome = call("predict", pictures / "images", "--model", warm, "--out", tmp_path / "masks", "--resume")
+    assert outcome.code == 3 and "predictions.json cannot be read" in outcome.err and "--overwrite" in outcome.err
 
 
 # nothing there yet, and nothing left to do

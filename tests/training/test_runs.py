@@ -15,7 +15,7 @@ MADE_FROM = {"model": "hash of the weights", "store": {"sam_weights": "hash of S
 def begun(tmp_path) -> FinetuneOptions:
     """The options of a run that was begun, to resume it with."""
     options = FinetuneOptions(dataset=tmp_path / "data", model=tmp_path / "warm", out=tmp_path / "run", store=tmp_path / "sam.h5")
-    open_run(options, MADE_FROM)
+    open_run(options, MADE_FROM, options.out)
     return replace(options, resume=True)
 
 
@@ -28,15 +28,15 @@ def begun(tmp_path) -> FinetuneOptions:
     ],
 )
 def test_what_is_hashed_may_come_from_elsewhere_and_what_changes_nothing_may_change(begun, changed):
-    assert open_run(replace(begun, **changed), MADE_FROM).folder == begun.out
+    assert open_run(replace(begun, **changed), MADE_FROM, begun.out).folder == begun.out
 
 
 @pytest.mark.parametrize("changed", [{"lr": 0.5}, {"seed": 1}, {"precision": "bf16"}, {"min_predicted_iou": 0.9}])
 def test_what_decides_the_result_may_not_change(begun, changed):
     with pytest.raises(RefusedError, match=f"{next(iter(changed))} was"):
-        open_run(replace(begun, **changed), MADE_FROM)
+        open_run(replace(begun, **changed), MADE_FROM, begun.out)
 
 
 def test_same_place_with_another_content_is_refused(begun):
     with pytest.raises(RefusedError, match="model was hash of the weights, is another"):
-        open_run(begun, {**MADE_FROM, "model": "another"})
+        open_run(begun, {**MADE_FROM, "model": "another"}, begun.out)

@@ -1,0 +1,204 @@
+"""Writing a pseudo-label store part by part; its format stands in samsemi.mining.store. Needs no torch.
+
+While mining, every batch becomes a part of its own, ``STORE.h5.parts/000012.h5``, written under a temporary name,
+synced and renamed: what was killed loses at most the batch in flight. Parts are the same whatever was interrupted, and
+``finish`` copies them, compressed as they are, into one file.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from samsemi.errors import RefusedError
+from samsemi.mining.store import ABOUT, IMAGE_ROW, MAPS, OBJECT_ROW, SCHEMA, STORED, Mined, Provenance, open_hdf5, read_provenance
+from samsemi.outputs import refuse_changes, refuse_file, try_file, whole_file
+from samsemi.sam.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An image that is not written yet, and its mined objects; without them, one in which nothing was found."""
+
+    id: str
+    size: tuple[int, int]
+    """(H, W); (0, 0) of an image that could not be read."""
+    mined: Mined | None = None
+    prompts: Prompts | None = None
+    readable: bool = True
+
+    def __len__(self) -> int:
+        return 0 if self.mined is None else len(self.mined)
+
+
+class Columns(NamedTuple):
+    """Images, their N objects and P points of each as the store has them."""
+
+    images: np.ndarray
+    """Of IMAGE_ROW."""
+    objects: np.ndarray
+    """(N,) of OBJECT_ROW."""
+    coords: np.ndarray
+    """(N, P, 2) float32."""
+    labels: np.ndarray
+    """(N, P) int8."""
+    maps: Mapping[str, Sequence[np.ndarray]]
+    """N masks (S, S) uint8 by each name in MAPS."""
+
+
+class StoreWriter:
+    """Writes a store part by part: ``add`` images, ``commit`` a part, ``finish`` all."""
+
+    def __init__(self, path: Path, provenance: Provenance, mask_size: int, num_points: int, overwrite: bool = False, resume: bool = False):
+        self.path = Path(path)
+        self.parts = self.path.with_name(self.path.name + ".parts")
+        self.provenance = provenance
+        self.mask_size, self.num_points = mask_size, num_points
+        self.pending: list[Pending] = []
+        self.claim(overwrite, resume)
+
+    def claim(self, overwrite: bool, resume: bool) -> None:
+        """Refuse what exists, remove it, or take it up."""
+        refuse_file(self.path.parent)
+        if self.path.is_dir():
+            raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
+        if self.path.exists() and not h5py.is_hdf5(self.path):
+            raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
+        if overwrite:
+            self.path.unlink(missing_ok=True)
+            shutil.rmtree(self.parts, ignore_errors=True)
+        elif resume:
+            for where in (self.path, *sorted(self.parts.glob("[0-9]*.h5"))[:1]):
+                if where.exists():
+                    refuse_changes(read_provenance(where).flat(), self.provenance.flat(), str(self.path))
+        elif self.path.exists():
+            raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
+        elif self.parts.exists():
+            raise RefusedError(f"{self.path} was begun and not finished", "go on with --resume, or start anew with --overwrite")
+        try_file(self.path)
+
+    def is_finished(self) -> bool:
+        """True where the whole store stands; what its parts left is removed."""
+        if self.path.exists():
+            shutil.rmtree(self.parts, ignore_errors=True)
+        return self.path.exists()
+
+    def has_part(self, number: int) -> bool:
+        return self.part_path(number).exists()
+
+    def part_path(self, number: int) -> Path:
+        return self.parts / f"{number:06d}.h5"
+
+    def add(self, image_id: str, image_shape: Sequence[int], mined: Mined | None = None, prompts: Prompts | None = None) -> None:
+        """An image of (H, W, ...) and its mined objects; without them, one in which nothing was found."""
+        height, width = image_shape[:2]
+        self.pending.append(Pending(image_id, (height, width), mined, prompts))
+
+    def add_unreadable(self, image_id: str) -> None:
+        """An image that could not be read."""
+        self.pending.append(Pending(image_id, (0, 0), readable=False))
+
+    def commit(self, number: int) -> None:
+        """Write what was added as part ``number``, whole or not at all."""
+        images, objects, coords, labels, maps = self.columns()
+        with new_hdf5(self.part_path(number)) as file:
+            create(file, self.provenance, len(images), len(objects), self.mask_size, self.num_points)
+            file["images"][:], file["objects"][:] = images, objects
+            file["points/coords"][:], file["points/labels"][:] = coords, labels
+            for name in MAPS:
+                for i, row in enumerate(maps[name]):
+                    file[name][i] = row
+        self.pending = []
+
+    def columns(self) -> Columns:
+        """The pending images as rows of the store's tables."""
+        first = np.cumsum([0, *(len(image) for image in self.pending)]).tolist()
+        rows = [(image.id, *image.size, start, len(image), image.readable) for image, start in zip(self.pending, first, strict=False)]
+        objects = np.empty(first[-1], OBJECT_ROW)
+        coords, labels = np.zeros((len(objects), self.num_points, 2), "f4"), np.zeros((len(objects), self.num_points), "i1")
+        for i, image in enumerate(self.pending):
+            if image.mined is None:
+                continue
+            own = slice(first[i], first[i + 1])
+            objects["image"][own], objects["box"][own] = i, image.mined.boxes
+            for name in STORED:
+                objects[name][own] = getattr(image.mined, name)
+            if self.num_points:
+                assert image.prompts is not None and image.prompts.point_coords is not None
+                coords[own], labels[own] = image.prompts.point_coords, image.prompts.point_labels
+        maps = {name: [row for image in self.pending if image.mined is not None for row in getattr(image.mined, name)] for name in MAPS}
+        return Columns(np.array(rows, IMAGE_ROW), objects, coords, labels, maps)
+
+    def finish(self, policy: Mapping[str, object] | None = None, calibration: Mapping[str, object] | None = None) -> None:
+        """Merge the parts, in their order, into the store, and remove them; with what is accepted, where that is known only now."""
+        provenance = self.provenance
+        if policy is not None:
+            provenance = replace(provenance, policy=policy, calibration=calibration or {})
+        merge(sorted(self.parts.glob(f"{'[0-9]' * 6}.h5")), self.path, provenance, self.mask_size, self.num_points)
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file that appears under its name only when it is whole and on disk."""
+    with whole_file(path) as part, h5py.File(part, "w") as file:
+        yield file
+
+
+def create(file: h5py.File, provenance: Provenance, images: int, objects: int, mask_size: int, num_points: int) -> None:
+    """The empty tables of a store of so many images and objects."""
+    file.attrs["schema"] = SCHEMA
+    for name in ABOUT:
+        file.attrs[name] = json.dumps(getattr(provenance, name), sort_keys=True)
+    file.create_dataset("images", (images,), IMAGE_ROW)
+    file.create_dataset("objects", (objects,), OBJECT_ROW)
+    file.create_dataset("points/coords", (objects, num_points, 2), "f4")
+    file.create_dataset("points/labels", (objects, num_points), "i1")
+    for name in MAPS:
+        file.create_dataset(
+            name,
+            (objects, mask_size, mask_size),
+            "u1",
+            compression="gzip",
+            compression_opts=1,
+            chunks=(1, mask_size, mask_size),
+            maxshape=(None, mask_size, mask_size),
+        )
+
+
+def merge(parts: Sequence[Path], path: Path, provenance: Provenance, mask_size: int, num_points: int) -> None:
+    """Join parts into one store; compressed chunks are copied as they are."""
+    counts = []
+    for part in parts:
+        with open_hdf5(part) as file:
+            counts.append((len(file["images"]), len(file["objects"])))
+    images, objects = np.sum(counts, axis=0) if counts else (0, 0)
+    with new_hdf5(path) as target:
+        create(target, provenance, int(images), int(objects), mask_size, num_points)
+        image = first = 0
+        for part, (some_images, some_objects) in zip(parts, counts, strict=True):
+            with open_hdf5(part) as source:
+                copy_part(source, target, image, first)
+            image, first = image + some_images, first + some_objects
+
+
+def copy_part(source: h5py.File, target: h5py.File, image: int, first: int) -> None:
+    """Append a part to a target that has ``image`` images and ``first`` objects already."""
+    images, objects = source["images"][:], source["objects"][:]
+    images["first_object"] += first
+    objects["image"] += image
+    target["images"][image : image + len(images)] = images
+    rows = slice(first, first + len(objects))
+    target["objects"][rows] = objects
+    for name in ("points/coords", "points/labels"):
+        target[name][rows] = source[name][:]
+    for name in MAPS:
+        for i in range(len(objects)):
+            mask, chunk = source[name].id.read_direct_chunk((i, 0, 0))
+            target[name].id.write_direct_chunk((first + i, 0, 0), chunk, mask)
