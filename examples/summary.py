@@ -92,7 +92,7 @@ def sentence(arm: str, other: str, found: dict) -> str:
         return f"Mining ({arm}) and {other} cannot be compared: no test case was measured in both."
     outcome = "lost to" if found["mean"] < 0 else "won against"
     known = found["high"] < 0 or found["low"] > 0
-    doubt = "" if known else " The interval includes 0: these test cases do not show which of the two is better."
+    doubt = "" if known else " The interval includes 0: on these test cases the two are not told apart."
     return f"Mining ({arm}) {outcome} {other}: {points(found)} points of Dice.{doubt}"
 
 

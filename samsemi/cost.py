@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from samsemi.options.sams import NETWORKS, SAMS, SamEntry
 from samsemi.sam.original import OriginalNetwork, build_network
-from samsemi.sam.table import NETWORKS, SAMS, SamEntry
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict_image
 
 REPEATS = 5

@@ -47,7 +47,6 @@ NO_TORCH = [
     "cli",
     "sam.prompts",
     "sam.simulation",
-    "sam.table",
     "mining.store",
     "mining.store_writer",
     "training.runs",

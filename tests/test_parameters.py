@@ -10,11 +10,13 @@ import pytest
 from samsemi import cli
 from samsemi.options.commands import STAGES
 from samsemi.options.fields import PANELS, declared
-from samsemi.options.shared import BASELINES, ENCODERS, SAMS, TalkOptions
+from samsemi.options.sams import NETWORKS, SAMS
+from samsemi.options.shared import ENCODERS, TalkOptions
 from samsemi.parameters import help_rows, spelling
 
 SCREEN = 43
 """Lines that a terminal shows at once."""
+BASELINES = [name for name in SAMS if name not in NETWORKS]
 LATE = ("Acceptance", "Ablation", "Run")
 """Panels of what is rarely changed."""
 
@@ -78,10 +80,10 @@ def test_help_of_all_cuts_no_description(narrow, capsys):
 @pytest.mark.parametrize(
     ("command", "taken", "refused"),
     [
-        ("mine", {*SAMS, *BASELINES}, set()),
-        ("adapt", {*SAMS}, {*BASELINES}),
-        ("distill", {*SAMS}, {*BASELINES}),
-        ("finetune", set(), {*SAMS}),
+        ("mine", {*NETWORKS, *BASELINES}, set()),
+        ("adapt", {*NETWORKS}, {*BASELINES}),
+        ("distill", {*NETWORKS}, {*BASELINES}),
+        ("finetune", set(), {*NETWORKS}),
     ],
 )
 def test_help_offers_only_sams_that_the_command_takes(capsys, command, taken, refused):
@@ -96,7 +98,7 @@ def test_split_of_eval_offers_what_a_model_is_measured_on(narrow, capsys):
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("mine --sam ", [*SAMS, *BASELINES]),
+        ("mine --sam ", [*NETWORKS, *BASELINES]),
         ("adapt --sam v", ["vit_b", "vit_l", "vit_h"]),
         ("warmstart --encoder mob", [name for name in ENCODERS if name.startswith("mob")]),
         ("mine --prompts box+", ["box+point", "box+mask", "box+point+mask"]),

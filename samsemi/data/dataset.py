@@ -217,9 +217,11 @@ def read_case_images(cases: Sequence[Case]) -> dict[str, np.ndarray]:
     return read_readable({case.id: case for case in cases}, read_case_image)[0]
 
 
-def read_case_label(case: Case, path: Path, num_classes: int) -> np.ndarray:
-    """(H, W) uint8 class indices and IGNORE of a case's mask or truth, or of a prediction for it; DataError for any other value,
-    ChangedFile where a mask or truth is not the file that was prepared."""
+def read_case_label(case: Case, path: Path | None, num_classes: int) -> np.ndarray:
+    """(H, W) uint8 class indices and IGNORE of a case's mask or truth, or of a prediction for it; DataError for any other value and
+    where the case has none, ChangedFile where a mask or truth is not the file that was prepared."""
+    if path is None:
+        raise DataError(f"case {case.id} has no mask", "take cases that have one")
     data = read_bytes(path)
     label = decode_case_label(case, path, data, num_classes)
     refuse_changed(case, path, data)

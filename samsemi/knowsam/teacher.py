@@ -20,8 +20,8 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.options.sams import NETWORKS
 from samsemi.sam.protocol import FEATURES, SamBackend, SamNetwork, TrainableSam
-from samsemi.sam.table import NETWORKS
 from samsemi.schemas import from_json, need_schema, parse_object
 from samsemi.segmenters.networks import double_conv
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors

@@ -16,10 +16,10 @@ from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
+from samsemi.options.sams import SAMS
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.protocol import SamBackend, load_sam
-from samsemi.sam.table import SAMS
 from samsemi.schemas import from_json
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import hash_file, hash_tensors

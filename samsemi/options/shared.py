@@ -6,11 +6,8 @@ from typing import Annotated, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field, Options
+from samsemi.options.sams import NETWORKS, SAMS
 
-SAMS = ("tiny", "vit_b", "vit_l", "vit_h", "medsam")
-"""Those of samsemi that can be trained."""
-BASELINES = ("none", "ellipse")
-"""Stand-ins for a SAM: what it has to beat."""
 ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d"),
     *("efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4"),
@@ -125,12 +122,12 @@ SamName = Annotated[
     str,
     Field(
         "SAM",
-        f"{', '.join(SAMS)}; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own.",
+        f"{', '.join(NETWORKS)}; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own.",
         metavar="NAME",
-        choices=(*SAMS, *BASELINES),
+        choices=tuple(SAMS),
     ),
 ]
-TrainedSamName = Annotated[str, Field("SAM", f"{', '.join(SAMS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=SAMS)]
+TrainedSamName = Annotated[str, Field("SAM", f"{', '.join(NETWORKS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=NETWORKS)]
 SamCheckpoint = Annotated[Path | None, Field("SAM", "Weights of --sam (.pth or .safetensors).", metavar="FILE", reads=True, hashed=True)]
 OutRun = Annotated[Path, Field("Input", "Run folder to write.", metavar="DIR", neutral=True)]
 NetworkSize = Annotated[int, Field("Network", "Side in pixels of the network's input, a multiple of 32.", min=32, max=2048, metavar="N")]

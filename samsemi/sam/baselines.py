@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from samsemi.errors import UsageError
+from samsemi.options.sams import SamEntry
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import Embedding, MaskBatch
-from samsemi.sam.table import SamEntry
 
 GRID = 256
 

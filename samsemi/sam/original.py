@@ -13,10 +13,10 @@ from torch import Tensor
 
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.options.sams import NETWORKS, SAMS, SamEntry, find_function
 from samsemi.sam.preprocessing import LONGEST_SIDE, Preprocessing, place_masks, scale_coords
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import FEATURES, Embedding, MaskBatch, SamNetwork
-from samsemi.sam.table import NETWORKS, SAMS, SamEntry, find_function
 from samsemi.schemas import from_json, parse_object
 from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 

@@ -3,7 +3,7 @@
 ``encode`` turns images into embeddings, the slow part, once per image; ``decode`` makes masks of the prompts of many images in
 one call. A backend owns its preprocessing; images come as (H, W, 3) uint8, prompts in image pixels.
 
-A new backend is a row of the table in samsemi.sam.table, or the user's own ``--sam package.module:function``, a loader that takes
+A new backend is a row of the table in samsemi.options.sams, or the user's own ``--sam package.module:function``, a loader that takes
 (checkpoint or None, device, precision) and returns a SamBackend.
 """
 
@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.options.sams import SAMS, find_function
 from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
-from samsemi.sam.table import SAMS, find_function
 
 FEATURES = "features"
 """Name of the tensor of an embedding that every network has: (C, h, w), its features of the image."""

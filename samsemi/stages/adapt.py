@@ -21,12 +21,12 @@ from samsemi.errors import RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
 from samsemi.options.adapt import AdaptOptions
+from samsemi.options.sams import NETWORKS, find_function
 from samsemi.outputs import refuse_file
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import untrained
 from samsemi.sam.protocol import SamBackend, TrainableSam, load_sam
-from samsemi.sam.table import NETWORKS, find_function
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors

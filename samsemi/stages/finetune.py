@@ -21,8 +21,8 @@ from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remi
 from samsemi.mining.pseudolabels import unlabeled_loader
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
+from samsemi.options.sams import SAMS
 from samsemi.sam.protocol import load_sam
-from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model, load_model_for, read_model_card
 from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors

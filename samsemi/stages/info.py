@@ -8,7 +8,7 @@ import torch
 from samsemi import console
 from samsemi.cost import count_sams
 from samsemi.options.info import InfoOptions
-from samsemi.sam.table import SAMS
+from samsemi.options.sams import SAMS
 from samsemi.tensors import hash_file
 from samsemi.training.runs import describe_environment
 

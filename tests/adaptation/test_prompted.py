@@ -286,7 +286,7 @@ def test_model_objects_are_prompted_as_the_sam_takes():
 
 
 def test_scores_with_a_model_stand_beside_the_others(two_cases, monkeypatch):
-    monkeypatch.setattr(prompted, "predict", lambda segmenter, image: probs_of((disk(40, 50, 16, 20), 1, 0.9)))
+    monkeypatch.setattr(prompted, "predict_image", lambda segmenter, image: probs_of((disk(40, 50, 16, 20), 1, 0.9)))
     measured = two_classes(Oracle(), two_cases, segmenter="any")
     assert set(measured) == OWN | SHAPES | COUNTS | {"model_mask", "model_box", "model_box_point"}
     assert measured["objects"] == 2 and measured["box"] == 1

@@ -18,9 +18,8 @@ from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.mine import PROMPT_CHOICES, MineOptions, parse_prompts
 from samsemi.options.predict import PredictOptions
 from samsemi.options.prepare import PrepareOptions
-from samsemi.options.shared import BASELINES, ENCODERS, SAMS, parse_channels
+from samsemi.options.shared import ENCODERS, parse_channels
 from samsemi.options.warmstart import WarmstartOptions
-from samsemi.sam import table
 
 PREPARE = {"images": Path("images"), "out": Path("out")}
 WARMSTART = {"dataset": Path("data"), "out": Path("run")}
@@ -171,7 +170,6 @@ def test_choices_that_are_completed_are_taken():
     for text in PROMPT_CHOICES:
         parse_prompts(text)
     assert set(ENCODERS) <= {*smp.encoders.get_encoder_names(), *(name for name in ENCODERS if name.startswith("tu-"))}
-    assert {*SAMS, *BASELINES} == set(table.SAMS) and set(SAMS) == set(table.NETWORKS)
 
 
 def test_options_cannot_be_changed():

@@ -12,12 +12,12 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.sam import original as original_module
 from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
 from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks, prepare_square
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, TrainableSam, load_sam
-from samsemi.sam.table import NETWORKS, SAMS
 from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
 
 SIZES = {"landscape": (48, 70), "portrait": (90, 41), "square": (64, 64), "large": (150, 203), "small": (20, 31)}

@@ -35,9 +35,9 @@ from safetensors import safe_open
 import samsemi
 from samsemi.data.dataset import read_dataset
 from samsemi.mining.folds import write_fold_maps
+from samsemi.options.sams import SAMS
 from samsemi.sam import embeddings
 from samsemi.sam.protocol import load_sam
-from samsemi.sam.table import SAMS
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import adapt as adapt_stage
 from samsemi.tensors import hash_file, load_tensors, save_tensors

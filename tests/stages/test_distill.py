@@ -26,7 +26,7 @@ from builders import (
 from samsemi.data.dataset import read_dataset
 from samsemi.data.overlays import enlarge
 from samsemi.options.finetune import FinetuneOptions
-from samsemi.sam.table import SAMS
+from samsemi.options.sams import SAMS
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import finetune
 from samsemi.tensors import load_tensors

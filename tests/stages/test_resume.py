@@ -31,7 +31,7 @@ from builders import (
 
 from samsemi.mining import calibration, store_writer
 from samsemi.mining import miner as mining
-from samsemi.sam.table import SAMS
+from samsemi.options.sams import SAMS
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import finetune, warmstart
 from samsemi.tensors import save_tensors

@@ -32,7 +32,7 @@ VIT_B = "segment_anything:build_sam_vit_b"
 SAMS: dict[str, SamEntry] = {
     entry.name: entry
     for entry in (
-        SamEntry("tiny", ORIGINAL, "samsemi.sam.tiny:build_tiny", weights=Path(__file__).with_name("tiny.safetensors")),
+        SamEntry("tiny", ORIGINAL, "samsemi.sam.tiny:build_tiny", weights=Path(__file__).parents[1] / "sam" / "tiny.safetensors"),
         SamEntry("vit_b", ORIGINAL, VIT_B),
         SamEntry("vit_l", ORIGINAL, "segment_anything:build_sam_vit_l"),
         SamEntry("vit_h", ORIGINAL, "segment_anything:build_sam_vit_h"),
