@@ -22,7 +22,7 @@ ARMS = {"warm": "warm start", "once": "mined once"}
 
 
 def main() -> None:
-    out, dataset = Path(sys.argv[1]), read_dataset(sys.argv[2])
+    out, dataset = Path(sys.argv[1]), read_dataset(Path(sys.argv[2]))
     dice = {arm: read_dice(out / f"eval-{arm}") for arm in ARMS}
     common = dice["warm"].keys() & dice["once"].keys()
     names = sorted(common, key=lambda name: (-abs(dice["once"][name] - dice["warm"][name]), name))[:ROWS]
