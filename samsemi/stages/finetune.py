@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -41,16 +41,6 @@ class Distilled:
     temperature: float
     weights: str
     """SHA-256 of what was trained of it."""
-
-
-class TaughtSample(NamedTuple):
-    """A Sample, and a teacher's logits of its image."""
-
-    image: torch.Tensor
-    target: torch.Tensor
-    weight: torch.Tensor
-    teacher_logits: torch.Tensor
-    """(B, K, S, S)."""
 
 
 @dataclass(frozen=True)
@@ -201,10 +191,9 @@ def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distille
         if teacher:
             with torch.no_grad():
                 teacher_logits = teacher.network(batch.image)
-            taught = TaughtSample(*pseudo, teacher_logits[count:])
             if options.strong:
-                taught = cut_mix(taught._replace(image=recolor(taught.image)))
-            pseudo, teacher_logits = Sample(*taught[:3]), torch.cat([teacher_logits[:count], taught.teacher_logits])
+                pseudo, cut_logits = strong_view(pseudo, teacher_logits[count:])
+                teacher_logits = torch.cat([teacher_logits[:count], cut_logits])
         elif options.strong:
             pseudo = cut_mix(pseudo)
         logits = model(torch.cat([labeled.image, pseudo.image]))
@@ -217,6 +206,14 @@ def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distille
         return terms
 
     return step
+
+
+def strong_view(batch: Sample, teacher_logits: torch.Tensor) -> tuple[Sample, torch.Tensor]:
+    """A batch recolored and cut; (B, K, S, S) logits of a teacher, cut like its targets."""
+    maps = torch.cat([batch.target, teacher_logits], dim=1)
+    image, maps, weight = cut_mix(Sample(recolor(batch.image), maps, batch.weight))
+    target, logits = maps.split(batch.target.shape[1], dim=1)
+    return Sample(image, target, weight), logits
 
 
 def warn_of_worse_round(run: Run, rounds: int) -> None:
