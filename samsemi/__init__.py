@@ -44,9 +44,9 @@ def _function_of(command: str) -> Callable[..., dict[str, object]]:
     def function(**values: object) -> dict[str, object]:
         chosen = signature.bind(**values).arguments
         console.set_quiet(chosen.pop("quiet", False))
-        with clock.command():
-            stage = getattr(import_module(f"samsemi.stages.{module}"), module)
-            return json.loads(json.dumps(stage(options(**chosen)), default=str))
+        clock.start()
+        stage = getattr(import_module(f"samsemi.stages.{module}"), module)
+        return json.loads(json.dumps(stage(options(**chosen)), default=str))
 
     parameters = [_as_parameter(option) for option in declared(options).values()]
     parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool))

@@ -1,6 +1,6 @@
 """The command line: one subcommand per stage, made from its options, and the one error boundary.
 
-Imports neither torch nor a stage until a command runs, so that ``--help`` answers at once.
+Imports neither torch nor a stage until a command runs, so that ``--help`` is shown at once.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from samsemi.errors import DeviceError, RefusedError, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Options, declared
-from samsemi.options.shared import TalkOptions
+from samsemi.options.shared import ConsoleOptions
 from samsemi.outputs import refusal
 from samsemi.parameters import as_parameter, help_class
 
@@ -48,7 +48,7 @@ def main_options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Without a command: the help, and a complaint."""
+    """Without a command: the help, and a usage error."""
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise UsageError("no command given", "see `samsemi --help`")
@@ -62,26 +62,26 @@ def load_config(context: typer.Context, value: Path | None) -> Path | None:
 
 
 def add_command(name: str, module: str, options: type[Options]) -> None:
-    """Register a stage: its parameters are the fields of its options, and how it talks."""
+    """Register a stage: its parameters are the fields of its options and of ConsoleOptions."""
 
     def command(config: Path | None, json: bool, quiet: bool, **values: object) -> None:
         console.set_quiet(quiet)
         chosen = options(**values)
-        console.note(first_words(name, chosen))
+        console.note(first_line(name, chosen))
         stage = import_module(f"samsemi.stages.{module}")
         result = getattr(stage, module)(chosen)
         tables = stage.tables(result) if hasattr(stage, "tables") else []
         console.show_result(f"samsemi {name}", result, json, tables)
 
-    declarations = [*declared(options).values(), *declared(TalkOptions).values()]
+    declarations = [*declared(options).values(), *declared(ConsoleOptions).values()]
     parameters = [as_parameter(option, load_config if option.name == "config" else None) for option in declarations]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command(name, cls=help_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
 
 
-def first_words(name: str, options: Options) -> str:
-    """What is said before the seconds that loading the libraries takes."""
+def first_line(name: str, options: Options) -> str:
+    """The first line on stderr, shown before the seconds that loading the libraries takes."""
     return " ".join([f"samsemi {name}: loading", *dict.fromkeys(map(str, input_paths(options)))])
 
 
@@ -89,9 +89,9 @@ for _name, (_module, _options) in STAGES.items():
     add_command(_name, _module, _options)
 
 
-@clock.command()
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
+    clock.start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's SIGTERM saves the state like Ctrl-C
     try:
         code = app(args=arguments, prog_name="samsemi", standalone_mode=False)
@@ -130,8 +130,8 @@ def report(error: SamsemiError) -> int:
     return error.exit_code
 
 
-def usage_error(error) -> UsageError:
-    """typer's complaint as ours."""
+def usage_error(error: Any) -> UsageError:
+    """A usage error of typer as one of ours."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "samsemi"
     return UsageError(error.format_message(), f"see `{command} --help`")
@@ -141,8 +141,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """True for Python's and torch's out-of-memory errors, without importing torch."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    said = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+    messages = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
 
 
 def run() -> None:

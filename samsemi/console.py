@@ -2,7 +2,7 @@
 
 The result, its tables included, goes to stdout, all else to stderr. On a terminal progress is a bar; elsewhere (a log
 file, a cluster) it is one plain line every ``PLAIN_SECONDS``. Until ``set_quiet`` is called, as a command does, nothing is
-shown but what is printed by name: the library itself speaks to the logger "samsemi" alone.
+shown but what is printed by name: the library itself only writes to the logger "samsemi".
 """
 
 import json

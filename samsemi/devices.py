@@ -38,5 +38,5 @@ def choose_precision(device: torch.device, precision: str) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """bf16 autocast or plain fp32, as ``choose_precision`` says."""
+    """bf16 autocast or plain fp32, by ``choose_precision``."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=choose_precision(device, precision) == "bf16")

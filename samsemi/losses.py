@@ -2,7 +2,7 @@
 
 A hard label is a one-hot target; an ignored pixel has weight 0. Every loss is averaged over the valid pixels, those
 with a weight above 0, so that ignored ones do not dilute it; without a valid pixel it is 0 and so is its gradient.
-Below them stand those between networks, which need no target.
+Losses between networks, which need no target, follow after them.
 """
 
 import math

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from math import hypot, nan
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from samsemi.data.dataset import IGNORE
@@ -50,10 +51,11 @@ def class_masks(prediction: np.ndarray, truth: np.ndarray, class_id: int) -> tup
 def overlap(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """dice, iou, precision, recall of two bool masks."""
     p, t = int(predicted.sum()), int(true.sum())
-    both = int((predicted & true).sum())
+    common = int((predicted & true).sum())
     if p + t == 0:
         return dict.fromkeys(("dice", "iou", "precision", "recall"), nan)
-    return {"dice": 2 * both / (p + t), "iou": both / (p + t - both), "precision": both / p if p else 0.0, "recall": both / t if t else 0.0}
+    precision, recall = common / p if p else 0.0, common / t if t else 0.0
+    return {"dice": 2 * common / (p + t), "iou": common / (p + t - common), "precision": precision, "recall": recall}
 
 
 def surface(predicted: np.ndarray, true: np.ndarray, spacing: float, tolerance: float) -> dict[str, float]:
@@ -63,12 +65,12 @@ def surface(predicted: np.ndarray, true: np.ndarray, spacing: float, tolerance: 
     if not predicted.any() or not true.any():
         diagonal = hypot(*true.shape) * spacing
         return {"hd95": diagonal, "assd": diagonal, "nsd": 0.0}
-    there, back = surface_distances(predicted, true, spacing)
-    both = np.concatenate([there, back])
+    to_true, to_predicted = surface_distances(predicted, true, spacing)
+    distances = np.concatenate([to_true, to_predicted])
     return {
-        "hd95": float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        "assd": float(both.mean()),
-        "nsd": float((both <= tolerance).mean()),
+        "hd95": float(max(np.percentile(to_true, 95), np.percentile(to_predicted, 95))),
+        "assd": float(distances.mean()),
+        "nsd": float((distances <= tolerance).mean()),
     }
 
 
@@ -76,7 +78,7 @@ def surface_distances(predicted: np.ndarray, true: np.ndarray, spacing: float) -
     """Distance of each border pixel of one mask to the other's border, both ways; neither mask may be empty.
 
     A border pixel is one of the mask with a 4-neighbor outside it, beyond the image included. Works on the box around
-    both masks: cost grows with the objects, not with the image.
+    the two masks: cost grows with the objects, not with the image.
     """
     rows, columns = np.nonzero(predicted | true)
     box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
@@ -100,7 +102,7 @@ def bootstrap_interval(values: np.ndarray, groups: Sequence[str], rng: np.random
     return float(low), float(high)
 
 
-def summarize(values: Sequence[float], groups: Sequence[str], seed: int) -> dict[str, float | int | None]:
+def summarize_values(values: ArrayLike, groups: Sequence[str], seed: int) -> dict[str, float | int | None]:
     """mean, std, bootstrap interval (low, high) and number of the values that are not NaN; None where there is none."""
     array = np.asarray(values, dtype=np.float64)
     known = array[~np.isnan(array)]
@@ -122,7 +124,7 @@ def compare(
     """Paired difference over the cases that both measured: its summary and the p-value of Wilcoxon's signed-rank test."""
     ids = [name for name in values if name in others and not np.isnan(values[name]) and not np.isnan(others[name])]
     differences = np.array([values[name] - others[name] for name in ids])
-    found = summarize(differences, [groups[name] for name in ids], seed)
+    found = summarize_values(differences, [groups[name] for name in ids], seed)
     return {**found, "wilcoxon_p": wilcoxon_p(differences)}
 
 

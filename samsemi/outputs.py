@@ -1,4 +1,4 @@
-"""Output folders and files: refused when they exist, replaced when asked, written whole or not at all."""
+"""Output folders and files: refused when they exist, replaced with --overwrite, written whole or not at all."""
 
 import errno
 import os
@@ -36,9 +36,10 @@ def refused_paths(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        number = errno.ELOOP if isinstance(error, RuntimeError) else getattr(error, "errno", None)
-        reason = os.strerror(number) if number else str(error)
-        hint = HINTS.get(number, "nothing can be made there: give another --out")
+        number: int | None = errno.ELOOP if isinstance(error, RuntimeError) else getattr(error, "errno", None)
+        reason, hint = str(error), "nothing can be made there: give another --out"
+        if number:
+            reason, hint = os.strerror(number), HINTS.get(number, hint)
         raise RefusedError(f"{path}: {reason}".replace("\0", "\\0"), hint) from None
 
 
@@ -83,12 +84,12 @@ def whole_file(path: Path, sync: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """What the system refused in writing a file, as OSError with its name; HDF5 and safetensors only tell of it in words."""
+    """What the system refused in writing a file, as OSError with its name; HDF5 and safetensors give its number in the message alone."""
     try:
         yield
     except Exception as error:
-        told = re.search(r"(?:errno = |os error )(\d+)", str(error))
-        number = getattr(error, "errno", None) or (told and int(told[1]))
+        in_message = re.search(r"(?:errno = |os error )(\d+)", str(error))
+        number = getattr(error, "errno", None) or (in_message and int(in_message[1]))
         if not number:
             raise
         raise OSError(number, os.strerror(number), getattr(error, "filename", None) or str(path)) from error
@@ -101,7 +102,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs: Sequence[Path] = ()) -> Path:
-    """An output folder to write into, emptied or taken up as told; RefusedError where it holds something else.
+    """An output folder to write into, emptied with ``overwrite``, kept with ``resume``; RefusedError where it holds something else.
 
     ``mark`` is a file that such outputs have: without it, a full folder is not ours and is never emptied; nor is one
     that holds an input.
@@ -116,7 +117,7 @@ def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs:
 
 @contextmanager
 def new_folder(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path] = ()) -> Iterator[Path]:
-    """A temporary folder that becomes the output when all went well, and leaves nothing behind when it did not.
+    """A temporary folder that becomes the output when all went well, and is removed when it did not.
 
     RefusedError as for ``claim_folder``.
     """
@@ -165,11 +166,11 @@ def refuse_inside(out: Path, images: Path) -> None:
     with refused_paths(out):
         place = Path(out).resolve()
     if place.is_relative_to(Path(images).resolve()):
-        raise RefusedError(f"{out} lies in {images}, where the images are searched for", "give an --out beside it")
+        raise RefusedError(f"{out} lies in {images}, where the images are searched for", "give an --out outside of it")
 
 
 def refuse_changes(before: Mapping[str, object], now: Mapping[str, object], where: str, may_change: Container[str] = ()) -> None:
-    """RefusedError naming what a resumed command was told, or reads, differently from the interrupted one."""
+    """RefusedError naming the options and inputs in which a resumed command differs from the interrupted one."""
     changed = [
         f"{name} was {before.get(name)}, is {now.get(name)}"
         for name in sorted(set(before) | set(now))

@@ -60,8 +60,8 @@ def value_name(option: Option) -> str:
     return NAMES[option.base]
 
 
-def describe(option: Option) -> str:
-    """The help, and the default where there is one to tell."""
+def describe_option(option: Option) -> str:
+    """The help, and the default where there is one."""
     if option.required or option.default is None or option.default is False:
         return option.field.help
     return f"{option.field.help} [default:{NO_BREAK}{'on' if option.default is True else option.default}]"
@@ -72,7 +72,7 @@ def help_rows(options: Sequence[Option]) -> dict[str, list[tuple[str, str]]]:
     panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in PANELS}
     for option in sorted(options, key=lambda option: not option.required):
         name = option.flag if option.field.argument else f"{spelling(option)} {value_name(option)}".rstrip()
-        panels[option.field.panel].append((name, describe(option)))
+        panels[option.field.panel].append((name, describe_option(option)))
     panels["Run"].append(("-h, --help", "Show this page."))
     return {panel: rows for panel, rows in panels.items() if rows}
 
@@ -112,5 +112,5 @@ def help_class(options: Sequence[Option]) -> type[TyperCommand]:
 
 
 def styled(text: str, **style: Any) -> str:
-    """In color, unless the environment says NO_COLOR; typer takes colors out again where there is no terminal."""
+    """In color, unless NO_COLOR is set in the environment; typer takes colors out again where there is no terminal."""
     return text if os.environ.get("NO_COLOR") else typer.style(text, **style)

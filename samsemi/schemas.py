@@ -1,4 +1,4 @@
-"""Files of yesterday and of tomorrow: a value is rebuilt from what stands in a file with every key and type checked.
+"""Files of earlier and later versions: a value is rebuilt from what stands in a file with every key and type checked.
 
 A key that is unknown, or missing where the value has no default for it, is a CheckpointError that names it: what a later
 version of samsemi has written is refused, never half understood, and what an earlier one has written is read.

@@ -11,7 +11,7 @@ from samsemi.metrics import (
     dice_score,
     measure,
     overlap,
-    summarize,
+    summarize_values,
     surface,
     surface_distances,
     wilcoxon_p,
@@ -172,15 +172,15 @@ def test_surface_is_the_same_wherever_the_objects_stand():
 
 
 def test_summary_leaves_nan_out_and_counts_what_is_left():
-    found = summarize([0.5, math.nan, 1.0, math.nan], ["a", "b", "c", "d"], seed=0)
+    found = summarize_values([0.5, math.nan, 1.0, math.nan], ["a", "b", "c", "d"], seed=0)
     assert (found["mean"], found["n"]) == (0.75, 2) and found["std"] == pytest.approx(np.std([0.5, 1.0], ddof=1))
     assert (found["low"], found["high"]) == (0.5, 1.0)
 
 
 def test_summary_of_nothing_and_of_one_value():
-    assert summarize([math.nan], ["a"], seed=0) == {"mean": None, "std": None, "low": None, "high": None, "n": 0}
-    assert summarize([], [], seed=0)["n"] == 0
-    assert summarize([0.25], ["a"], seed=0) == {"mean": 0.25, "std": 0.0, "low": 0.25, "high": 0.25, "n": 1}
+    assert summarize_values([math.nan], ["a"], seed=0) == {"mean": None, "std": None, "low": None, "high": None, "n": 0}
+    assert summarize_values([], [], seed=0)["n"] == 0
+    assert summarize_values([0.25], ["a"], seed=0) == {"mean": 0.25, "std": 0.0, "low": 0.25, "high": 0.25, "n": 1}
 
 
 def test_bootstrap_interval_agrees_with_the_normal_one_for_many_independent_cases():
@@ -209,7 +209,7 @@ def test_bootstrap_interval_holds_unequal_groups_and_nan():
 
 def test_summary_is_a_function_of_its_seed():
     values, groups = np.random.default_rng(3).random(12), [str(i) for i in range(12)]
-    assert summarize(values, groups, 5) == summarize(values, groups, 5) != summarize(values, groups, 6)
+    assert summarize_values(values, groups, 5) == summarize_values(values, groups, 5) != summarize_values(values, groups, 6)
 
 
 def test_comparison_pairs_the_cases_that_both_measured():

@@ -11,7 +11,7 @@ from samsemi import cli
 from samsemi.options.commands import STAGES
 from samsemi.options.fields import PANELS, declared
 from samsemi.options.sams import NETWORKS, SAMS
-from samsemi.options.shared import ENCODERS, TalkOptions
+from samsemi.options.shared import ENCODERS, ConsoleOptions
 from samsemi.parameters import help_rows, spelling
 
 SCREEN = 43
@@ -45,7 +45,7 @@ def test_help_shows_every_option_whole_in_its_panel(narrow, capsys):
         page = page_of(capsys, name)
         assert max(len(line) for lines in page.values() for line in lines) < 80
         assert [panel for panel in page if panel] == [panel for panel in PANELS if panel in page]
-        for option in [*declared(options).values(), *declared(TalkOptions).values()]:
+        for option in [*declared(options).values(), *declared(ConsoleOptions).values()]:
             rows = [line for line in page[option.field.panel] if line.startswith(f"  {spelling(option)} ")]
             assert len(rows) == 1, f"{name} {option.name}"
 

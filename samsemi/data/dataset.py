@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ SCHEMA = "samsemi.dataset/1"
 SPLITS = ("labeled", "unlabeled", "val", "test")
 
 IGNORE = 255
-"""Mask value of pixels that nobody vouches for: no loss, no metric."""
+"""Mask value of pixels whose class is not known: no loss, no metric."""
 
 COLUMNS = ("id", "image", "mask", "truth", "split", "group")
 """What a manifest must have."""
@@ -109,7 +108,7 @@ def read_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Cas
 
 
 class About(NamedTuple):
-    """What a dataset.json says."""
+    """What stands in a dataset.json."""
 
     name: str
     classes: tuple[str, ...]
@@ -167,9 +166,10 @@ def read_case(folder: Path, row: dict[str, str], line: int) -> Case:
         raise DataError(f"{where}: an unlabeled case has a mask", "move it to the column truth, or change the split")
     if row["split"] != "unlabeled" and not row["mask"]:
         raise DataError(f"{where}: a {row['split']} case has no mask", "give one, or change the split to unlabeled")
-    paths = [resolve(folder, row[column], where) for column in ("image", "mask", "truth")]
-    hashes = {name: row.get(name) or None for name, path in zip(HASHES, paths, strict=True) if path}
-    return Case(row["id"], *paths, split=row["split"], group=row["group"] or row["id"], **hashes)
+    image = resolve(folder, row["image"], where)
+    mask, truth = (resolve(folder, row[column], where) if row[column] else None for column in ("mask", "truth"))
+    hashes = [row.get(name) or None if path else None for name, path in zip(HASHES, (image, mask, truth), strict=True)]
+    return Case(row["id"], image, mask, truth, row["split"], row["group"] or row["id"], *hashes)
 
 
 def is_safe_id(text: str) -> bool:
@@ -177,10 +177,8 @@ def is_safe_id(text: str) -> bool:
     return bool(text) and not text.startswith(".") and not any(c in '/\\:*?"<>|' or ord(c) < 32 for c in text)
 
 
-def resolve(folder: Path, text: str, where: str) -> Path | None:
+def resolve(folder: Path, text: str, where: str) -> Path:
     """A path of the manifest: absolute, or inside the data set folder; DataError for one that leads out of it."""
-    if not text:
-        return None
     path = Path(text)
     if ".." in path.parts:
         raise DataError(f"{where}: {text} leads out of the data set", "write paths relative to the data set folder, or absolute")
@@ -267,11 +265,15 @@ def refuse_changed_files(cases: Iterable[Case]) -> None:
 
 def with_hashes(case: Case) -> Case:
     """The case with the SHA-256 of its files as they are now; a file that cannot be read has none."""
-    found = {}
-    for name, path in zip(HASHES, (case.image, case.mask, case.truth), strict=True):
-        with suppress(DataError):
-            found[name] = hash_bytes(read_bytes(path)) if path else None
-    return replace(case, **found)
+    image, mask, truth = (hash_readable(path) if path else None for path in (case.image, case.mask, case.truth))
+    return replace(case, image_sha256=image, mask_sha256=mask, truth_sha256=truth)
+
+
+def hash_readable(path: Path) -> str | None:
+    try:
+        return hash_bytes(read_bytes(path))
+    except DataError:
+        return None
 
 
 def complain(where: str, problems: Sequence[str], hint: str) -> None:

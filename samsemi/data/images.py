@@ -50,7 +50,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB, upright as its EXIF says; greys of more than 8 bits are scaled from their own range."""
+    """An image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; greys of more than 8 bits are scaled from their own range."""
     return decode_image(read_bytes(path), path)
 
 
@@ -61,12 +61,12 @@ def read_label(path: Path) -> np.ndarray:
 
 def decode_image(data: bytes, path: Path) -> np.ndarray:
     """``read_image`` of a file whose bytes are there already."""
-    return READERS.get(known_suffix(path), PICTURE).image(data, path)
+    return reader_of(path).image(data, path)
 
 
 def decode_label(data: bytes, path: Path) -> np.ndarray:
     """``read_label`` of a file whose bytes are there already."""
-    return READERS.get(known_suffix(path), PICTURE).label(data, path)
+    return reader_of(path).label(data, path)
 
 
 def picture_image(data: bytes, path: Path) -> np.ndarray:
@@ -133,6 +133,12 @@ def known_suffix(path: Path) -> str | None:
     return max(fitting, key=len, default=None)
 
 
+def reader_of(path: Path) -> Reader:
+    """By its suffix; Pillow for one that is not known."""
+    suffix = known_suffix(path)
+    return READERS[suffix] if suffix else PICTURE
+
+
 def scale_to_uint8(values: np.ndarray) -> np.ndarray:
     """(H, W) greys of any range -> (H, W, 3) uint8 from their least to their greatest."""
     low, high = float(values.min()), float(values.max())
@@ -144,7 +150,12 @@ Source = TypeVar("Source")
 Images = dict[str, np.ndarray]
 
 
-def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.ndarray] = read_image) -> tuple[Images, list[str]]:
+def read_images(paths: Mapping[str, Path]) -> tuple[Images, list[str]]:
+    """``read_readable`` of image files."""
+    return read_readable(paths, read_image)
+
+
+def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.ndarray]) -> tuple[Images, list[str]]:
     """Images by id, and the ids of those that cannot be read, each with a warning. ChangedFile is raised, not counted."""
     images, unreadable = {}, []
     for name, source in sources.items():

@@ -19,7 +19,7 @@ class MaskValues:
     lookup: np.ndarray
     """(256,) uint8: value in the file -> class index or IGNORE."""
     num_classes: int
-    said: str
+    note: str
     """One line for the user."""
 
     def convert(self, label: np.ndarray) -> np.ndarray:
@@ -48,8 +48,8 @@ def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None) 
                 "convert them to one kind",
             )
         highest = int(max(value for value in present if value != IGNORE))
-        said = f"masks hold class indices 0..{highest}" + (", 255 is ignored" if total[IGNORE] else "")
-        return MaskValues(np.arange(256, dtype=np.uint8), num_classes or max(highest + 1, 2), said)
+        note = f"masks hold class indices 0..{highest}" + (", 255 is ignored" if total[IGNORE] else "")
+        return MaskValues(np.arange(256, dtype=np.uint8), num_classes or max(highest + 1, 2), note)
     for name, count in counts.items():
         if not is_noisy_binary(count):
             values = np.flatnonzero(count)
@@ -64,7 +64,7 @@ def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None) 
 def is_noisy_binary(count: np.ndarray) -> bool:
     """True for a (256,) histogram of black and white with some noise between."""
     outside = np.delete(count, slice(64, 192)).sum()
-    return outside >= (1 - NOISY_MIDDLE) * count.sum() and (count[192:].any() or not count[1:].any())
+    return bool(outside >= (1 - NOISY_MIDDLE) * count.sum() and (count[192:].any() or not count[1:].any()))
 
 
 def threshold_lookup() -> np.ndarray:

@@ -1,6 +1,6 @@
 """Pictures for people: classes outlined on an image, prompts drawn on it, captions above it, several in a row.
 
-What is drawn has two tones, light with dark edges, so that it can be seen on tissue of any color. Small images are enlarged.
+Lines have two tones, light with dark edges, so that it can be seen on tissue of any color. Small images are enlarged.
 """
 
 import math
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+
+from samsemi.data.dataset import IGNORE
 
 Color = tuple[int, int, int]
 PALETTE: tuple[Color, ...] = ((80, 240, 255), (255, 230, 60), (255, 140, 245), (140, 255, 110), (255, 170, 70), (190, 175, 255))
@@ -56,8 +58,8 @@ def color_of(class_id: int) -> Color:
 
 
 def classes_in(label: np.ndarray) -> Iterator[int]:
-    """The classes above background that a label map holds; 255 is none."""
-    return (int(class_id) for class_id in np.unique(label) if 0 < class_id < 255)
+    """The classes above background that a label map holds."""
+    return (int(class_id) for class_id in np.unique(label) if 0 < class_id < IGNORE)
 
 
 def class_keys(label: np.ndarray, classes: Sequence[str]) -> list[tuple[str, Color]]:
@@ -118,7 +120,9 @@ def draw_point(pen: ImageDraw.ImageDraw, at: tuple[float, float], is_positive: b
 
 def font_for(height: int) -> ImageFont.FreeTypeFont:
     """Of the words on and above a picture of this height."""
-    return ImageFont.load_default(max(13, height // 28))
+    font = ImageFont.load_default(max(13, height // 28))
+    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow gives no other where it is given a size
+    return font
 
 
 def draw_row(title: str, panels: Sequence[Panel]) -> np.ndarray:
@@ -142,7 +146,9 @@ def write_caption(text: str, keys: Iterable[tuple[str, Color]], width: int, font
     size = round(font.size)
     words = [word for line in textwrap.wrap(text, max(4, int(width / (0.7 * size)))) for word in line.split()]
     parts: list[tuple[str, Color | None]] = [*((word, None) for word in words), *keys]
-    places, x, y, line = [], GAP, 2, round(1.4 * size)
+    places: list[tuple[float, int]] = []
+    x: float = GAP
+    y, line = 2, round(1.4 * size)
     for word, color in parts:
         needed = font.getlength(word) + (1.2 * size if color else 0)
         if x > GAP and x + needed > width:

@@ -1,9 +1,9 @@
-"""Which case is labeled, unlabeled, val or test: dealt by shares, or as a file says. Groups (patients) stay whole."""
+"""Which case is labeled, unlabeled, val or test: dealt by shares, or listed in a file. Groups (patients) stay whole."""
 
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,14 +41,14 @@ def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
     wrong = sorted({str(row["split"]) for row in rows} - set(SPLITS))
     if wrong:
         raise DataError(f"--split {path}: unknown split '{wrong[0]}'", f"use {', '.join(SPLITS)}")
-    told = {row["id"]: (row["split"], row.get("group") or None) for row in rows}
-    if len(told) < len(rows):
+    listed = {row["id"]: (row["split"], row.get("group") or None) for row in rows}
+    if len(listed) < len(rows):
         twice = next(name for name, count in Counter(row["id"] for row in rows).items() if count > 1)
         raise DataError(f"--split {path}: id '{twice}' stands there twice", "remove one")
-    return told
+    return listed
 
 
-def join_duplicates(cases: Sequence[Case], advance=lambda n=1: None) -> tuple[list[Case], int]:
+def join_duplicates(cases: Sequence[Case], advance: Callable[[], None] = lambda: None) -> tuple[list[Case], int]:
     """Cases whose groups are joined where they hold the same pixels, so that no split sees another's image; and the number of
     images that came before.
 
@@ -89,7 +89,7 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) ->
     if sum(targets.values()) > len(masked) + 0.5:
         raise DataError(
             f"{' + '.join(f'--{split} {amount:g}' for split, amount in wanted.items())} is more than the {len(masked)} cases with masks",
-            "ask for less",
+            "give smaller shares or numbers",
         )
     split_of: dict[str, str] = {}
     for split, target in targets.items():
@@ -103,7 +103,7 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) ->
         if target > 0 and taken < target / 2:
             raise DataError(
                 f"{len(masked)} cases with masks in {len(groups)} groups do not fill --{split} {wanted[split]:g}",
-                "ask for smaller shares, or bring more cases with masks",
+                "give smaller shares, or bring more cases with masks",
             )
     return [with_split(case, split_of.get(case.group, "unlabeled")) for case in cases]
 

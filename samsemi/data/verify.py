@@ -1,7 +1,7 @@
 """What can be wrong with a data set: every problem at once, and what was found in it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,18 +17,18 @@ class Seen:
 
     holders: dict[str, Case] = field(default_factory=dict)
     """Hash of pixels -> the first case that has them."""
-    sizes: Counter = field(default_factory=Counter)
+    sizes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     """(H, W) of images."""
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     """(256,) pixels of each mask value."""
 
 
-def verify(dataset: Dataset, advance=lambda n=1: None) -> tuple[list[str], dict[str, object]]:
+def verify(dataset: Dataset, advance: Callable[[], None] = lambda: None) -> tuple[list[str], dict[str, object]]:
     """Open every file of a data set: (all problems, one line each; what was found).
 
     A file that has changed since it was prepared is named as such where nothing else is wrong with it.
     """
-    problems: list[str] = split_problems(dataset)
+    problems = split_problems(dataset)
     seen = Seen()
     for case in dataset.cases.values():
         try:
@@ -37,7 +37,7 @@ def verify(dataset: Dataset, advance=lambda n=1: None) -> tuple[list[str], dict[
         except SamsemiError as error:
             problems.append(error.message)
         advance()
-    return problems, describe(dataset, seen)
+    return problems, describe_dataset(dataset, seen)
 
 
 def case_problems(case: Case, num_classes: int, seen: Seen) -> Iterator[str]:
@@ -63,7 +63,7 @@ def size_problems(case: Case, image: np.ndarray, label: np.ndarray) -> list[str]
 
 def split_problems(dataset: Dataset) -> list[str]:
     """Groups that stand in more than one split, and splits that training cannot do without."""
-    splits_of = defaultdict(set)
+    splits_of: dict[str, set[str]] = defaultdict(set)
     for case in dataset.cases.values():
         splits_of[case.group].add(case.split)
     problems = [f"group {group} stands in {' and '.join(sorted(splits))}" for group, splits in splits_of.items() if len(splits) > 1]
@@ -78,7 +78,7 @@ def duplicate_problems(case: Case, image: np.ndarray, holders: dict[str, Case]) 
     return [f"{case.id} ({case.split}) and {other.id} ({other.split}) are the same image"]
 
 
-def describe(dataset: Dataset, seen: Seen) -> dict[str, object]:
+def describe_dataset(dataset: Dataset, seen: Seen) -> dict[str, object]:
     """The closing table of a data set."""
     known = seen.pixels[: len(dataset.classes)]
     hashes = [sha256 for case in dataset.cases.values() for sha256 in case.files().values()]

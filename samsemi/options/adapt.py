@@ -18,7 +18,7 @@ from samsemi.options.shared import (
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions(TrainingOptions):
-    """Fit SAM to the labeled cases, or only measure how well it answers prompts."""
+    """Fit SAM to the labeled cases, or only measure how good its masks are."""
 
     dataset: Dataset
     sam: TrainedSamName = "tiny"

@@ -1,4 +1,4 @@
-"""The configuration file: one TOML table per command, whose keys are the command's options; and what options say as a whole."""
+"""The configuration file: one TOML table per command, whose keys are the command's options; and which options name inputs."""
 
 import tomllib
 from pathlib import Path

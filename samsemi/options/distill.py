@@ -21,7 +21,7 @@ from samsemi.options.shared import (
 
 @dataclass(frozen=True, kw_only=True)
 class DistillOptions(TrainingOptions, PolicyOptions):
-    """KnowSAM: two networks teach each other, and a SAM that prompts itself both."""
+    """Co-train two networks with a SAM that prompts itself as teacher (KnowSAM)."""
 
     dataset: Dataset
     out: OutRun

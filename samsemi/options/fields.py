@@ -30,7 +30,7 @@ class Field:
     off: str | None = None
     """The flag that switches it off, of one that is on by default."""
     metavar: str | None = None
-    """What stands for the value in the help page, where type and range do not say it."""
+    """What stands for the value in the help page, where type and range do not show it."""
     choices: tuple[str, ...] = ()
     """Values that a shell completes; others may be allowed, too."""
     reads: bool = False

@@ -59,9 +59,9 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        for asked, given in (("--schedule continuous", self.schedule == "continuous"), ("--rounds", self.rounds > 1)):
+        for flag, given in (("--schedule continuous", self.schedule == "continuous"), ("--rounds", self.rounds > 1)):
             if given and self.store is None:
-                raise UsageError(f"{asked} needs --store", "run `samsemi mine` first and give its store")
+                raise UsageError(f"{flag} needs --store", "run `samsemi mine` first and give its store")
         if self.schedule == "continuous" and self.rounds > 1:
             raise UsageError("--schedule continuous and --rounds exclude each other", "give one of them")
         if self.rounds > self.iterations:

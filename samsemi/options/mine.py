@@ -75,7 +75,7 @@ def parse_prompts(text: str) -> tuple[tuple[str, ...], ...]:
         if len(set(kinds)) < len(kinds):
             raise UsageError(f"--prompts {text}: a kind is named twice", "name each kind once")
         if kinds == ("mask",):
-            raise UsageError(f"--prompts {text}: SAM needs to be told where, too", "give box+mask or point+mask")
+            raise UsageError(f"--prompts {text}: a mask alone does not prompt SAM", "give box+mask or point+mask")
     if len({frozenset(kinds) for kinds in alternatives}) < len(alternatives):
         raise UsageError(f"--prompts {text}: an alternative is named twice", "name each once")
     return alternatives

@@ -6,9 +6,7 @@ from typing import Annotated
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
-from samsemi.options.shared import (
-    OutputOptions,
-)
+from samsemi.options.shared import OutputOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ ENCODERS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TalkOptions(Options):
-    """How a command talks, not what it does: the same for all."""
+class ConsoleOptions(Options):
+    """What a command shows and where its defaults come from, not what it does: the same for all."""
 
     config: Annotated[Path | None, Field("Run", "TOML file with a table per command.", metavar="FILE")] = None
     json: Annotated[bool, Field("Run", "Print the result as one JSON object on stdout.")] = False
@@ -74,7 +74,7 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions(Options):
-    """What is accepted from a store, and how it is learnt from; what is not given is as the store says (see samsemi.mining.policy)."""
+    """What is accepted from a store, and how it is learnt from; what is not given is as the store has it (see samsemi.mining.policy)."""
 
     min_quality: Annotated[
         float | None, Field("Acceptance", "Least probability, by the calibration, that an object is right.", min=0.0, max=1.0)

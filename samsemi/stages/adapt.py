@@ -3,9 +3,10 @@
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from samsemi.outputs import refuse_file
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import untrained
-from samsemi.sam.protocol import SamBackend, TrainableSam, load_sam
+from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
@@ -38,6 +39,20 @@ STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What the parts of a training share."""
+
+    options: AdaptOptions
+    out: Path
+    """Weights to write; the run folder stands next to them, with the suffix .run."""
+    dataset: Dataset
+    val: Sequence[Case]
+    sam: TrainableSam
+    segmenter: Segmenter | None
+    """Also prompts the SAM on val, where it is given."""
+
+
 def adapt(options: AdaptOptions) -> dict[str, object]:
     """Train a SAM and keep it, as a rule where it is best on val; with ``--evaluate`` measure it on a split."""
     device = choose_device(options.device)
@@ -45,7 +60,9 @@ def adapt(options: AdaptOptions) -> dict[str, object]:
     torch.manual_seed(options.seed)
     segmenter = load_model_for(dataset, options.model).to(device) if options.model else None
     sam = load_start(options, device)
-    return evaluate_sam(options, dataset, sam, segmenter) if options.evaluate else train_sam(options, dataset, sam, segmenter)
+    if options.out is None:
+        return evaluate_sam(options, dataset, sam, segmenter)
+    return train_sam(options, options.out, dataset, sam, segmenter)
 
 
 def load_start(options: AdaptOptions, device: torch.device) -> SamBackend:
@@ -63,27 +80,45 @@ def evaluate_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segme
     return {"sam": sam.name, "split": options.split, **scores}
 
 
-def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
-    """Train ``sam`` into ``options.out``; its run folder stands beside it, with the suffix .run."""
+def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
+    """Train ``sam`` into ``out``."""
     if not isinstance(sam, TrainableSam):
         raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
-    refuse_out(options)
-    val = need_cases(dataset, "val")
+    refuse_out(out, options)
+    setting = Setting(options, out, dataset, need_cases(dataset, "val"), sam, segmenter)
     fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
-    made_from = {"dataset": dataset.fingerprint(), "sam": sam.name, "sam_weights": sam.identity, "stream": options.stream}
+    made_from = describe_inputs(setting, fold_maps)
+    stream = choose_stream(options, dataset, fold_maps)
+    run = open_run(options, made_from, out.with_suffix(".run"))
+    if not run.finished:
+        train_and_draw(setting, stream, made_from, run)
+        run.finish()
+    return describe_training(setting, run)
+
+
+def describe_inputs(setting: Setting, fold_maps: FoldMaps | None) -> dict[str, object]:
+    """What a SAM is made from: kept with its weights, and compared when a run is resumed."""
+    dataset, sam, segmenter, options = setting.dataset, setting.sam, setting.segmenter, setting.options
+    made_from: dict[str, object] = {
+        "dataset": dataset.fingerprint(),
+        "sam": sam.name,
+        "sam_weights": sam.identity,
+        "stream": options.stream,
+    }
     made_from["out_of_fold"] = hash_file(fold_maps.path) if fold_maps else None
     made_from |= {"model": hash_tensors(segmenter.state_dict())} if segmenter else {}
-    made_from["precision"] = choose_precision(sam.device, options.precision)
-    stream = choose_stream(options, dataset, fold_maps)
-    run = open_run(options, made_from, options.out.with_suffix(".run"))
-    if run.finished:
-        return closing_line(options, run)
+    return {**made_from, "precision": choose_precision(sam.device, options.precision)}
+
+
+def train_and_draw(setting: Setting, stream: Stream, made_from: Mapping[str, object], run: Run) -> None:
+    """Train to the end, or on from where the run was interrupted; then draw what has changed."""
+    options, sam, val = setting.options, setting.sam, setting.val
     cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
-    before = [label_by_boxes(sam, case, dataset) for case in val[: options.overlays]]
+    before = [label_by_boxes(sam, case, setting.dataset) for case in val[: options.overlays]]
     choose_learned(sam.network, options.all, options.lora)
     sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), 0.0 if options.stream else NEGATIVE, cache)
     state = start_training(in_training(sam, options), options, run, options.optimizer)
-    goal = prompted_goal(sam, val, dataset, segmenter, cache, made_from, options)
+    goal = prompted_goal(setting, cache, made_from)
     if not run.resumed:
         scores = goal.score(state.averaged)
         History(run.folder / "history.csv", -1).add(iteration=0, **scores)
@@ -94,25 +129,24 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     if cache:
         cache.close()
     if before:
-        network = state.averaged.network
-        fold_lora(network)
-        network.load_state_dict(load_tensors(options.out))
-        draw_before_and_after(run.folder / "overlays", val, dataset, before, sam.with_weights_of(network))
-    run.finish()
-    return closing_line(options, run)
+        draw_before_and_after(run.folder / "overlays", setting, before, state.averaged.network)
 
 
-def draw_before_and_after(folder: Path, cases: Sequence[Case], dataset: Dataset, before: Sequence[np.ndarray], sam: SamBackend) -> None:
-    """ID.png: the image, the truth, and SAM's masks of jittered boxes before and now, of as many cases as there are label maps before."""
-    for case, earlier in zip(cases, before, strict=False):
+def draw_before_and_after(folder: Path, setting: Setting, before: Sequence[np.ndarray], network: SamNetwork) -> None:
+    """ID.png: the image, the truth, and the masks of jittered boxes by the SAM from before and by the one that was kept, of as many
+    cases as there are label maps from before. Loads the weights that were kept into the network."""
+    fold_lora(network)
+    network.load_state_dict(load_tensors(setting.out))
+    sam, dataset = setting.sam.with_weights_of(network), setting.dataset
+    for case, earlier in zip(setting.val, before, strict=False):
         truth = read_case_label(case, case.mask, len(dataset.classes))
         labels = {"truth": truth, "before": earlier, "after": label_by_boxes(sam, case, dataset)}
         draw_comparison(folder / f"{case.id}.png", case.id, read_case_image(case), labels, dataset.classes)
 
 
-def refuse_out(options: AdaptOptions) -> None:
+def refuse_out(out: Path, options: AdaptOptions) -> None:
     """RefusedError where ``--out`` exists and may not, or should not, be written to."""
-    out, run = options.out, options.out.with_suffix(".run")
+    run = out.with_suffix(".run")
     refuse_file(out.parent)
     if not out.exists():
         if options.resume and ((run / STATE).exists() or (run / FINISHED).exists()):
@@ -170,20 +204,14 @@ def step(model: PromptedSam, batch: PromptedSample, progress: float) -> dict[str
     return model(batch)
 
 
-def prompted_goal(
-    sam: TrainableSam,
-    val: Sequence[Case],
-    dataset: Dataset,
-    segmenter: Segmenter | None,
-    cache: EmbeddingCache | None,
-    made_from: Mapping[str, object],
-    options: AdaptOptions,
-) -> Goal:
-    """Mean prompted IoU on val; the weights that are kept are written to ``options.out``, in half precision, with a card in the header."""
+def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Mapping[str, object]) -> Goal:
+    """Mean prompted IoU on val; the weights that are kept are written to ``--out``, in half precision, with a card in the header."""
+    sam, encode = setting.sam, cache.encode if cache else None
 
     def score(model: PromptedSam) -> dict[str, float]:
-        measured = measure_prompted(
-            sam.with_weights_of(model.network), val, dataset.classes, segmenter=segmenter, encode=cache.encode if cache else None
+        sam_in_training = sam.with_weights_of(model.network)
+        measured: Mapping[str, Any] = measure_prompted(
+            sam_in_training, setting.val, setting.dataset.classes, segmenter=setting.segmenter, encode=encode
         )
         return {"val_iou": mean_score(measured), **{f"val_{name}": measured[name] for name in JUDGED_BY if name in measured}}
 
@@ -192,18 +220,18 @@ def prompted_goal(
         fold_lora(network)
         card = {"sam": sam.name, "made_from": made_from, "scores": scores}
         weights = {name: value.half() for name, value in network.state_dict().items()}
-        save_tensors(options.out, weights, {CARD: json.dumps(card)})
+        save_tensors(setting.out, weights, {CARD: json.dumps(card)})
 
     return Goal("val_iou", score, keep)
 
 
-def closing_line(options: AdaptOptions, run: Run) -> dict[str, object]:
-    """Prompted IoU on val before and after."""
-    rows = History(run.folder / "history.csv").rows
+def describe_training(setting: Setting, run: Run) -> dict[str, object]:
+    """Paths, prompted IoU on val before and after, steps and seconds."""
+    options, rows = setting.options, History(run.folder / "history.csv").rows
     kept = rows[-1] if options.keep == "last" else max(rows, key=lambda row: float(row["val_iou"]))
     before, after = ({name.removeprefix("val_"): float(v) for name, v in row.items() if name.startswith("val_")} for row in (rows[0], kept))
     return {
-        "sam": str(options.out),
+        "sam": str(setting.out),
         "run": str(run.folder),
         "before": before,
         "after": after,

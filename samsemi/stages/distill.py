@@ -23,7 +23,7 @@ from samsemi.training.runs import Run, open_run
 
 
 def distill(options: DistillOptions) -> dict[str, object]:
-    """Train the peers and their teacher; the run is theirs, the teacher stands beside them."""
+    """Train the peers and their teacher; the run is that of the peers, the teacher is a file in it."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, unlabeled, val = (need_cases(dataset, split) for split in ("labeled", "unlabeled", "val"))
@@ -33,23 +33,21 @@ def distill(options: DistillOptions) -> dict[str, object]:
     made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
     made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
     policy = store_policy(store, options) if store else None
-    usable = usable_cases(store, dataset, policy) if store else []
+    usable = usable_cases(store, dataset, policy) if store and policy else []
     made_from |= describe_store(store, usable) if store else {}
-    shape = {"num_classes": len(dataset.classes), "size": options.size}
-    load = unlabeled_loader(store, policy, {case.id for case in usable}, **shape)
-    streams = [
-        Stream(labeled, partial(labeled_sample, **shape), options.batch_size // 2),
-        Stream(unlabeled, load, options.batch_size // 2),
-    ]
+    load_labeled = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
+    load_unlabeled = unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size)
+    half = options.batch_size // 2
     run = open_run(options, made_from, options.out)
     if not run.finished:
         optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
         training = CoTraining(model, options, store is not None)
         state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
+        streams = [Stream(labeled, load_labeled, half), Stream(unlabeled, load_unlabeled, half)]
         fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam))
         draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
         run.finish()
-    counts = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
+    counts: dict[str, object] = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
     pictures = {"overlays": str(run.folder / "overlays")} if options.overlays else {}
     return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}
 
@@ -75,17 +73,18 @@ def step(model: CoTraining, batch: Sample, progress: float) -> Terms:
 
 
 def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Mapping[str, object], sam: SamBackend | None) -> Goal:
-    """Mean Dice of both peers together on val, the teacher's beside it; the teacher is kept with the peers that prompt it."""
+    """Mean Dice on val of the peers' joint prediction, and of the teacher's; the teacher is kept with the peers that prompt it."""
     goal = segmentation_goal(val, options, run, made_from)
 
     def score(training: CoTraining) -> dict[str, float]:
         model = training.knowsam
-        return goal.score(model.segmenter) | ({"val_sam_dice": validate(model, val, options)} if sam else {})
+        return {**goal.score(model.segmenter), **({"val_sam_dice": validate(model, val, options)} if sam else {})}
 
     def keep(training: CoTraining, scores: Mapping[str, object]) -> None:
-        goal.keep(training.knowsam.segmenter, scores)
-        if sam:
-            save_teacher(run.folder, training.knowsam.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
+        model = training.knowsam
+        goal.keep(model.segmenter, scores)
+        if sam and model.teacher:
+            save_teacher(run.folder, model.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
 
     return Goal(goal.name, score, keep)
 

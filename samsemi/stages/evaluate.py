@@ -14,12 +14,13 @@ from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, rea
 from samsemi.data.images import find_images
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
-from samsemi.metrics import METRICS, compare, measure, summarize
+from samsemi.metrics import METRICS, compare, measure, summarize_values
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import mined_label, usable_ids
 from samsemi.options.config import input_paths
 from samsemi.options.evaluate import EvalOptions
+from samsemi.options.shared import PolicyOptions
 from samsemi.outputs import new_folder, write_text
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
@@ -27,7 +28,7 @@ from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 BATCH = 8
 DISTANCES = ("hd95", "assd")
 
-Predict = Callable[[Sequence[Case]], list[np.ndarray]]
+LabelsOf = Callable[[Sequence[Case]], list[np.ndarray]]
 """Some cases -> their (H, W) uint8 predicted label maps."""
 Scores = dict[str, dict[str, dict[str, float]]]
 """{case id: {class: {metric: value}}}"""
@@ -41,13 +42,14 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     earlier = read_scores(options.against) if options.against else None
     segmenter = load_model_for(dataset, options.model).to(choose_device(options.device)) if options.model else None
     if segmenter:
-        predict = model_labels(segmenter, options.precision)
+        labels_of = model_labels(segmenter, options.precision)
     elif options.predictions:
-        predict = folder_labels(options.predictions, cases, len(dataset.classes))
+        labels_of = folder_labels(options.predictions, cases, len(dataset.classes))
     else:
-        predict, cases = store_labels(options, cases, dataset)
+        assert options.store, "EvalOptions takes one of the three"
+        labels_of, cases = store_labels(options.store, options, cases, dataset)
     with new_folder(options.out, options.overwrite, mark="metrics.json", inputs=input_paths(options)) as out:
-        scores = score_cases(cases, predict, dataset, options.tolerance)
+        scores = score_cases(cases, labels_of, dataset, options.tolerance)
         metrics = summarize_scores(scores, dataset, options.seed)
         metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
         if options.store:
@@ -57,22 +59,22 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         if segmenter:
             metrics["cost"] = {"model": measure_model(segmenter)}
         write_csv(out / "metrics.csv", scores, dataset)
-        draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
+        draw_worst(out / "overlays", cases, scores, labels_of, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
 
 
-def model_labels(segmenter: Segmenter, precision: str) -> Predict:
-    """What `samsemi predict` writes."""
+def model_labels(segmenter: Segmenter, precision: str) -> LabelsOf:
+    """The masks that `samsemi predict` writes."""
 
-    def predict(cases: Sequence[Case]) -> list[np.ndarray]:
+    def labels_of(cases: Sequence[Case]) -> list[np.ndarray]:
         with autocast(segmenter.device, precision):
             return [to_label(probs) for probs in predict_batch(segmenter, [read_case_image(case) for case in cases])]
 
-    return predict
+    return labels_of
 
 
-def folder_labels(folder: Path, cases: Sequence[Case], num_classes: int) -> Predict:
+def folder_labels(folder: Path, cases: Sequence[Case], num_classes: int) -> LabelsOf:
     """Masks ID.png of class indices; DataError where one of a case is missing."""
     files = find_images(folder)
     missing = [case.id for case in cases if case.id not in files]
@@ -83,38 +85,38 @@ def folder_labels(folder: Path, cases: Sequence[Case], num_classes: int) -> Pred
     return lambda batch: [read_case_label(case, files[case.id], num_classes) for case in batch]
 
 
-def store_labels(options: EvalOptions, cases: Sequence[Case], dataset: Dataset) -> tuple[Predict, list[Case]]:
+def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], dataset: Dataset) -> tuple[LabelsOf, list[Case]]:
     """The accepted masks of a store; only cases that have one and whose truth is known are measured."""
-    store = open_store(options.store, dataset)
+    store = open_store(path, dataset)
     policy = store_policy(store, options)
     usable = set(usable_ids(store, policy))
     chosen = [case for case in cases if case.id in usable and case.truth is not None]
     if not chosen:
         raise NothingUsable(
-            f"{options.store}: no case has both an accepted pseudo-label and a known truth", "prepare the data set with masks for all cases"
+            f"{path}: no case has an accepted pseudo-label and a known truth", "prepare the data set with masks for all cases"
         )
 
-    def predict(batch: Sequence[Case]) -> list[np.ndarray]:
+    def labels_of(batch: Sequence[Case]) -> list[np.ndarray]:
         return [mined_label(store.read(case.id), policy, len(dataset.classes)) for case in batch]
 
-    return predict, chosen
+    return labels_of, chosen
 
 
-def score_cases(cases: Sequence[Case], predict: Predict, dataset: Dataset, tolerance: float) -> Scores:
+def score_cases(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset, tolerance: float) -> Scores:
     """Every metric of every case and class."""
     scores: Scores = {}
     with console.progress("eval", len(cases)) as advance:
-        for case, label, truth in with_truth(cases, predict, dataset):
+        for case, label, truth in with_truth(cases, labels_of, dataset):
             scores[case.id] = measure(label, truth, dataset.classes, dataset.spacing_mm, tolerance)
             advance()
     return scores
 
 
-def with_truth(cases: Sequence[Case], predict: Predict, dataset: Dataset) -> Iterator[tuple[Case, np.ndarray, np.ndarray]]:
+def with_truth(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset) -> Iterator[tuple[Case, np.ndarray, np.ndarray]]:
     """(case, predicted, true label map), a few cases in memory at a time; the one reader of hidden truth."""
     for first in range(0, len(cases), BATCH):
         batch = cases[first : first + BATCH]
-        for case, label in zip(batch, predict(batch), strict=True):
+        for case, label in zip(batch, labels_of(batch), strict=True):
             truth = read_case_label(case, case.mask or case.truth, len(dataset.classes))
             if label.shape != truth.shape:
                 raise DataError(
@@ -131,14 +133,14 @@ def mean_over_classes(per_class: dict[str, dict[str, float]], metric: str) -> fl
     return float(np.mean(known)) if known else float("nan")
 
 
-def summarize_scores(scores: Scores, dataset: Dataset, seed: int) -> dict[str, object]:
+def summarize_scores(scores: Scores, dataset: Dataset, seed: int) -> dict[str, Any]:
     """{"classes": {name: {metric: summary}}, "mean": {metric: summary}}"""
     groups = [dataset.cases[name].group for name in scores]
     classes = {
-        name: {metric: summarize([s[name][metric] for s in scores.values()], groups, seed) for metric in METRICS}
+        name: {metric: summarize_values([s[name][metric] for s in scores.values()], groups, seed) for metric in METRICS}
         for name in dataset.classes[1:]
     }
-    mean = {metric: summarize([mean_over_classes(s, metric) for s in scores.values()], groups, seed) for metric in METRICS}
+    mean = {metric: summarize_values([mean_over_classes(s, metric) for s in scores.values()], groups, seed) for metric in METRICS}
     return {"classes": classes, "mean": mean}
 
 
@@ -182,16 +184,16 @@ def read_scores(folder: Path) -> Scores:
         ) from None
 
 
-def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Predict, dataset: Dataset, count: int) -> None:
+def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, labels_of: LabelsOf, dataset: Dataset, count: int) -> None:
     """Image, truth and prediction of the cases with the lowest Dice."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_over_classes(scores[case.id], "dice"), nan=2.0))[:count]
-    for rank, (case, label, truth) in enumerate(with_truth(ranked, predict, dataset), start=1):
+    for rank, (case, label, truth) in enumerate(with_truth(ranked, labels_of, dataset), start=1):
         path = folder / f"{rank:02d}-{case.id}.png"
         draw_comparison(path, case.id, read_case_image(case), {"truth": truth, "prediction": label}, dataset.classes)
 
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:
-    """For the reader: each metric with its interval, beside the difference to an earlier evaluation; the classes; the cost."""
+    """Each metric with its interval and, where there is one, the difference to an earlier evaluation; the classes; the cost."""
     cost = result.get("cost")
     return [
         tabulate_means(result),

@@ -1,11 +1,11 @@
-"""``samsemi finetune``: the warm-started model learns on, from labeled cases and mined pseudo-labels."""
+"""``samsemi finetune``: the warm-started model is trained on, with labeled cases and mined pseudo-labels."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 
@@ -27,8 +27,10 @@ from samsemi.segmenters.checkpoints import load_model, load_model_for, read_mode
 from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
 from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
-from samsemi.training.loop import fit, ramp_up, segmentation_goal, start_training, summarize_run
+from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import Run, open_run
+
+AGAIN = "FinetuneOptions refuses to mine again without a store"
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,8 @@ class Distilled:
 
     network: KnowSam
     temperature: float
-
-
-class TaughtSample(NamedTuple):
-    """A Sample, and what a teacher says of its image."""
-
-    image: torch.Tensor
-    target: torch.Tensor
-    weight: torch.Tensor
-    said: torch.Tensor
-    """(B, K, S, S) logits."""
+    weights: str
+    """SHA-256 of what was trained of it."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +59,22 @@ class Setting:
 
 
 def finetune(options: FinetuneOptions) -> dict[str, object]:
-    """Train on; with a store, a share of every batch is pseudo-labeled. Rounds before the last are runs of their own."""
+    """Train a model on; with a store, a share of every batch is pseudo-labeled. Rounds before the last are runs of their own."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
     store = open_store(options.store, dataset) if options.store else None
     segmenter = load_model_for(dataset, options.model)
-    made_from = {"dataset": dataset.fingerprint(), "model": hash_tensors(segmenter.state_dict()), "labeled": len(labeled)}
+    made_from: dict[str, object] = {
+        "dataset": dataset.fingerprint(),
+        "model": hash_tensors(segmenter.state_dict()),
+        "labeled": len(labeled),
+    }
     if store:
         made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
     again = plan_mining(store, dataset, options, device) if store else None
-    teacher = load_distilled(options, dataset, device) if options.distill else None
-    made_from |= {"teacher": hash_tensors(teacher.network.teacher.learned() | teacher.network.segmenter.state_dict())} if teacher else {}
+    teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
+    made_from |= {"teacher": teacher.weights} if teacher else {}
     run = open_run(options, made_from, options.out)
     if not run.finished:
         train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
@@ -92,18 +90,19 @@ def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device
     return prepare_again(store, dataset, options.out, options.sam, options.sam_checkpoint, options.embeddings, device)
 
 
-def load_distilled(options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
+def load_distilled(folder: Path, options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
     """The SAM of a distilled run, with the peers whose map prompts it."""
-    card = read_teacher_card(options.distill)
+    card = read_teacher_card(folder)
     if card.sam not in SAMS:
-        raise CheckpointError(f"{options.distill} was distilled from {card.sam}, which is no SAM of samsemi", "distill from another")
+        raise CheckpointError(f"{folder} was distilled from {card.sam}, which is no SAM of samsemi", "distill from another")
     try:
         sam = load_sam(card.sam, options.teacher_checkpoint, device, options.precision)
     except CheckpointError as error:
         hint = f"give the weights of the {card.sam} that --distill was made with as --teacher-checkpoint"
-        raise CheckpointError(f"--distill {options.distill}: {error.message}", hint) from None
-    network = KnowSam(load_model_for(dataset, options.distill), load_teacher(options.distill, sam, len(dataset.classes)))
-    return Distilled(network.to(device).eval().requires_grad_(False), card.temperature)
+        raise CheckpointError(f"--distill {folder}: {error.message}", hint) from None
+    peers, teacher = load_model_for(dataset, folder), load_teacher(folder, sam, len(dataset.classes))
+    weights = hash_tensors(teacher.learned() | peers.state_dict())
+    return Distilled(KnowSam(peers, teacher).to(device).eval().requires_grad_(False), card.temperature, weights)
 
 
 def begin(segmenter: Segmenter, options: FinetuneOptions) -> Segmenter:
@@ -124,8 +123,9 @@ def train_rounds(setting: Setting, segmenter: Segmenter, store: Store | None, ma
     train_round(setting, last, run, begin(segmenter, options), store, made_from)
 
 
-def mine_again(setting: Setting, segmenter: Segmenter, iteration: int, before: Store) -> Store:
-    """A store of another model, and how far it has drifted from the one before."""
+def mine_again(setting: Setting, segmenter: Segmenter, iteration: int, before: Store | None) -> Store:
+    """A store of another model; notes how far it has drifted from the one before."""
+    assert setting.again and before, AGAIN
     store = remine(setting.again, segmenter, iteration)
     note_drift(setting.run.folder, iteration, before, store, setting.options, len(setting.dataset.classes))
     return store
@@ -142,10 +142,8 @@ def train_round(
     every = options.iterations if options.schedule == "once" else options.remine_every or max(1, options.iterations // 4)
     for start in range(0, options.iterations, every):
         stop = min(start + every, options.iterations)
-        if start and state.iteration > start and store_path(setting.again, start).exists():
-            store = Store(store_path(setting.again, start))  # interrupted after it was mined
-        elif start and state.iteration < stop:
-            store = mine_again(setting, state.averaged, start, store)
+        if start:
+            store = renew_store(setting, state, start, stop, store)
         if state.iteration >= stop:
             continue
         streams = make_streams(setting, segmenter, store)
@@ -153,40 +151,50 @@ def train_round(
     run.finish()
 
 
+def renew_store(setting: Setting, state: TrainingState, start: int, stop: int, before: Store | None) -> Store | None:
+    """The store for iterations ``start`` to ``stop``: found where the run was interrupted after it was mined, or mined now; the one
+    from before where these iterations are done."""
+    assert setting.again, AGAIN
+    path = store_path(setting.again, start)
+    if state.iteration > start and path.exists():
+        return Store(path)
+    return mine_again(setting, state.averaged, start, before) if state.iteration < stop else before
+
+
 def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) -> list[Stream]:
-    """Labeled cases alone; or a share of each batch with pseudo-labels, or, where a teacher says something of each image, from all
-    unlabeled cases, which then are recolored after it has answered."""
-    options = setting.options
-    shape = {"num_classes": len(setting.dataset.classes), "size": segmenter.spec.size}
-    load_labeled = partial(labeled_sample, **shape)
+    """Labeled cases alone; or, as a share of each batch, also the pseudo-labeled cases, or all unlabeled cases where there is a teacher.
+
+    With a teacher, which sees the weak view, the strong view is made in the training step.
+    """
+    options, num_classes, size = setting.options, len(setting.dataset.classes), segmenter.spec.size
+    load_labeled = partial(labeled_sample, num_classes=num_classes, size=size)
     if store is None and setting.teacher is None:
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
     policy = store_policy(store, options) if store else None
-    usable = usable_cases(store, setting.dataset, policy) if store else []
+    usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
-    load = unlabeled_loader(store, policy, {case.id for case in usable}, **shape)
+    load = unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size)
     count = max(1, min(round(options.pseudo_share * options.batch_size), options.batch_size - 1))
-    change = augment_strongly if options.strong and setting.teacher is None else augment
+    view = augment_strongly if options.strong and setting.teacher is None else augment
     return [
         Stream(setting.labeled, load_labeled, max(1, options.batch_size - count)),
-        Stream(cases, load, count, augment=change),
+        Stream(cases, load, count, augment=view),
     ]
 
 
-def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Callable:
-    """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part; a teacher's on both.
-
-    A teacher answers to images that are neither recolored nor cut yet; what it says is cut with them.
-    """
+def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Step:
+    """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part; a teacher's on all."""
     count = streams[0].per_batch
 
     def step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
         labeled, pseudo = Sample(*(part[:count] for part in batch)), Sample(*(part[count:] for part in batch))
         if teacher:
             with torch.no_grad():
-                said = teacher.network(batch.image)
-            pseudo = TaughtSample(recolor(pseudo.image) if options.strong else pseudo.image, *pseudo[1:], said[count:])
-        if options.strong:
+                teacher_logits = teacher.network(batch.image)
+            if options.strong:
+                pseudo, cut_logits = strong_view(pseudo, teacher_logits[count:])
+                teacher_logits = torch.cat([teacher_logits[:count], cut_logits])
+        elif options.strong:
             pseudo = cut_mix(pseudo)
         logits = model(torch.cat([labeled.image, pseudo.image]))
         terms = {"supervised": segmentation_loss(logits[:count], labeled.target, labeled.weight)}
@@ -194,17 +202,25 @@ def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distille
             growing = options.pseudo_weight * ramp_up(progress, options.ramp_up)
             terms["pseudo"] = growing * segmentation_loss(logits[count:], pseudo.target, pseudo.weight)
         if teacher:
-            said = torch.cat([said[:count], pseudo.said])
-            terms["distillation"] = options.distill_weight * distillation_loss(logits, said, teacher.temperature)
+            terms["distillation"] = options.distill_weight * distillation_loss(logits, teacher_logits, teacher.temperature)
         return terms
 
     return step
 
 
+def strong_view(batch: Sample, teacher_logits: torch.Tensor) -> tuple[Sample, torch.Tensor]:
+    """A batch recolored and cut; (B, K, S, S) logits of a teacher, cut like its targets."""
+    maps = torch.cat([batch.target, teacher_logits], dim=1)
+    image, maps, weight = cut_mix(Sample(recolor(batch.image), maps, batch.weight))
+    target, logits = maps.split(batch.target.shape[1], dim=1)
+    return Sample(image, target, weight), logits
+
+
 def warn_of_worse_round(run: Run, rounds: int) -> None:
-    """Say it where an earlier round is better on val than the last."""
+    """A warning where an earlier round is better on val than the last."""
     folders: list[Path] = [*(run.folder / "rounds" / str(number) for number in range(1, rounds)), run.folder]
-    scores = [float(read_model_card(folder).scores["val_dice"]) for folder in folders]
+    cards: list[Mapping[str, Any]] = [read_model_card(folder).scores for folder in folders]
+    scores = [float(card["val_dice"]) for card in cards]
     best = max(range(rounds), key=scores.__getitem__)
     if scores[best] > scores[-1]:
         console.warn(

@@ -22,7 +22,7 @@ def info(options: InfoOptions) -> dict[str, object]:
         "devices": ", ".join(devices),
         "threads": torch.get_num_threads(),
         "backends": ", ".join(SAMS),
-        "tiny": hash_file(SAMS["tiny"].weights),
+        **{name: hash_file(entry.weights) for name, entry in SAMS.items() if entry.weights},
         "cost": count_sams(),
     }
 

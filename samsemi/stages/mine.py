@@ -1,6 +1,8 @@
-"""``samsemi mine``: what SAM makes of the model's masks on the unlabeled cases."""
+"""``samsemi mine``: SAM's masks of the unlabeled cases, prompted by the model's masks."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from samsemi import clock
 from samsemi.data.dataset import need_cases, read_dataset
@@ -31,6 +33,19 @@ def mine(options: MineOptions) -> dict[str, object]:
     result = summarize_store(store, policy)
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
+    refuse_useless(result, options)
+    return {
+        "store": str(options.out),
+        "sam": sam.name,
+        **result,
+        **describe_calibration(store),
+        "seconds": clock.lap(),
+        "images_per_second": mined / max(seconds, 1e-9),
+    }
+
+
+def refuse_useless(result: Mapping[str, Any], options: MineOptions) -> None:
+    """DataError where no image can be read, NothingUsable where nothing is found or accepted; ``result`` is the summary of the store."""
     if result["unreadable"] == result["images"]:
         raise DataError(f"{options.dataset}: none of the {result['images']} unlabeled images can be read", "see `samsemi check`")
     if not result["objects"]:
@@ -41,14 +56,6 @@ def mine(options: MineOptions) -> dict[str, object]:
             f"{options.out}: none of {result['objects']} objects was accepted ({why})",
             "train the model longer, or lower what was given as --target-precision or --min-...",
         )
-    return {
-        "store": str(options.out),
-        "sam": sam.name,
-        **result,
-        **describe_calibration(store),
-        "seconds": clock.lap(),
-        "images_per_second": mined / max(seconds, 1e-9),
-    }
 
 
 def describe_calibration(store: Store) -> dict[str, object]:

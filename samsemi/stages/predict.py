@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.data.images import find_images, read_readable, write_picture
+from samsemi.data.images import find_images, read_images, write_picture
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError
@@ -16,7 +16,7 @@ from samsemi.options.predict import PredictOptions
 from samsemi.outputs import claim_folder, refuse_changes, refuse_inside, whole_file, write_text
 from samsemi.schemas import parse_object
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.segmenters.segmenter import predict_batch, to_label
+from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 from samsemi.tensors import hash_tensors
 
 ABOUT = "predictions.json"
@@ -27,17 +27,14 @@ def predict(options: PredictOptions) -> dict[str, object]:
     refuse_inside(options.out, options.images)
     images = find_images(options.images)
     segmenter = load_model(options.model)
-    about = {"model": hash_tensors(segmenter.state_dict()), "classes": list(segmenter.spec.classes)}
-    about |= {"overlays": options.overlays, "probabilities": options.probabilities}
-    about |= {"images": str(Path(options.images).resolve()), "precision": options.precision}
-    out = claim_predictions(options, about)
+    out = claim_predictions(options, segmenter)
     segmenter.to(choose_device(options.device))
     names = [name for name in images if not (options.resume and (out / f"{name}.png").exists())]
-    unreadable = []
+    unreadable: list[str] = []
     with console.progress("predict", len(images), done=len(images) - len(names)) as advance:
         for first in range(0, len(names), options.batch_size):
             batch = names[first : first + options.batch_size]
-            pixels, failed = read_readable({name: images[name] for name in batch})
+            pixels, failed = read_images({name: images[name] for name in batch})
             unreadable += failed
             with autocast(segmenter.device, options.precision):
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
@@ -55,8 +52,16 @@ def predict(options: PredictOptions) -> dict[str, object]:
     }
 
 
-def claim_predictions(options: PredictOptions, about: dict[str, object]) -> Path:
-    """The output folder; RefusedError where --resume finds predictions of another model, or made otherwise."""
+def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:
+    """The output folder; RefusedError where --resume finds predictions of another model, or made with other options."""
+    about = {
+        "model": hash_tensors(segmenter.state_dict()),
+        "classes": list(segmenter.spec.classes),
+        "overlays": options.overlays,
+        "probabilities": options.probabilities,
+        "images": str(options.images.resolve()),
+        "precision": options.precision,
+    }
     out = claim_folder(options.out, options.overwrite, options.resume, ABOUT, input_paths(options))
     if options.resume and (out / ABOUT).exists():
         refuse_changes(read_about(out / ABOUT), about, str(out))
@@ -76,7 +81,7 @@ def read_about(path: Path) -> dict[str, object]:
 
 
 def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray, classes: Sequence[str], options: PredictOptions) -> None:
-    """What was asked for besides the mask comes first, so that --resume finds a mask only where all is done."""
+    """Write the mask last, so that --resume finds a mask only where all is done."""
     label = to_label(probs)
     if options.probabilities:
         with whole_file(out / "probabilities" / f"{name}.npz", sync=False) as part, open(part, "wb") as file:

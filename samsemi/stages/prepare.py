@@ -46,7 +46,7 @@ def read_values(cases: Sequence[Case], classes: str | None) -> tuple[tuple[str, 
             counts[name] = np.bincount(read_label(path).ravel(), minlength=256)
             advance()
     values = interpret_values(counts, len(names) + 1 if names else None)
-    console.note(values.said)
+    console.note(values.note)
     if names is None:
         names = ["foreground"] if values.num_classes == 2 else [f"class{k}" for k in range(1, values.num_classes)]
     if len(names) + 1 < values.num_classes or "" in names or len(set(names)) < len(names):
@@ -62,27 +62,31 @@ def with_group(case: Case, groups: str | None) -> Case:
 
 
 def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
-    """Deal the cases to splits by shares, or as a split file says."""
-    if options.split is None:
-        with console.progress("look for duplicates", len(cases)) as advance:
-            cases, duplicates = join_duplicates(cases, advance)
-        if duplicates:
-            console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
-        wanted = {"test": options.test, "val": options.val, "labeled": options.labeled}
-        return assign_splits(cases, wanted, options.seed)
-    told = read_split_file(options.split)
-    unknown = sorted(set(told) - {case.id for case in cases})
+    """Deal the cases to splits by shares, or by a split file."""
+    if options.split:
+        return split_by_file(cases, options.split)
+    with console.progress("look for duplicates", len(cases)) as advance:
+        cases, duplicates = join_duplicates(cases, advance)
+    if duplicates:
+        console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
+    return assign_splits(cases, {"test": options.test, "val": options.val, "labeled": options.labeled}, options.seed)
+
+
+def split_by_file(cases: list[Case], path: Path) -> list[Case]:
+    """The cases that a split file lists, in its splits and groups; the others are left out."""
+    listed = read_split_file(path)
+    unknown = sorted(set(listed) - {case.id for case in cases})
     if unknown:
-        raise DataError(f"--split {options.split}: no image has the id '{unknown[0]}'", "ids are file names without suffix")
-    left_out = len(cases) - len(told)
+        raise DataError(f"--split {path}: no image has the id '{unknown[0]}'", "ids are file names without suffix")
+    left_out = len(cases) - len(listed)
     if left_out:
-        console.warn(f"{left_out} images are not in {options.split} and are left out")
+        console.warn(f"{left_out} images are not in {path} and are left out")
     chosen = []
     for case in cases:
-        if case.id in told:
-            split, group = told[case.id]
+        if case.id in listed:
+            split, group = listed[case.id]
             if split != "unlabeled" and case.mask is None:
-                raise DataError(f"--split {options.split}: {case.id} is {split} but has no mask", "make it unlabeled")
+                raise DataError(f"--split {path}: {case.id} is {split} but has no mask", "make it unlabeled")
             chosen.append(with_split(replace(case, group=group or case.group), split))
     return chosen
 
@@ -94,10 +98,9 @@ def write_masks(cases: list[Case], folder: Path, values: MaskValues) -> list[Cas
         for case in cases:
             source = case.mask or case.truth
             if source is not None:
-                column = "mask" if case.mask else "truth"
                 target = folder / ("masks" if case.mask else "truth") / f"{case.id}.png"
                 write_picture(target, values.convert(read_label(source)))
-                case = replace(case, **{column: target})
+                case = replace(case, mask=target) if case.mask else replace(case, truth=target)
             written.append(with_hashes(case))
             advance()
     return written

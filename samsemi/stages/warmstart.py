@@ -27,7 +27,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
-    build_segmenter(options, dataset)  # what is wrong with the encoder shows before anything is written
+    build_segmenter(options, dataset)  # an encoder that cannot be is refused before anything is written
     run = train_supervised(labeled, val, dataset, options, options.out, device)
     for fold, folder in zip(folds, fold_folders(run.folder, len(folds)), strict=True):
         console.note(f"{folder.name.replace('-', ' ')} of {len(folds)}")
@@ -59,8 +59,8 @@ def train_supervised(
     segmenter = build_segmenter(options, dataset).to(device)
     state = start_training(segmenter, options, run)
     load = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
-
-    fit(state, supervised_step, [Stream(labeled, load, options.batch_size)], options, run, segmentation_goal(val, options, run, made_from))
+    streams = [Stream(labeled, load, options.batch_size)]
+    fit(state, supervised_step, streams, options, run, segmentation_goal(val, options, run, made_from))
     run.finish()
     return run
 
@@ -80,5 +80,5 @@ def build_segmenter(options: WarmstartOptions, dataset: Dataset) -> Segmenter:
     if options.encoder_weights != "none":
         tensors = load_tensors(Path(options.encoder_weights))
         source = f"{options.encoder_weights} as encoder {spec.encoder}"
-        load_strictly(segmenter.network.encoder, tensors, source, f"give weights of smp's {spec.encoder} encoder")
+        load_strictly(segmenter.network.get_submodule("encoder"), tensors, source, f"give weights of smp's {spec.encoder} encoder")
     return segmenter

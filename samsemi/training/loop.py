@@ -167,7 +167,6 @@ def fit(
     history = History(run.folder / "history.csv", state.iteration)
     keeps_best = options.keep == "best"
     meter, status = Meter(), TrainingStatus(goal.name, keeps_best, state.best if keeps_best else -math.inf)
-    clock.restart()
     state.forecast.restart()
     device = next(state.model.parameters()).device
     samples = SampleSequence(streams, options.seed)

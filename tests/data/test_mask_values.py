@@ -40,7 +40,7 @@ def test_values_of_masks_are_understood(masks, num_classes, pixels, expected):
     values = interpret_values(counts(**masks), num_classes)
     converted = values.convert(np.array([pixels], dtype=np.uint8))
     assert converted.dtype == np.uint8 and converted.tolist() == [expected]
-    assert values.said
+    assert values.note
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_jpeg_masks_of_black_and_white_are_understood(quality):
     masks = {"large": disk(25), "small": disk(8), "empty": disk(0), "full": disk(99)}
     histograms = {name: jpeg_counts(mask, quality) for name, mask in masks.items()}
     values = interpret_values(histograms, None)
-    assert values.num_classes == 2 and "noisy" in values.said
+    assert values.num_classes == 2 and "noisy" in values.note
     assert values.convert(np.array([[0, 3, 100, 127, 128, 200, 252, 255]], dtype=np.uint8)).tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 
 

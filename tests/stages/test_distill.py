@@ -205,7 +205,7 @@ def test_teacher_of_a_finetuning_predicts_before_images_are_recolored_and_cut(mo
     batch = Sample(torch.rand(6, 3, 32, 32), torch.ones(6, 2, 32, 32) / 2, torch.ones(6, 32, 32))
     options = FinetuneOptions(dataset=Path("d"), model=Path("m"), out=Path("o"), distill=Path("k"), strong=strong)
     streams = [Stream([], None, 2), Stream([], None, 4)]
-    step = finetune.make_step(streams, options, finetune.Distilled(network, 2.0))
+    step = finetune.make_step(streams, options, finetune.Distilled(network, 2.0, ""))
     assert step(network, batch, 1.0)["distillation"] == pytest.approx(0, abs=1e-6)
     monkeypatch.setattr(finetune, "recolor", lambda images: 1 - images)
     assert (step(network, batch, 1.0)["distillation"] > 0.1) == strong

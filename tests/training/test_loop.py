@@ -246,17 +246,17 @@ def test_seconds_count_what_people_wait_and_the_speed_only_the_training(tmp_path
     slow = replace(goal, score=lambda model: (time.sleep(0.5), goal.score(model))[1])
 
     def session(until: int | None = None) -> float:
-        with clock.command():
-            time.sleep(0.3)
-            state = new_state(run_of(tmp_path), options)
+        clock.start()
+        time.sleep(0.3)
+        state = new_state(run_of(tmp_path), options)
 
-            def step(model, batch, progress):
-                return {"supervised": segmentation_loss(model(batch[0]), *batch[1:])}
+        def step(model, batch, progress):
+            return {"supervised": segmentation_loss(model(batch[0]), *batch[1:])}
 
-            streams = [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)]
-            begin = time.monotonic()
-            fit(state, step, streams, options, run, slow, until=until)
-            return time.monotonic() - begin
+        streams = [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)]
+        begin = time.monotonic()
+        fit(state, step, streams, options, run, slow, until=until)
+        return time.monotonic() - begin
 
     trained = session(until=3) + session()
     [row] = History(tmp_path / "history.csv").rows

@@ -1,4 +1,4 @@
-"""The layouts that ``prepare`` knows, and which of them two folders have. A new one is a file beside this and a row here."""
+"""The layouts that ``prepare`` knows, and which of them two folders have. A new one is a file in this folder and a row here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from samsemi.data.layouts.pairs import find_pairs, fits_pairs
 
 
 class Layout(NamedTuple):
-    """Two questions to the folder of images, and that of masks where one was given."""
+    """Two functions of the folder of images, and that of masks where one was given."""
 
     fits: Callable[[Path, Path | None], bool]
     """Whether they lie so; opens no image."""
