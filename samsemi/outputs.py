@@ -109,10 +109,19 @@ def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs:
     """
     folder = Path(folder)
     refuse_full(folder, overwrite or resume, mark, () if resume else inputs)
-    if overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
+    if overwrite:
+        empty_folder(folder)
     return folder
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove all that a folder holds; a folder may be reached by a link, what lies behind links in it stays."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @contextmanager

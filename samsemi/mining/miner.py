@@ -17,6 +17,7 @@ from samsemi.mining.pseudolabels import score_masks, usable_ids
 from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
+from samsemi.options.config import input_paths
 from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
@@ -78,7 +79,9 @@ def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: P
     """The writer of a store for this SAM's masks and these prompts."""
     pointed = any("point" in kinds for kinds in choose_kinds(options, sam))
     num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
-    return StoreWriter(path, provenance, sam.mask_size, num_points if pointed else 0, options.overwrite, options.resume)
+    return StoreWriter(
+        path, provenance, sam.mask_size, num_points if pointed else 0, options.overwrite, options.resume, input_paths(options)
+    )
 
 
 class Miner:

@@ -6,9 +6,8 @@ synced and renamed: what was killed loses at most the batch in flight. Parts are
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +17,11 @@ import numpy as np
 
 from samsemi.errors import RefusedError
 from samsemi.mining.store import ABOUT, IMAGE_ROW, MAPS, OBJECT_ROW, SCHEMA, STORED, Mined, Provenance, open_hdf5, read_provenance
-from samsemi.outputs import refuse_changes, refuse_file, try_file, whole_file
+from samsemi.outputs import part_of, refuse_changes, refuse_file, try_file, whole_file
 from samsemi.sam.prompts import Prompts
+
+PART = f"{'[0-9]' * 6}.h5"
+"""Names of parts, as a pattern."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +57,35 @@ class Columns(NamedTuple):
 class StoreWriter:
     """Writes a store part by part: ``add`` images, ``commit`` a part, ``finish`` all."""
 
-    def __init__(self, path: Path, provenance: Provenance, mask_size: int, num_points: int, overwrite: bool = False, resume: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        provenance: Provenance,
+        mask_size: int,
+        num_points: int,
+        overwrite: bool = False,
+        resume: bool = False,
+        inputs: Sequence[Path] = (),
+    ):
         self.path = Path(path)
         self.parts = self.path.with_name(self.path.name + ".parts")
         self.provenance = provenance
         self.mask_size, self.num_points = mask_size, num_points
         self.pending: list[Pending] = []
-        self.claim(overwrite, resume)
+        self.claim(overwrite, resume, inputs)
 
-    def claim(self, overwrite: bool, resume: bool) -> None:
-        """Refuse what exists, remove it, or take it up."""
+    def claim(self, overwrite: bool, resume: bool, inputs: Sequence[Path]) -> None:
+        """Refuse what exists, remove it, or take it up; what is no store, or is one of the ``inputs``, is never removed."""
         refuse_file(self.path.parent)
         if self.path.is_dir():
             raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
-        if self.path.exists() and not h5py.is_hdf5(self.path):
+        if any(self.path.resolve() == Path(path).resolve() for path in inputs):
+            raise RefusedError(f"{self.path} is read by this command", "give another --out")
+        if self.path.exists() and not is_store(self.path):
             raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
         if overwrite:
             self.path.unlink(missing_ok=True)
-            shutil.rmtree(self.parts, ignore_errors=True)
+            self.remove_parts()
         elif resume:
             for where in (self.path, *sorted(self.parts.glob("[0-9]*.h5"))[:1]):
                 if where.exists():
@@ -86,8 +99,15 @@ class StoreWriter:
     def is_finished(self) -> bool:
         """True where the whole store stands; what its parts left is removed."""
         if self.path.exists():
-            shutil.rmtree(self.parts, ignore_errors=True)
+            self.remove_parts()
         return self.path.exists()
+
+    def remove_parts(self) -> None:
+        """Remove the parts, and their folder unless something else is in it."""
+        for part in [*self.parts.glob(PART), *self.parts.glob(part_of(Path(PART)).name)]:
+            part.unlink()
+        with suppress(OSError):
+            self.parts.rmdir()
 
     def has_part(self, number: int) -> bool:
         return self.part_path(number).exists()
@@ -140,8 +160,16 @@ class StoreWriter:
         provenance = self.provenance
         if policy is not None:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
-        merge(sorted(self.parts.glob(f"{'[0-9]' * 6}.h5")), self.path, provenance, self.mask_size, self.num_points)
-        shutil.rmtree(self.parts, ignore_errors=True)
+        merge(sorted(self.parts.glob(PART)), self.path, provenance, self.mask_size, self.num_points)
+        self.remove_parts()
+
+
+def is_store(path: Path) -> bool:
+    """True for a file that names a schema of stores, of whatever version."""
+    if not h5py.is_hdf5(path):
+        return False
+    with open_hdf5(path) as file:
+        return str(file.attrs.get("schema", "")).startswith(SCHEMA.rpartition("/")[0])
 
 
 @contextmanager

@@ -42,7 +42,8 @@ class EmbeddingCache:
         if found != about:
             self.file.close()
             raise CheckpointError(
-                f"--embeddings {path} holds embeddings of another SAM ({found['sam']}, {found['precision']}) than {sam.name}, {precision}",
+                f"--embeddings {path} holds embeddings of another SAM, or of other weights: {found['sam']}, {found['precision']}; "
+                f"this is {sam.name}, {precision}",
                 AGAIN,
             )
         self.row = {key.decode(): i for i, key in enumerate(self.file[KEYS][:])} if KEYS in self.file else {}

@@ -106,7 +106,7 @@ class TrainingState:
         except (KeyError, ValueError):
             raise CheckpointError(f"{path} is not a training state", "start the run again with --overwrite") from None
         tensors = load_tensors(path)
-        hint = "start the run again with --overwrite"
+        hint = "go on with the samsemi that began it, or start again with another --out"
         for name, module in (("model", self.model), ("averaged", self.averaged)):
             load_strictly(module, {**self.frozen(), **with_prefix(tensors, f"{name}.")}, str(path), hint)
         state: dict[int, dict[str, Tensor]] = {}

@@ -29,10 +29,10 @@ LOG = logging.getLogger("samsemi")
 SCHEMA = "samsemi.run/1"
 AGAIN = "start the run again with --overwrite"
 CONFIG = "config.toml"
-LAST = "last"
-STATE = Path(LAST) / "state.safetensors"
+LAST = Path("last")
+STATE = LAST / "state.safetensors"
 FINISHED = Path("made_from.json")
-BEGUN = Path(LAST) / FINISHED
+BEGUN = LAST / FINISHED
 """What a run was made from, with the schema of the folder. Also the marks by which a run folder is known, finished or not; those of
 before the schema stood there keep ``last/`` for ever."""
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
@@ -61,7 +61,7 @@ def open_run(options: ResumableOptions, made_from: Mapping[str, object], folder:
     """Claim the run folder and write the options and what the run is made from; RefusedError where a resumed one differs."""
     folder = claim_folder(folder, options.overwrite, options.resume, str(mark_of(folder)), input_paths(options))
     config = as_config(options)
-    if options.resume and (folder / CONFIG).exists():
+    if options.resume and ((folder / CONFIG).exists() or (folder / FINISHED).exists()):
         refuse_changes(read_config(folder, command_name(options)), config, str(folder), may_change(type(options)))
         refuse_other_inputs(folder, made_from)
     else:

@@ -312,3 +312,28 @@ def test_store_that_is_open_works_in_worker_processes_and_still_in_this_one(tmp_
     for name, (probs, has_its_own_handle) in zip("acd", found, strict=True):
         assert np.array_equal(probs, mined_of(name, COUNTS[name])[0].probs) and has_its_own_handle
     assert_same_mined(store.read("d"), mined_of("d", 3)[0])
+
+
+def test_what_is_no_store_is_never_removed(tmp_path):
+    foreign = tmp_path / "t.h5"
+    with h5py.File(foreign, "w") as file:
+        file["mine"] = 1
+    before = foreign.read_bytes()
+    for how in ({"overwrite": True}, {"resume": True}, {}):
+        with pytest.raises(RefusedError, match="is not a store"):
+            writer_of(foreign, **how)
+    assert foreign.read_bytes() == before
+
+
+def test_a_store_is_not_written_over_an_input(tmp_path):
+    with pytest.raises(RefusedError, match="is read by this command"):
+        writer_of(tmp_path / "cache.h5", inputs=[tmp_path / "x" / ".." / "cache.h5"])
+
+
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+def test_files_of_others_among_the_parts_stay(tmp_path, how):
+    notes = tmp_path / "t.h5.parts" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    write_store(tmp_path / "t.h5", **{how: True})
+    assert notes.read_text() == "mine" and list(notes.parent.iterdir()) == [notes]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from samsemi.errors import RefusedError
+from samsemi.errors import CheckpointError, RefusedError
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.training.runs import open_run
 
@@ -40,3 +40,19 @@ def test_what_decides_the_result_may_not_change(begun, changed):
 def test_same_place_with_another_content_is_refused(begun):
     with pytest.raises(RefusedError, match="model was hash of the weights, is another"):
         open_run(begun, {**MADE_FROM, "model": "another"}, begun.out)
+
+
+def test_overwriting_behind_a_link_begins_anew(begun, tmp_path):
+    open_run(begun, MADE_FROM, begun.out).finish()
+    link = tmp_path / "link"
+    link.symlink_to(begun.out, target_is_directory=True)
+    run = open_run(replace(begun, out=link, resume=False, overwrite=True, seed=5), MADE_FROM, link)
+    assert not run.finished and not run.resumed and link.is_symlink()
+    assert not (begun.out / "made_from.json").exists()
+
+
+def test_finished_run_without_its_options_is_refused(begun):
+    open_run(begun, MADE_FROM, begun.out).finish()
+    (begun.out / "config.toml").unlink()
+    with pytest.raises(CheckpointError, match="config.toml"):
+        open_run(begun, MADE_FROM, begun.out)
