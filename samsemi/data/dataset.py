@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,9 @@ SPLITS = ("labeled", "unlabeled", "val", "test")
 
 IGNORE = 255
 """Mask value of pixels whose class is not known: no loss, no metric."""
+
+NO_CLASS_BUT_255 = "0 and 255, as every mask that was read; in a data set 255 means ignored, so there is nothing to learn or measure"
+PREPARE_CONVERTS = "write class indices (1 for 255), or let `samsemi prepare` convert the masks"
 
 COLUMNS = ("id", "image", "mask", "truth", "split", "group")
 """What a manifest must have."""
@@ -146,11 +150,28 @@ ABOUT_READERS: dict[str, Callable[[dict[str, object], str], About]] = {SCHEMA: r
 
 
 def need_cases(dataset: Dataset, split: str) -> list[Case]:
-    """The cases of a split; DataError where there are none."""
+    """The cases of a split; DataError where there are none, and where their masks are black and white instead of class indices."""
     cases = dataset.split(split)
     if not cases:
         raise DataError(f"{dataset.folder}: no {split} cases", f"prepare the data set with some {split} cases")
+    refuse_black_and_white(dataset, cases)
     return cases
+
+
+def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
+    """DataError where no mask holds a class but some hold 255: masks of 0/255 would be ignored wherever there is an object.
+
+    Reads masks until one holds a class. Those that cannot be read are left to whoever reads them all; hidden truth is not opened.
+    """
+    white = None
+    for case in cases:
+        with suppress(DataError):
+            label = decode_case_label(case, case.mask, read_bytes(case.mask), len(dataset.classes)) if case.mask else np.zeros(1)
+            if ((label > 0) & (label != IGNORE)).any():
+                return
+            white = white or ((label == IGNORE).any() and case)
+    if white:
+        raise DataError(f"{white.mask}: {NO_CLASS_BUT_255}", PREPARE_CONVERTS)
 
 
 def read_case(folder: Path, row: dict[str, str], line: int) -> Case:

@@ -52,13 +52,33 @@ def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None) 
         return MaskValues(np.arange(256, dtype=np.uint8), num_classes or max(highest + 1, 2), note)
     for name, count in counts.items():
         if not is_noisy_binary(count):
-            values = np.flatnonzero(count)
-            shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
             allowed = f"0..{num_classes - 1}" if num_classes else "0..63"
             raise DataError(
-                f"mask of {name} holds values {shown}", f"masks are class indices {allowed} (255 = ignore), or 0/255; convert them"
+                f"mask of {name} holds values {show_values(count)}",
+                f"masks are class indices {allowed} (255 = ignore), or 0/255; convert them",
             )
     return MaskValues(threshold_lookup(), 2, "masks hold noisy black and white (JPEG?): values from 128 were taken as class 1")
+
+
+def interpret_predictions(counts: Mapping[str, np.ndarray], num_classes: int) -> MaskValues:
+    """What the values of predicted masks mean, where 255 never means ignored: class indices or, of one class, black and white.
+
+    DataError for anything else, with the values found.
+    """
+    strange = [name for name, count in counts.items() if count[num_classes:].any()]
+    black_and_white = all(is_noisy_binary(count) for count in counts.values())
+    if strange and not (num_classes == 2 and black_and_white and not any(count[1] and count[IGNORE] for count in counts.values())):
+        kind = f"class indices 0..{num_classes - 1}" + (", or 0/255 in every file" if num_classes == 2 else "")
+        raise DataError(
+            f"prediction of {strange[0]} holds values {show_values(counts[strange[0]])}", f"predictions are {kind}; convert them"
+        )
+    return interpret_values(counts, num_classes)
+
+
+def show_values(count: np.ndarray) -> str:
+    """The values of a (256,) histogram, a dozen at most."""
+    values = np.flatnonzero(count)
+    return ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
 
 
 def is_noisy_binary(count: np.ndarray) -> bool:

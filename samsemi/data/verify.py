@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from samsemi.data.dataset import IGNORE, SPLITS, Case, Dataset, changed_problems, decode_case_label
+from samsemi.data.dataset import IGNORE, NO_CLASS_BUT_255, SPLITS, Case, Dataset, changed_problems, decode_case_label
 from samsemi.data.images import decode_image, hash_pixels, read_bytes
 from samsemi.errors import SamsemiError
 
@@ -21,12 +21,15 @@ class Seen:
     """(H, W) of images."""
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     """(256,) pixels of each mask value."""
+    by_split: dict[str, np.ndarray] = field(default_factory=lambda: {split: np.zeros(256, dtype=np.int64) for split in SPLITS})
+    """Split -> (256,) pixels of each value in the masks that could be read."""
 
 
 def verify(dataset: Dataset, advance: Callable[[], None] = lambda: None) -> tuple[list[str], dict[str, object]]:
     """Open every file of a data set: (all problems, one line each; what was found).
 
-    A file that has changed since it was prepared is named as such where nothing else is wrong with it.
+    A file that has changed since it was prepared is named as such where nothing else is wrong with it. Classes that occur in no
+    labeled or no val mask stand apart, in "missing_classes" of what was found: a small data set may be dealt so.
     """
     problems = split_problems(dataset)
     seen = Seen()
@@ -49,8 +52,19 @@ def case_problems(case: Case, num_classes: int, seen: Seen) -> Iterator[str]:
     for path in filter(None, (case.mask, case.truth)):
         data = read_bytes(path)
         label = decode_case_label(case, path, data, num_classes)
-        seen.pixels += np.bincount(label.ravel(), minlength=256)
+        count = np.bincount(label.ravel(), minlength=256)
+        seen.pixels += count
+        seen.by_split[case.split] += count
         yield from size_problems(case, image, label) or changed_problems(case, path, data)
+
+
+def class_problems(dataset: Dataset, seen: Seen) -> list[str]:
+    """Classes that no labeled or no val mask holds: nothing can be learnt or measured of them."""
+    splits = [split for split in ("labeled", "val") if seen.by_split[split].any()]
+    if splits and seen.pixels[IGNORE] and not seen.pixels[1:IGNORE].any():
+        return [f"the masks hold {NO_CLASS_BUT_255}; `samsemi prepare` converts them"]
+    named = list(enumerate(dataset.classes))[1:]
+    return [f"class {name} occurs in no {split} mask" for split in splits for k, name in named if not seen.by_split[split][k]]
 
 
 def size_problems(case: Case, image: np.ndarray, label: np.ndarray) -> list[str]:
@@ -89,5 +103,6 @@ def describe_dataset(dataset: Dataset, seen: Seen) -> dict[str, object]:
         "image_sizes": {f"{w} x {h}": count for (h, w), count in seen.sizes.most_common(5)},
         "class_pixel_share": {name: float(n) / max(int(known.sum()), 1) for name, n in zip(dataset.classes, known, strict=True)},
         "ignored_pixel_share": float(seen.pixels[IGNORE]) / max(int(seen.pixels.sum()), 1),
+        "missing_classes": class_problems(dataset, seen),
         "files": {"compared": len(hashes) - hashes.count(None), "without_hash": hashes.count(None)},
     }

@@ -11,5 +11,6 @@ def check(options: CheckOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     with console.progress("check", len(dataset.cases)) as advance:
         problems, found = verify(dataset, advance)
+    problems += found.pop("missing_classes")
     complain(str(options.dataset), problems, "repair or restore these files, or prepare the data set again")
     return {"dataset": str(options.dataset), "problems": 0, **found}

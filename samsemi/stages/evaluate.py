@@ -11,7 +11,8 @@ import numpy as np
 from samsemi import console
 from samsemi.cost import measure_model
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
-from samsemi.data.images import find_images
+from samsemi.data.images import find_images, read_label
+from samsemi.data.mask_values import interpret_predictions
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.metrics import METRICS, compare, measure, summarize_values
@@ -44,7 +45,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     if segmenter:
         labels_of = model_labels(segmenter, options.precision)
     elif options.predictions:
-        labels_of = folder_labels(options.predictions, cases, len(dataset.classes))
+        labels_of = folder_labels(options.predictions, cases, dataset)
     else:
         assert options.store, "EvalOptions takes one of the three"
         labels_of, cases = store_labels(options.store, options, cases, dataset)
@@ -74,15 +75,18 @@ def model_labels(segmenter: Segmenter, precision: str) -> LabelsOf:
     return labels_of
 
 
-def folder_labels(folder: Path, cases: Sequence[Case], num_classes: int) -> LabelsOf:
-    """Masks ID.png of class indices; DataError where one of a case is missing."""
+def folder_labels(folder: Path, cases: Sequence[Case], dataset: Dataset) -> LabelsOf:
+    """Masks ID.png of class indices or, of one class, black and white; DataError where one of a case is missing or cannot be told."""
     files = find_images(folder)
     missing = [case.id for case in cases if case.id not in files]
     if missing:
         raise DataError(
             f"{folder}: no mask for {len(missing)} of {len(cases)} cases, such as {missing[0]}", "name masks like the cases: ID.png"
         )
-    return lambda batch: [read_case_label(case, files[case.id], num_classes) for case in batch]
+    counts = {case.id: np.bincount(read_label(files[case.id]).ravel(), minlength=256) for case in cases}
+    values = interpret_predictions(counts, len(dataset.classes))
+    console.note(f"predictions: {values.note}")
+    return lambda batch: [values.convert(read_label(files[case.id])) for case in batch]
 
 
 def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], dataset: Dataset) -> tuple[LabelsOf, list[Case]]:

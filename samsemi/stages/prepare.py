@@ -32,6 +32,8 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         with console.progress("verify", len(cases)) as advance:
             problems, described = verify(dataset, advance)
         complain(str(options.images), problems, "repair or remove these files, then run it again")
+        for problem in described.pop("missing_classes"):
+            console.warn(f"{problem}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
         write_dataset(dataset)
     return {"dataset": str(options.out), "classes": ", ".join(classes), **described}
 

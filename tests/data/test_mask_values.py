@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from samsemi.data.dataset import IGNORE
-from samsemi.data.mask_values import interpret_values, is_noisy_binary
+from samsemi.data.mask_values import interpret_predictions, interpret_values, is_noisy_binary
 from samsemi.errors import DataError
 
 
@@ -108,3 +108,24 @@ def test_noisy_binary_allows_only_little_between_black_and_white():
     assert is_noisy_binary(count)
     count[120] = 60
     assert not is_noisy_binary(count)
+
+
+@pytest.mark.parametrize("pixels", [[0, 255], [0] * 90 + [3] * 5 + [250] * 5])
+def test_black_and_white_predictions_of_one_class_are_understood(pixels):
+    values = interpret_predictions(counts(a=pixels, b=[0]), 2)
+    assert values.convert(np.array([pixels], dtype=np.uint8)).max() == 1 and "class 1" in values.note
+
+
+@pytest.mark.parametrize(
+    ("masks", "num_classes", "named"),
+    [
+        ({"a": [0, 255]}, 3, "a holds values 0, 255"),
+        ({"a": [0, 1, 255]}, 2, "a holds values 0, 1, 255"),
+        ({"a": [0, 1], "b": [0, 255]}, 2, "0, 255"),
+        ({"a": [0, 9]}, 2, "a holds values 0, 9"),
+    ],
+)
+def test_predictions_that_cannot_be_told_are_refused_with_their_values(masks, num_classes, named):
+    """255 means ignored in a true mask alone."""
+    with pytest.raises(DataError, match=named):
+        interpret_predictions(counts(**masks), num_classes)

@@ -1,10 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from builders import call
 from PIL import Image
 
-from samsemi.data.dataset import IGNORE, with_hashes
+from samsemi.data.dataset import IGNORE, need_cases, with_hashes, write_dataset
 from samsemi.data.verify import verify
+from samsemi.errors import DataError
 
 
 def test_sound_dataset_has_no_problems_and_is_described(drawn):
@@ -88,3 +91,37 @@ def test_problems_of_an_image_are_named_although_its_mask_is_missing(drawn):
     cases["t"].image.write_bytes(cases["a"].image.read_bytes())
     cases["t"].mask.unlink()
     assert [problem.rsplit(": ")[-1] for problem in verify(drawn)[0]] == ["t (test) and a (labeled) are the same image", "no such file"]
+
+
+def test_class_that_no_labeled_or_no_val_mask_holds_is_named(drawn):
+    assert verify(drawn)[1]["missing_classes"] == []
+    Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(drawn.cases["v"].mask)
+    assert verify(drawn)[1]["missing_classes"] == ["class polyp occurs in no val mask"]
+    three = replace(drawn, classes=(*drawn.classes, "ulcer"))
+    assert verify(three)[1]["missing_classes"] == [f"class {c} occurs in no {s} mask" for s, c in LACKING]
+
+
+LACKING = (("labeled", "ulcer"), ("val", "polyp"), ("val", "ulcer"))
+
+
+def test_black_and_white_masks_in_a_data_set_are_refused_not_ignored(drawn):
+    for case in drawn.cases.values():
+        for path in filter(None, (case.mask, case.truth)):
+            Image.fromarray(np.asarray(Image.open(path)) * np.uint8(255)).save(path)
+    [problem] = verify(drawn)[1]["missing_classes"]
+    assert "0 and 255" in problem and "prepare" in problem
+    for split in ("labeled", "val", "test"):
+        with pytest.raises(DataError, match="0 and 255"):
+            need_cases(drawn, split)
+    write_dataset(drawn)
+    out = ("--out", drawn.folder / "o")
+    for command, more in (("check", ()), ("warmstart", out), ("eval", ("--predictions", drawn.folder, *out))):
+        more = {
+            "check": (),
+            "warmstart": ("--out", drawn.folder / "o"),
+            "eval": ("--predictions", drawn.folder, "--out", drawn.folder / "o"),
+        }
+        outcome = call(command, drawn.folder, *more[command])
+        assert outcome.code == 4 and "0 and 255" in outcome.err and "hint: " in outcome.err
+    Image.fromarray(np.ones((20, 30), dtype=np.uint8)).save(drawn.cases["b"].mask)
+    assert len(need_cases(drawn, "labeled")) == 2, "255 beside class indices is ignored"

@@ -1,5 +1,9 @@
 """The tables that ``samsemi eval`` closes with."""
 
+import numpy as np
+from builders import DATA, read_array, refused, succeed, write_image
+
+from samsemi.data.dataset import read_dataset
 from samsemi.metrics import METRICS
 from samsemi.stages.evaluate import tables
 
@@ -41,3 +45,14 @@ def test_cost_has_a_row_per_network():
         "network  parameters  GFLOPs  ms",
         "model    0.4 M       0.1     17",
     ]
+
+
+def test_perfect_predictions_of_0_and_255_are_perfect(dataset, tmp_path):
+    [*cases] = read_dataset(dataset).split("test")
+    for case in cases:
+        write_image(tmp_path / f"p/{case.id}.png", read_array(case.mask) * np.uint8(255))
+    arguments = ("eval", dataset, "--predictions", tmp_path / "p", "--out")
+    outcome = succeed(*arguments, tmp_path / "e", "--json")
+    assert outcome.result["dice"] == 1 and "predictions: masks hold 0 and 255" in outcome.err
+    write_image(tmp_path / f"p/{cases[0].id}.png", read_array(cases[0].mask))
+    refused(DATA, *arguments, tmp_path / "f", said=("0, 255",))
