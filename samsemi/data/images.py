@@ -4,7 +4,9 @@ import hashlib
 import io
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +17,17 @@ from samsemi.errors import ChangedFile, DataError
 from samsemi.outputs import whole_file
 
 log = logging.getLogger("samsemi")
+
+SUPERPIXELS = "_superpixels"
+"""Ends the name of a picture of an image's superpixels, as in the ISIC collection."""
+ORIENTATION = 0x0112
+"""EXIF tag."""
+TRIMMED = 0.001
+"""Share of the darkest, and of the brightest pixels that does not set the range of a grey of more than 8 bits: hot pixels."""
+STRETCHED = f"of more than 8 bits: each stretched to 0..255 from its {100 * TRIMMED:g} to its {100 - 100 * TRIMMED:g} percentile"
+TURNED = "turned upright as their EXIF orientation says"
+WHITE_FIRST = "with a palette of white, black: read by their colors, white as 255"
+FROM_ALPHA = "of a single color: read from their alpha channel"
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -35,8 +48,36 @@ def find_images(folder: Path) -> dict[str, Path]:
             raise DataError(f"{found[name]} and {path} have the same id '{name}'", "rename one of them")
         found[name] = path
     if not found:
-        raise DataError(f"{folder}: no images in it", f"put {', '.join(READERS)} files there")
-    return dict(sorted(found.items()))
+        others = count_unread(folder)
+        raise DataError(
+            f"{folder}: no images in it" + (f"; not read: {others}" if others else ""),
+            f"convert them to PNG or TIFF: {', '.join(READERS)} are read" if others else f"put {', '.join(READERS)} files there",
+        )
+    return dict(sorted(without_superpixels(found).items()))
+
+
+def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
+    """Images without the pictures of their superpixels that some collections put next to them."""
+    drawn = [name for name in found if name.endswith(SUPERPIXELS) and name.removesuffix(SUPERPIXELS) in found]
+    if drawn:
+        log.warning("left out: %d files ID%s, pictures of the superpixels of an image", len(drawn), SUPERPIXELS)
+    return {name: path for name, path in found.items() if name not in drawn}
+
+
+def count_unread(folder: Path) -> str:
+    """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'; hidden ones are left out."""
+    names = [path.name for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".") and not known_suffix(path)]
+    kinds = Counter(
+        "".join(Path(name.lower()).suffixes[-2 if name.lower().endswith(".gz") else -1 :]) or "without suffix" for name in names
+    )
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+
+
+def warn_unread(folder: Path) -> None:
+    """Count, in one warning, the files that were passed over."""
+    others = count_unread(folder)
+    if others:
+        log.warning("%s: not read: %s", folder, others)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -50,12 +91,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; greys of more than 8 bits are scaled from their own range."""
+    """An image file as (H, W, 3) uint8 RGB, upright by its EXIF orientation; greys of more than 8 bits are scaled from their own range,
+    the ``TRIMMED`` share of either end left out."""
     return decode_image(read_bytes(path), path)
 
 
 def read_label(path: Path) -> np.ndarray:
-    """A mask file as (H, W) uint8 of the values in it; palettes give their indices. DataError where colors differ."""
+    """A mask file as (H, W) uint8 of the values in it; palettes give their indices, or their colors where they are white, black; one color
+    with a shape in its alpha channel gives that channel. DataError where colors differ."""
     return decode_label(read_bytes(path), path)
 
 
@@ -84,7 +127,9 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
     """(H, W) uint8 values of a mask that Pillow knows."""
     picture = open_picture(data, path)
     if picture.mode in ("1", "L", "P"):
-        return np.array(picture.convert("L") if picture.mode == "1" else picture)
+        return np.array(picture.convert("L") if picture.mode == "1" or is_white_first(picture) else picture)
+    if has_alpha_shape(picture):
+        return np.array(picture.getchannel("A"))
     values = np.asarray(picture)
     if values.ndim == 3:
         colors = values[..., :-1] if picture.mode in ("RGBA", "LA") else values
@@ -96,12 +141,67 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
     return values.astype(np.uint8)
 
 
+def is_white_first(picture: Image.Image) -> bool:
+    """Whether a palette shows index 0 as white and every other index in use as black: its indices are the negative of what one sees."""
+    if picture.mode != "P":
+        return False
+    colors = [*zip(*[iter(picture.getpalette("RGB") or [])] * 3, strict=True)]
+    others = {1, *np.unique(np.asarray(picture)).tolist()} - {0}
+    return len(colors) > max(others) and sum(colors[0]) == 3 * 255 and not any(any(colors[k]) for k in others)
+
+
+def has_alpha_shape(picture: Image.Image) -> bool:
+    """Whether a picture of a single color shows its shape in the alpha channel."""
+    if picture.mode not in ("RGBA", "LA"):
+        return False
+    values = np.asarray(picture)
+    return bool((values[..., :-1] == values[0, 0, :-1]).all() and (values[..., -1] < 255).any())
+
+
+def remark_image(source: Path | io.BytesIO) -> list[str]:
+    """What is done to an image before it is used that its owner may not expect; opens its header alone. Empty for one that is damaged."""
+    with suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(source) as picture:
+            stretched = [STRETCHED] if picture.mode.startswith(("I", "F")) else []
+            return stretched + ([TURNED] if picture.getexif().get(ORIENTATION, 1) != 1 else [])
+    return []
+
+
+def remark_label(data: bytes, path: Path) -> list[str]:
+    """``remark_image`` of a mask, which must be sound."""
+    if reader_of(path) is not PICTURE:
+        return []
+    picture = open_picture(data, path)
+    remarks = [WHITE_FIRST] if is_white_first(picture) else [FROM_ALPHA] if has_alpha_shape(picture) else []
+    return remarks + [remark for remark in remark_image(io.BytesIO(data)) if remark == TURNED]
+
+
+def log_remarks(kind: str, remarks: Mapping[str, int]) -> None:
+    """One line for each remark, with the number of files that it is about."""
+    for remark, count in remarks.items():
+        log.info("%d %s %s", count, kind, remark)
+
+
+def refuse_ambiguous(picture: Image.Image, path: Path) -> None:
+    """DataError for a file of which Pillow would give a part in silence: one page of several, the high bytes of colors of 16 bits."""
+    pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+    if pages > 1:
+        raise DataError(
+            f"{path}: {pages} pages in one file" + (" (the channels of one image?)" if pages in (3, 4) else ""),
+            "write each page as a file of its own; channels last (H, W, 3) where pages are channels",
+        )
+    if picture.mode.startswith(("RGB", "LA")) and any("16" in str(tile[3]) for tile in picture.tile):
+        raise DataError(f"{path}: color or alpha of 16 bits per channel", "write it as RGB of 8 bits per channel, or as gray of 16 bits")
+
+
 def open_picture(data: bytes, path: Path) -> Image.Image:
     """A fully decoded picture; DataError for a file that is truncated, too large or not a picture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as picture:
+                refuse_ambiguous(picture, path)
                 picture.load()
                 return ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -140,9 +240,14 @@ def reader_of(path: Path) -> Reader:
 
 
 def scale_to_uint8(values: np.ndarray) -> np.ndarray:
-    """(H, W) greys of any range -> (H, W, 3) uint8 from their least to their greatest."""
-    low, high = float(values.min()), float(values.max())
-    grey = np.rint((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+    """(H, W) greys of any range -> (H, W, 3) uint8 from their least to their greatest, the ``TRIMMED`` share of either end left out,
+    unless nothing differs between them."""
+    cut = int(TRIMMED * values.size)
+    ends = np.partition(values.ravel(), (cut, values.size - 1 - cut))
+    low, high = float(ends[cut]), float(ends[values.size - 1 - cut])
+    if low == high:
+        low, high = float(values.min()), float(values.max())
+    grey = np.rint((values.clip(low, high) - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
 
 

@@ -1,15 +1,26 @@
 """What the values in foreign mask files mean: class indices, black and white, noisy black and white."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from samsemi.data.dataset import IGNORE
+from samsemi.data.images import decode_label, log_remarks, read_bytes, remark_label
 from samsemi.errors import DataError
 
 NOISY_MIDDLE = 0.05
 """A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
+STRAY = 0.01
+"""Pixels of other values are strays in masks of 0/255, or 255 is ignored, where they are fewer than this share of those of 255."""
+MANY = 8
+"""Class indices above this are taken for instance numbers unless the classes are named."""
+
+Kind = Literal["auto", "indices", "binary", "nonzero"]
+"""What the user says that mask values mean."""
 
 
 @dataclass(frozen=True)
@@ -22,42 +33,97 @@ class MaskValues:
     note: str
     """One line for the user."""
 
+    def inverted(self) -> "MaskValues":
+        """Background and the one class exchanged."""
+        lookup = np.where(self.lookup == IGNORE, IGNORE, self.lookup == 0).astype(np.uint8)
+        return MaskValues(lookup, 2, f"{self.note}; inverted: background and class 1 exchanged in all masks")
+
     def convert(self, label: np.ndarray) -> np.ndarray:
         """(H, W) uint8 values of a file -> class indices and IGNORE."""
         return self.lookup[label]
 
 
-def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None) -> MaskValues:
+def count_values(paths: Mapping[str, Path], advance: Callable[[], None] = lambda: None) -> dict[str, np.ndarray]:
+    """The (256,) histogram of each mask file; what was guessed in reading them is logged once, with a count."""
+    counts, remarks = {}, Counter[str]()
+    for name, path in paths.items():
+        data = read_bytes(path)
+        counts[name] = np.bincount(decode_label(data, path).ravel(), minlength=256)
+        remarks.update(remark_label(data, path))
+        advance()
+    log_remarks("masks", remarks)
+    return counts
+
+
+def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, kind: Kind = "auto") -> MaskValues:
     """Decide once for all masks what their values mean, from each file's (256,) histogram.
 
-    Class indices with 255 = ignore; 0/255; noisy 0/255. DataError for anything else, with the values found.
+    By itself ("auto"): class indices with 255 = ignore; 0/255; noisy 0/255. DataError for anything else, with the values found, and
+    where the values could mean two things.
     """
     if not counts:
         raise DataError("no masks", "give --masks")
+    if kind in ONE_CLASS:
+        return ONE_CLASS[kind]
     total = np.sum(list(counts.values()), axis=0)
     present = np.flatnonzero(total)
-    binary_only = {name for name, c in counts.items() if c[IGNORE] and not c[1:IGNORE].any()}
-    indexed = {name for name, c in counts.items() if c[1:IGNORE].any()}
-    if set(present) <= {0, IGNORE}:
+    if kind == "auto" and set(present) <= {0, IGNORE}:
         return MaskValues(threshold_lookup(), 2, "masks hold 0 and 255: 255 was taken as class 1")
     limit = num_classes if num_classes is not None else 64
     if all(value < limit or value == IGNORE for value in present):
-        if binary_only and not any(counts[name][IGNORE] for name in indexed):
-            raise DataError(
-                f"some masks hold 0 and 255 ({sorted(binary_only)[0]}), others class indices ({sorted(indexed)[0]})",
-                "convert them to one kind",
-            )
-        highest = int(max(value for value in present if value != IGNORE))
+        if kind == "auto":
+            refuse_two_meanings(counts, total, numbered=num_classes is None)
+        highest = int(max((value for value in present if value != IGNORE), default=0))
         note = f"masks hold class indices 0..{highest}" + (", 255 is ignored" if total[IGNORE] else "")
         return MaskValues(np.arange(256, dtype=np.uint8), num_classes or max(highest + 1, 2), note)
     for name, count in counts.items():
-        if not is_noisy_binary(count):
+        if kind == "indices" or not is_noisy_binary(count):
             allowed = f"0..{num_classes - 1}" if num_classes else "0..63"
             raise DataError(
                 f"mask of {name} holds values {show_values(count)}",
-                f"masks are class indices {allowed} (255 = ignore), or 0/255; convert them",
+                f"masks are class indices {allowed} (255 = ignore), or 0/255; convert them, or name every class with --classes; "
+                "of instance numbers, --mask-values nonzero makes one class",
             )
-    return MaskValues(threshold_lookup(), 2, "masks hold noisy black and white (JPEG?): values from 128 were taken as class 1")
+    between = int(total[1:IGNORE].sum())
+    note = f"masks hold noisy black and white (JPEG?): values from 128 were taken as class 1; {between} pixels are neither 0 nor 255"
+    return MaskValues(threshold_lookup(), 2, note)
+
+
+def refuse_two_meanings(counts: Mapping[str, np.ndarray], total: np.ndarray, numbered: bool) -> None:
+    """DataError where values that may be class indices may as well be something else: stray pixels in masks of 0/255, masks of both
+    kinds or, where no classes were named (``numbered``), instance numbers."""
+    binary_only = {name for name, c in counts.items() if c[IGNORE] and not c[1:IGNORE].any()}
+    indexed = {name for name, c in counts.items() if c[1:IGNORE].any()}
+    strays = int(total[1:IGNORE].sum())
+    if 0 < strays < STRAY * total[IGNORE]:
+        name = min(indexed)
+        raise DataError(
+            f"masks hold 0 and 255, but {strays} pixels in {len(indexed)} of them others: mask of {name} {show_values(counts[name])}",
+            "give --mask-values binary where 255 is the class, or indices where 255 means ignored",
+        )
+    if binary_only and not any(counts[name][IGNORE] for name in indexed):
+        raise DataError(
+            f"some masks hold 0 and 255 ({min(binary_only)}), others class indices ({min(indexed)})",
+            "convert them to one kind, or give --mask-values nonzero where all above 0 is one class",
+        )
+    if numbered and looks_numbered(counts):
+        raise DataError(
+            f"masks hold 1 to {np.flatnonzero(total[:IGNORE]).max()}, not the same in all: numbers of instances, or classes?",
+            "give --mask-values nonzero to make one class of all above 0, or name every class with --classes",
+        )
+
+
+def looks_numbered(counts: Mapping[str, np.ndarray]) -> bool:
+    """Whether masks may number their objects: many values, or in each file 1, 2, ... without a gap up to one that differs."""
+    found = [np.flatnonzero(count[1:IGNORE]) + 1 for count in counts.values() if count[1:IGNORE].any()]
+    highest = max((int(values[-1]) for values in found), default=0)
+    gapless = all(values[-1] == len(values) for values in found)
+    return highest > MANY or (highest >= 4 and gapless and len({len(values) for values in found}) >= 3)
+
+
+def covers_most(counts: Mapping[str, np.ndarray], values: MaskValues) -> int:
+    """In how many masks class 1 covers more than half of the pixels."""
+    return sum(bool(2 * count[values.lookup == 1].sum() > count.sum()) for count in counts.values())
 
 
 def interpret_predictions(counts: Mapping[str, np.ndarray], num_classes: int) -> MaskValues:
@@ -89,3 +155,10 @@ def is_noisy_binary(count: np.ndarray) -> bool:
 
 def threshold_lookup() -> np.ndarray:
     return (np.arange(256) >= 128).astype(np.uint8)
+
+
+ONE_CLASS: dict[Kind, MaskValues] = {
+    "binary": MaskValues(threshold_lookup(), 2, "values from 128 were taken as class 1, as --mask-values binary says"),
+    "nonzero": MaskValues((np.arange(256) > 0).astype(np.uint8), 2, "values above 0 were taken as class 1, as --mask-values nonzero says"),
+}
+"""Kinds that take any value."""

@@ -1,5 +1,6 @@
 """What can be wrong with a data set: every problem at once, and what was found in it."""
 
+import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samsemi.data.dataset import IGNORE, NO_CLASS_BUT_255, SPLITS, Case, Dataset, changed_problems, decode_case_label
-from samsemi.data.images import decode_image, hash_pixels, read_bytes
+from samsemi.data.images import TURNED, decode_image, hash_pixels, log_remarks, read_bytes, remark_image
 from samsemi.errors import SamsemiError
 
 
@@ -21,6 +22,8 @@ class Seen:
     """(H, W) of images."""
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     """(256,) pixels of each mask value."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What was done to images -> to how many."""
     by_split: dict[str, np.ndarray] = field(default_factory=lambda: {split: np.zeros(256, dtype=np.int64) for split in SPLITS})
     """Split -> (256,) pixels of each value in the masks that could be read."""
 
@@ -40,6 +43,7 @@ def verify(dataset: Dataset, advance: Callable[[], None] = lambda: None) -> tupl
         except SamsemiError as error:
             problems.append(error.message)
         advance()
+    log_remarks("images", seen.remarks)
     return problems, describe_dataset(dataset, seen)
 
 
@@ -48,6 +52,7 @@ def case_problems(case: Case, num_classes: int, seen: Seen) -> Iterator[str]:
     data = read_bytes(case.image)
     image = decode_image(data, case.image)
     seen.sizes[image.shape[:2]] += 1
+    seen.remarks.update(remark_image(io.BytesIO(data)))
     yield from duplicate_problems(case, image, seen.holders) or changed_problems(case, case.image, data)
     for path in filter(None, (case.mask, case.truth)):
         data = read_bytes(path)
@@ -72,7 +77,9 @@ def size_problems(case: Case, image: np.ndarray, label: np.ndarray) -> list[str]
     (height, width), (rows, columns) = image.shape[:2], label.shape
     if (height, width) == (rows, columns):
         return []
-    return [f"mask of case {case.id}: {columns} x {rows} pixels, image {case.image.name} has {width} x {height}"]
+    turned = [name for name, path in (("image", case.image), ("mask", case.mask or case.truth)) if path and TURNED in remark_image(path)]
+    exif = f" ({' and '.join(turned)} turned by EXIF orientation)" if turned else ""
+    return [f"mask of case {case.id}: {columns} x {rows} pixels, image {case.image.name} has {width} x {height}{exif}"]
 
 
 def split_problems(dataset: Dataset) -> list[str]:

@@ -21,9 +21,10 @@ class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
     dataset: Dataset
     out: Annotated[Path, Field("Input", "Folder to write: metrics.json, metrics.csv, overlays.", metavar="DIR")]
     model: Annotated[Path | None, Field("Input", "Run folder of the model.", metavar="DIR", reads=True)] = None
-    predictions: Annotated[Path | None, Field("Input", "Instead: folder of masks ID.png (class indices).", metavar="DIR", reads=True)] = (
-        None
-    )
+    predictions: Annotated[
+        Path | None,
+        Field("Input", "Instead: folder of masks ID.png (class indices; of one class also 0/255).", metavar="DIR", reads=True),
+    ] = None
     store: Annotated[
         Path | None, Field("Input", "Instead: pseudo-label store, its labels against the hidden truth.", metavar="FILE", reads=True)
     ] = None
@@ -41,7 +42,9 @@ class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
     def __post_init__(self):
         super().__post_init__()
         given = [name for name in ("model", "predictions", "store") if getattr(self, name) is not None]
-        if len(given) != 1:
+        if not given:
+            raise UsageError("eval needs something to measure", "give --model RUN, --predictions DIR or --store FILE")
+        if len(given) > 1:
             raise UsageError("eval measures one thing at a time", "give one of --model, --predictions, --store")
         if self.split is not None and (self.split == "unlabeled") != (self.store is not None):
             raise UsageError(

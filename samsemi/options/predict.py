@@ -16,7 +16,9 @@ from samsemi.options.shared import (
 class PredictOptions(ResumableOptions, DeviceOptions):
     """Segment a folder of images: a mask of class indices for each."""
 
-    images: Annotated[Path, Field("Input", "Folder of images; sub-folders are searched.", argument=True, metavar="DIR", reads=True)]
+    images: Annotated[
+        Path, Field("Input", "Folder of images, sub-folders are searched; or one image.", argument=True, metavar="PATH", reads=True)
+    ]
     model: ModelRun
     out: Annotated[Path, Field("Input", "Folder to write: ID.png.", metavar="DIR")]
     overlays: Annotated[bool, Field("Run", "Also overlays/ID.png: the outline on the image.")] = False

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -27,6 +27,11 @@ class PrepareOptions(OutputOptions):
         Field("Input", "Regular expression that finds the patient in an image's name; patients are never split.", metavar="REGEX"),
     ] = None
     classes: Annotated[str | None, Field("Input", "Names of classes 1, 2, ..., joined by commas.", metavar="A,B,...")] = None
+    mask_values: Annotated[
+        Literal["auto", "indices", "binary", "nonzero"],
+        Field("Input", "Masks are indices (255: ignored), binary (from 128 on one class), or nonzero (all above 0 one class)."),
+    ] = "auto"
+    invert: Annotated[bool, Field("Input", "Exchange background and class, of masks of one class.")] = False
     split: Annotated[
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None

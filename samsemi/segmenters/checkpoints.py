@@ -38,6 +38,8 @@ def save_model(folder: Path, segmenter: Segmenter, about: Mapping[str, object]) 
 def read_model_card(folder: Path) -> ModelCard:
     """model.json of a run folder, those of before 'schema' stood in it too; CheckpointError where there is none that can be read."""
     path = Path(folder) / MODEL_CARD
+    if Path(folder).is_file():
+        raise CheckpointError(f"{folder} is a file, a model is a run folder", f"give the folder: {Path(folder).parent}")
     try:
         values = parse_object(path.read_text(encoding="utf-8"), str(path), AGAIN)
     except FileNotFoundError:

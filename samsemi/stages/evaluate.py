@@ -12,7 +12,7 @@ from samsemi import console
 from samsemi.cost import measure_model
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.images import find_images, read_label
-from samsemi.data.mask_values import interpret_predictions
+from samsemi.data.mask_values import count_values, interpret_predictions
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.metrics import METRICS, compare, measure, summarize_values
@@ -83,8 +83,7 @@ def folder_labels(folder: Path, cases: Sequence[Case], dataset: Dataset) -> Labe
         raise DataError(
             f"{folder}: no mask for {len(missing)} of {len(cases)} cases, such as {missing[0]}", "name masks like the cases: ID.png"
         )
-    counts = {case.id: np.bincount(read_label(files[case.id]).ravel(), minlength=256) for case in cases}
-    values = interpret_predictions(counts, len(dataset.classes))
+    values = interpret_predictions(count_values({case.id: files[case.id] for case in cases}), len(dataset.classes))
     console.note(f"predictions: {values.note}")
     return lambda batch: [values.convert(read_label(files[case.id])) for case in batch]
 

@@ -1,13 +1,14 @@
 """``samsemi predict``: a folder of any images -> masks at the size of each."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from samsemi import console
-from samsemi.data.images import find_images, read_images, write_picture
+from samsemi.data.images import READERS, find_images, known_suffix, log_remarks, read_images, remark_image, warn_unread, write_picture
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError
@@ -25,7 +26,7 @@ ABOUT = "predictions.json"
 def predict(options: PredictOptions) -> dict[str, object]:
     """Write DIR/ID.png of class indices for every image that can be read; the others are named and counted."""
     refuse_inside(options.out, options.images)
-    images = find_images(options.images)
+    images = image_or_folder(options.images)
     segmenter = load_model(options.model)
     out = claim_predictions(options, segmenter)
     segmenter.to(choose_device(options.device))
@@ -50,6 +51,19 @@ def predict(options: PredictOptions) -> dict[str, object]:
         "kept": len(images) - len(names),
         "unreadable": len(unreadable),
     }
+
+
+def image_or_folder(path: Path) -> dict[str, Path]:
+    """The images below a folder by id, or a single one; files that are not read are counted in a warning, how others are read in a note."""
+    if path.is_file() and not known_suffix(path):
+        raise DataError(
+            f"{path}: not read: 1 {path.suffix or 'file without suffix'}", f"convert it to PNG or TIFF: {', '.join(READERS)} are read"
+        )
+    images = {path.name[: -len(known_suffix(path) or "")]: path} if path.is_file() else find_images(path)
+    if path.is_dir():
+        warn_unread(path)
+    log_remarks("images", Counter(remark for file in images.values() for remark in remark_image(file)))
+    return images
 
 
 def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:

@@ -1,6 +1,6 @@
 """``samsemi prepare``: images and masks as they come -> a data set with splits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from samsemi import console
 from samsemi.data.dataset import Case, Dataset, complain, is_safe_id, with_hashes, write_dataset
 from samsemi.data.images import read_label, write_picture
 from samsemi.data.layouts.table import LAYOUTS, detect_layout
-from samsemi.data.mask_values import MaskValues, interpret_values
+from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
 from samsemi.data.verify import verify
 from samsemi.errors import DataError, UsageError
@@ -24,7 +24,7 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     refuse_inside(options.out, options.images)
     found = LAYOUTS[detect_layout(options.images, options.masks)].find(options.images, options.masks)
     console.note(found.note)
-    classes, values = read_values(found.cases, options.classes)
+    classes, values = read_values(found.cases, options)
     cases = split_cases([with_group(case, options.groups) for case in found.cases], options)
     with new_folder(options.out, options.overwrite, mark="manifest.csv", inputs=input_paths(options)) as folder:
         cases = write_masks(cases, folder, values)
@@ -38,22 +38,36 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     return {"dataset": str(options.out), "classes": ", ".join(classes), **described}
 
 
-def read_values(cases: Sequence[Case], classes: str | None) -> tuple[tuple[str, ...], MaskValues]:
+def read_values(cases: Sequence[Case], options: PrepareOptions) -> tuple[tuple[str, ...], MaskValues]:
     """The class names, and what the values in the mask files mean."""
-    names = [name.strip() for name in classes.split(",")] if classes else None
+    names = [name.strip() for name in options.classes.split(",")] if options.classes else None
     masks = {case.id: case.mask for case in cases if case.mask}
-    counts = {}
     with console.progress("read masks", len(masks), "masks") as advance:
-        for name, path in masks.items():
-            counts[name] = np.bincount(read_label(path).ravel(), minlength=256)
-            advance()
-    values = interpret_values(counts, len(names) + 1 if names else None)
+        counts = count_values(masks, advance)
+    values = interpret_values(counts, len(names) + 1 if names else None, options.mask_values)
+    if options.invert:
+        values = invert_values(values)
     console.note(values.note)
+    warn_inverted(counts, values, options.invert)
     if names is None:
         names = ["foreground"] if values.num_classes == 2 else [f"class{k}" for k in range(1, values.num_classes)]
     if len(names) + 1 < values.num_classes or "" in names or len(set(names)) < len(names):
-        raise UsageError(f"--classes {classes} does not fit masks of {values.num_classes - 1} classes", "give one name per class")
+        raise UsageError(f"--classes {options.classes} does not fit masks of {values.num_classes - 1} classes", "give one name per class")
     return ("background", *names), values
+
+
+def invert_values(values: MaskValues) -> MaskValues:
+    if values.num_classes != 2:
+        raise UsageError(f"--invert exchanges background and one class, the masks hold {values.num_classes - 1}", "leave it out")
+    return values.inverted()
+
+
+def warn_inverted(counts: Mapping[str, np.ndarray], values: MaskValues, invert: bool) -> None:
+    """Warn where the one class covers more than half of the pixels in most masks."""
+    most = covers_most(counts, values) if values.num_classes == 2 else 0
+    if 2 * most > len(counts):
+        remedy = "leave out --invert" if invert else "give --invert"
+        console.warn(f"class 1 covers more than half of the pixels in {most} of {len(counts)} masks: if they are inverted, {remedy}")
 
 
 def with_group(case: Case, groups: str | None) -> Case:

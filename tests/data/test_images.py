@@ -1,5 +1,7 @@
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 
 from samsemi.data import images
 from samsemi.data.images import Reader, find_images, read_image, read_label, write_picture
+from samsemi.data.mask_values import count_values
 from samsemi.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, size=(12, 17, 3), dtype=np.uint8)
@@ -235,3 +238,69 @@ def test_format_is_a_row_of_the_table(tmp_path, monkeypatch):
     assert read_image(tmp_path / "a.RAW.gz").tolist() == [[[2, 2, 2]]] and read_label(tmp_path / "a.RAW.gz").tolist() == [[7]]
     Image.fromarray(RGB).save(tmp_path / "odd.name", "PNG")
     assert (read_image(tmp_path / "odd.name") == RGB).all()
+
+
+def test_hot_pixel_does_not_set_the_range(tmp_path):
+    values = np.tile(np.arange(10, dtype=np.uint16), (50, 5))
+    values[0, 0] = 65535
+    Image.fromarray(values).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")[..., 0]
+    assert image[0, 0] == 255 and image[1, :10].tolist() == [round(k * 255 / 9) for k in range(10)]
+    spot = np.zeros((50, 50), dtype=np.uint16)
+    spot[0, 0] = 700
+    assert images.scale_to_uint8(spot.astype(np.float32)).max() == 255, "all that there is to see"
+
+
+@pytest.mark.parametrize("read", [read_image, read_label])
+def test_several_pages_in_a_file_are_refused(tmp_path, read):
+    """Also channels first, (3, H, W), which writers store as three pages."""
+    pages = [Image.fromarray(GREY)] * 3
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"a.tif: 3 pages .*channels"):
+        read(tmp_path / "a.tif")
+
+
+def test_colors_of_16_bits_are_refused(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + np.full((6, 3), 300, dtype=">u2").tobytes() for _ in range(5))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 6, 5, 16, 2, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    with pytest.raises(DataError, match="16 bits per channel"):
+        read_image(tmp_path / "a.png")
+
+
+SHAPE = np.array([[0, 255], [255, 0]], dtype=np.uint8)
+
+
+def test_palette_of_white_then_black_is_read_by_its_colors(tmp_path, caplog):
+    picture = Image.fromarray((SHAPE == 0).astype(np.uint8))
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    picture.save(tmp_path / "m.png")
+    assert np.array_equal(read_label(tmp_path / "m.png"), SHAPE)
+    picture.putpalette([255, 255, 255, 200, 0, 0])
+    picture.save(tmp_path / "red.png")
+    assert np.array_equal(read_label(tmp_path / "red.png"), SHAPE == 0), "red on white: indices"
+    caplog.set_level("INFO")
+    count_values({name: tmp_path / f"{name}.png" for name in ("m", "red")})
+    assert [record.getMessage() for record in caplog.records] == [f"1 masks {images.WHITE_FIRST}"]
+
+
+@pytest.mark.parametrize("color", [0, 255])
+def test_mask_in_the_alpha_channel_is_read(tmp_path, color):
+    Image.fromarray(np.dstack([np.full((2, 2, 3), color, np.uint8), SHAPE])).save(tmp_path / "m.png")
+    assert np.array_equal(read_label(tmp_path / "m.png"), SHAPE)
+    assert images.remark_label((tmp_path / "m.png").read_bytes(), tmp_path / "m.png") == [images.FROM_ALPHA]
+
+
+def test_superpixels_are_left_out_and_other_files_counted(tmp_path, caplog):
+    for name in ("a.jpg", "a_superpixels.png", "b_superpixels.png", "c.dcm", "d.DCM", "e.nii.gz", "README", ".hidden"):
+        (tmp_path / name).touch()
+    assert list(find_images(tmp_path)) == ["a", "b_superpixels"]
+    assert "left out: 1 files" in caplog.text
+    assert images.count_unread(tmp_path) == "2 .dcm, 1 .nii.gz, 1 without suffix"
+    for name in ("a.jpg", "a_superpixels.png", "b_superpixels.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=r"not read: 2 \.dcm"):
+        find_images(tmp_path)

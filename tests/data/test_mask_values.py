@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from samsemi.data.dataset import IGNORE
-from samsemi.data.mask_values import interpret_predictions, interpret_values, is_noisy_binary
+from samsemi.data.mask_values import covers_most, interpret_predictions, interpret_values, is_noisy_binary
 from samsemi.errors import DataError
 
 
@@ -129,3 +129,39 @@ def test_predictions_that_cannot_be_told_are_refused_with_their_values(masks, nu
     """255 means ignored in a true mask alone."""
     with pytest.raises(DataError, match=named):
         interpret_predictions(counts(**masks), num_classes)
+
+
+@pytest.mark.parametrize(
+    ("masks", "option"),
+    [
+        ({"a": [0] * 500 + [255] * 500, "b": [0] * 500 + [255] * 499 + [7]}, "--mask-values binary"),
+        ({"a": [0] * 500 + [255] * 500, "b": [0] * 500 + [255] * 499 + [60]}, "--mask-values binary"),
+        ({"a": [0, 1, 2, 3, 4], "b": [0, 1, 2], "c": [0, 1]}, "--mask-values nonzero"),
+        ({"a": list(range(12)), "b": list(range(30))}, "--mask-values nonzero"),
+    ],
+)
+def test_masks_that_may_mean_two_things_are_refused_with_the_option_that_settles_it(masks, option):
+    with pytest.raises(DataError) as caught:
+        interpret_values(counts(**masks), None)
+    assert option in caught.value.hint
+
+
+def test_named_classes_are_no_instance_numbers():
+    assert interpret_values(counts(a=[0, 1, 2, 3, 4], b=[0, 1, 2], c=[0, 1]), 5).num_classes == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("indices", [0, 1, 7, 60, IGNORE]), ("binary", [0, 0, 0, 0, 1]), ("nonzero", [0, 1, 1, 1, 1])]
+)
+def test_user_says_what_values_mean(kind, expected):
+    pixels = [0] * 900 + [1, 7, 60] + [255] * 900
+    assert interpret_values(counts(a=pixels), None, kind).convert(np.array([[0, 1, 7, 60, 255]])).tolist() == [expected]
+
+
+def test_inverted_masks_are_counted_and_turned():
+    histograms = counts(a=[0] * 10 + [255] * 90, b=[0] * 40 + [255] * 60, c=[0] * 9 + [255])
+    values = interpret_values(histograms, None)
+    assert (covers_most(histograms, values), covers_most(histograms, values.inverted())) == (2, 1)
+    assert values.inverted().convert(np.array([[0, 255]])).tolist() == [[1, 0]]
+    indices = interpret_values(counts(a=[0, 1, 255]), None).inverted()
+    assert indices.convert(np.array([[0, 1, 255]])).tolist() == [[1, 0, IGNORE]]

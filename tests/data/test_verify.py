@@ -125,3 +125,14 @@ def test_black_and_white_masks_in_a_data_set_are_refused_not_ignored(drawn):
         assert outcome.code == 4 and "0 and 255" in outcome.err and "hint: " in outcome.err
     Image.fromarray(np.ones((20, 30), dtype=np.uint8)).save(drawn.cases["b"].mask)
     assert len(need_cases(drawn, "labeled")) == 2, "255 beside class indices is ignored"
+
+
+def test_orientation_is_named_where_it_explains_another_size(drawn, caplog):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    case = drawn.cases["t"]
+    Image.open(case.image).save(case.image, exif=exif)
+    caplog.set_level("INFO")
+    [problem] = verify(drawn)[0]
+    assert "30 x 20 pixels, image t.png has 20 x 30 (image turned by EXIF orientation)" in problem
+    assert [record.getMessage() for record in caplog.records] == ["1 images turned upright as their EXIF orientation says"]

@@ -84,7 +84,7 @@ def test_every_stage_has_a_one_sentence_description():
         (MineOptions, {**MINE, "target_precision": 1.5}, "--target-precision 1.5"),
         (EvalOptions, {**EVAL, "store": "s", "min_quality": 2.0}, "--min-quality 2.0"),
         (EvalOptions, {**EVAL, "model": Path("run"), "split": "train"}, "--split train"),
-        (EvalOptions, EVAL, "one thing"),
+        (EvalOptions, EVAL, "needs something"),
         (EvalOptions, {**EVAL, "model": Path("run"), "store": Path("s"), "split": "unlabeled"}, "one thing"),
         (EvalOptions, {**EVAL, "model": Path("run"), "split": "unlabeled"}, "unlabeled"),
         (EvalOptions, {**EVAL, "store": Path("s"), "split": "test"}, "unlabeled"),

@@ -61,3 +61,9 @@ def test_layout_is_a_row_of_the_table_and_the_first_that_fits_is_taken(tmp_path,
     assert table.detect_layout(tmp_path, None) == "pairs"
     (tmp_path / "special").touch()
     assert table.detect_layout(tmp_path, None) == "special"
+
+
+def test_digits_of_a_number_are_no_suffix():
+    """10 and 20 are no masks of the images 1 and 2."""
+    with pytest.raises(DataError, match="no mask is named like an image"):
+        match_masks(paths("1", "2"), paths("10", "20"))
