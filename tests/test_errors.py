@@ -460,6 +460,65 @@ def test_predict_without_images(warm, pictures, tmp_path, state):
     refused(DATA, "predict", images, "--model", warm, "--out", tmp_path / "out", said=(images,), problems=True)
 
 
+def test_predict_counts_what_it_does_not_read_and_takes_a_single_file(warm, pictures, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a.dcm", "b.dcm", "c.webp"):
+        (images / name).touch()
+    arguments = ("predict", images, "--model", warm, "--out", tmp_path / "p")
+    refused(DATA, *arguments, said=("no images in it", "not read: 2 .dcm, 1 .webp"))
+    refused(DATA, "predict", images / "a.dcm", *arguments[2:], said=("not read: 1 .dcm",))
+    shutil.copy(pictures / "images/p000_0.png", images / "x.PNG")
+    outcome = succeed(*arguments, "--quiet")
+    assert "not read: 2 .dcm, 1 .webp" in outcome.err and files_in(tmp_path / "p") == {"x.png", "predictions.json"}
+    succeed("predict", images / "x.PNG", "--model", warm, "--out", tmp_path / "single")
+    assert file_bytes(tmp_path / "single")["x.png"] == file_bytes(tmp_path / "p")["x.png"]
+
+
+def test_prepare_counts_what_it_does_not_read(raw, tmp_path):
+    (raw / "images/x.gif").touch()
+    outcome = succeed(*prepare(raw / "images", raw / "masks", tmp_path / "d"), "--quiet")
+    assert f"{raw / 'images'}: not read: 1 .gif" in outcome.err
+
+
+def test_prepare_warns_of_inverted_masks_and_turns_them(raw, pictures, tmp_path):
+    for path in (raw / "masks").iterdir():
+        write_image(path, 255 - read_array(path))
+    arguments = prepare(raw / "images", raw / "masks", tmp_path / "d")
+    assert "24 of 24 masks: if they are inverted, give --invert" in succeed(*arguments, "--quiet").err
+    outcome = succeed(*arguments, "--invert", "--overwrite")
+    assert "inverted: background and class 1 exchanged" in outcome.err and "warning" not in outcome.err
+    for path in (tmp_path / "d/masks").iterdir():
+        assert np.array_equal(read_array(path) * np.uint8(255), read_array(pictures / "masks" / path.name))
+    for path in (raw / "masks").iterdir():
+        write_image(path, np.tile(np.arange(3, dtype=np.uint8), (20, 20)))
+    refused(USAGE, *arguments, "--invert", "--overwrite", said=("--invert",))
+
+
+def test_prepare_with_a_stray_pixel_is_settled_by_an_option(raw, tmp_path):
+    path = raw / "masks/p001_0.png"
+    mask = read_array(path)
+    mask[0, 0] = 7
+    write_image(path, mask)
+    arguments = prepare(raw / "images", raw / "masks", tmp_path / "d")
+    refused(DATA, *arguments, said=("1 pixels in 1 of them", "p001_0 0, 7, 255"))
+    assert "values from 128" in succeed(*arguments, "--mask-values", "binary").err
+
+
+def test_hints_of_eval_and_model(dataset, pictures, warm, tmp_path):
+    outcome = call("eval", dataset, "--out", tmp_path / "e")
+    assert outcome.code == USAGE and "give --model RUN, --predictions DIR or --store FILE" in outcome.err
+    outcome = call("predict", pictures / "images", "--model", warm / "model.safetensors", "--out", tmp_path / "p")
+    assert outcome.code == CHECKPOINT and f"give the folder: {warm}" in outcome.err
+
+
+def test_check_fails_where_a_class_is_in_no_val_mask(copied):
+    for name in cases_of(copied, "val"):
+        write_image(copied / f"masks/{name}.png", np.zeros_like(read_array(copied / f"masks/{name}.png")))
+    outcome = call("check", copied, "--quiet")
+    assert outcome.code == DATA and "class foreground occurs in no val mask" in outcome.err
+
+
 def test_eval_of_predictions_that_do_not_fit(dataset, tmp_path):
     arguments = ("eval", dataset, "--predictions", tmp_path / "p", "--out", tmp_path / "e")
     refused(DATA, *arguments, said=(tmp_path / "p",))

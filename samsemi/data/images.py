@@ -67,9 +67,8 @@ def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
 def count_unread(folder: Path) -> str:
     """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'; hidden ones are left out."""
     names = [path.name for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".") and not known_suffix(path)]
-    kinds = Counter(
-        "".join(Path(name.lower()).suffixes[-2 if name.lower().endswith(".gz") else -1 :]) or "without suffix" for name in names
-    )
+    parts = [Path(name.lower()).suffixes for name in names]
+    kinds = Counter("".join(part[-2 if part[-1:] == [".gz"] else -1 :]) or "without suffix" for part in parts)
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
@@ -191,7 +190,7 @@ def refuse_ambiguous(picture: Image.Image, path: Path) -> None:
             f"{path}: {pages} pages in one file" + (" (the channels of one image?)" if pages in (3, 4) else ""),
             "write each page as a file of its own; channels last (H, W, 3) where pages are channels",
         )
-    if picture.mode.startswith(("RGB", "LA")) and any("16" in str(tile[3]) for tile in picture.tile):
+    if picture.mode.startswith(("RGB", "LA")) and any("16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
         raise DataError(f"{path}: color or alpha of 16 bits per channel", "write it as RGB of 8 bits per channel, or as gray of 16 bits")
 
 

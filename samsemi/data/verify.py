@@ -63,6 +63,13 @@ def case_problems(case: Case, num_classes: int, seen: Seen) -> Iterator[str]:
         yield from size_problems(case, image, label) or changed_problems(case, path, data)
 
 
+def take_missing_classes(found: dict[str, object]) -> list[str]:
+    """Remove "missing_classes" from what ``verify`` found and return it."""
+    missing = found.pop("missing_classes")
+    assert isinstance(missing, list), "as describe_dataset made it"
+    return missing
+
+
 def class_problems(dataset: Dataset, seen: Seen) -> list[str]:
     """Classes that no labeled or no val mask holds: nothing can be learnt or measured of them."""
     splits = [split for split in ("labeled", "val") if seen.by_split[split].any()]

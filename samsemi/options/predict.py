@@ -14,7 +14,7 @@ from samsemi.options.shared import (
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(ResumableOptions, DeviceOptions):
-    """Segment a folder of images: a mask of class indices for each."""
+    """Segment images: a mask of class indices for each."""
 
     images: Annotated[
         Path, Field("Input", "Folder of images, sub-folders are searched; or one image.", argument=True, metavar="PATH", reads=True)

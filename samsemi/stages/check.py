@@ -2,7 +2,7 @@
 
 from samsemi import console
 from samsemi.data.dataset import complain, read_dataset
-from samsemi.data.verify import verify
+from samsemi.data.verify import take_missing_classes, verify
 from samsemi.options.check import CheckOptions
 
 
@@ -11,6 +11,6 @@ def check(options: CheckOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     with console.progress("check", len(dataset.cases)) as advance:
         problems, found = verify(dataset, advance)
-    problems += found.pop("missing_classes")
+    problems += take_missing_classes(found)
     complain(str(options.dataset), problems, "repair or restore these files, or prepare the data set again")
     return {"dataset": str(options.dataset), "problems": 0, **found}

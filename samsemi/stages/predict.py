@@ -1,4 +1,4 @@
-"""``samsemi predict``: a folder of any images -> masks at the size of each."""
+"""``samsemi predict``: an image, or a folder of any -> masks at the size of each."""
 
 import json
 from collections import Counter
@@ -54,12 +54,11 @@ def predict(options: PredictOptions) -> dict[str, object]:
 
 
 def image_or_folder(path: Path) -> dict[str, Path]:
-    """The images below a folder by id, or a single one; files that are not read are counted in a warning, how others are read in a note."""
-    if path.is_file() and not known_suffix(path):
-        raise DataError(
-            f"{path}: not read: 1 {path.suffix or 'file without suffix'}", f"convert it to PNG or TIFF: {', '.join(READERS)} are read"
-        )
-    images = {path.name[: -len(known_suffix(path) or "")]: path} if path.is_file() else find_images(path)
+    """The images below a folder by id, or a single one; files not read are counted in a warning, images changed in a note."""
+    suffix = known_suffix(path)
+    if path.is_file() and suffix is None:
+        raise DataError(f"{path}: not read: 1 {path.suffix or 'file without suffix'}", f"convert it: {', '.join(READERS)} are read")
+    images = {path.name[: -len(suffix)]: path} if suffix and path.is_file() else find_images(path)
     if path.is_dir():
         warn_unread(path)
     log_remarks("images", Counter(remark for file in images.values() for remark in remark_image(file)))
