@@ -17,7 +17,7 @@ import numpy as np
 
 from samsemi.errors import RefusedError
 from samsemi.mining.store import ABOUT, IMAGE_ROW, MAPS, OBJECT_ROW, SCHEMA, STORED, Mined, Provenance, open_hdf5, read_provenance
-from samsemi.outputs import part_of, refuse_changes, refuse_file, try_file, whole_file
+from samsemi.outputs import part_of, refuse_changes, refuse_file, refused_paths, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
 PART = f"{'[0-9]' * 6}.h5"
@@ -79,7 +79,9 @@ class StoreWriter:
         refuse_file(self.path.parent)
         if self.path.is_dir():
             raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
-        if any(self.path.resolve() == Path(path).resolve() for path in inputs):
+        with refused_paths(self.path):
+            own = self.path.resolve()
+        if any(own == Path(path).resolve() for path in inputs):
             raise RefusedError(f"{self.path} is read by this command", "give another --out")
         if self.path.exists() and not is_store(self.path):
             raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
