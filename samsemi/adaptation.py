@@ -27,14 +27,14 @@ def choose_learned(sam: Sam, everything: bool, lora: int | None) -> None:
 
 
 def prompted_losses(
-    sam: Sam, features: Tensor, sample: PromptedSample, kinds: Sequence[str], multimask: bool, clicks: int, nested: bool
+    sam: Sam, features: Tensor, sample: PromptedSample, kinds: Sequence[str], multimask: bool, clicks: int
 ) -> dict[str, Tensor]:
     """Loss terms 'mask' and 'predicted_iou' of a batch, averaged over all answers.
 
     ``features`` (B, C, h, w) are the embeddings of the batch's images; object q of an image is asked for by prompts of
     ``kinds[q]``, with one to POINTS points. One kind, drawn by torch's generator, is corrected ``clicks`` times by a
     point in the error, with the answer before as mask prompt. Masks weigh by the trust in their target; how good the answer
-    is, is learnt from all. In ``nested`` scenes one point may mean several objects.
+    is, is learnt from all. On a nested object one point may mean several.
     Source: section 3 and appendix A of SAM, arXiv 2304.02643.
     """
     num_points, corrected = int(torch.randint(1, POINTS + 1, ())), int(torch.randint(len(kinds), ()))
@@ -45,14 +45,14 @@ def prompted_losses(
         masks = sample.rough[:, q, None] if "mask" in kind else None
         target, known, valid = sample.target[:, q], sample.known[:, q], sample.valid
         weights = torch.stack([known * sample.trust[:, q], known])
-        ambiguous = nested and multimask and kind == "point" and num_points == 1
+        ambiguous = sample.nested[:, q] * (multimask and kind == "point" and num_points == 1)
         for clicks_left in range(clicks if q == corrected else 0, -1, -1):
             logits, predicted_iou = answer(sam, features, points, boxes, masks)
             losses.append(answer_losses(logits, predicted_iou, target, valid, multimask, ambiguous) * weights)
             if clicks_left:
                 best = best_answer(logits, predicted_iou, multimask)[0].detach()
                 masks = best[:, None]
-                points, ambiguous = add_click(points, best, target, valid, sam.image_encoder.img_size), False
+                points, ambiguous = add_click(points, best, target, valid, sam.image_encoder.img_size), torch.zeros_like(ambiguous)
     mask, iou = torch.stack(losses).sum(dim=(0, 2)) / sample.known.sum().clamp(min=1) * len(kinds) / len(losses)
     return {"mask": mask, "predicted_iou": iou}
 
@@ -64,17 +64,18 @@ def answer(sam: Sam, features: Tensor, points: Points, boxes: Tensor | None, mas
     return logits.float(), predicted_iou.float()
 
 
-def answer_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
+def answer_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: Tensor) -> Tensor:
     """(2, B): mask loss, and squared error of the predicted IoU, in the ``valid`` (B, m, m) pixels.
 
-    All three masks learn the object, besides the single one; of an ambiguous prompt (one point) mostly the best of three.
+    All three masks learn the object, besides the single one; where ``ambiguous`` (B,) is 1 mostly the best of three.
     """
     masks = mask_losses(logits, target, valid)
     iou = torch.square(predicted_iou - true_iou(logits, target, valid))
     if not multimask:
         return torch.stack([masks[:, 0], iou[:, 0]])
     single, three = masks[:, 0], masks[:, 1:]
-    mask = 0.4 * single + 0.6 * three.min(dim=1).values + 0.25 * three.mean(dim=1) if ambiguous else 0.25 * single + three.mean(dim=1)
+    sure, unsure = 0.25 * single + three.mean(dim=1), 0.4 * single + 0.6 * three.min(dim=1).values + 0.25 * three.mean(dim=1)
+    mask = torch.where(ambiguous > 0, unsure, sure)
     return torch.stack([mask, iou.mean(dim=1)])
 
 

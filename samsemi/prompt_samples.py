@@ -1,7 +1,7 @@
 """What SAM learns from: images with the masks of objects -> prompts, good and faulty ones, and what they should be answered with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -49,10 +49,16 @@ class Scene:
     """(H, W) float32: 0 on pixels that nobody vouches for."""
     probs: np.ndarray | None = None
     """(K, H, W) float32: what a U-Net++ that has not seen the image makes of it."""
+    exhaustive: bool = True
+    """Whether a place without an object is ground, so that a negative prompt may lie there."""
 
     def mask(self, i: int) -> np.ndarray:
         """(H, W) bool of object i."""
         return (self.layers == i + 1).any(axis=0)
+
+    def is_nested(self, mask: np.ndarray) -> bool:
+        """Whether an object (H, W) bool lies in another or has another in it, so that a point on it may mean either."""
+        return ((self.layers[:, mask] > 0).sum(axis=0) > 1).mean() > TOUCHES
 
 
 class PromptedObject(NamedTuple):
@@ -74,6 +80,8 @@ class PromptedObject(NamedTuple):
     """(POINTS,) 1 on the object, 0 beside it."""
     rough: np.ndarray
     """(m, m) mask logits."""
+    nested: np.ndarray
+    """(): 1 where a point on it may mean another object, too."""
 
 
 class PromptedSample(NamedTuple):
@@ -97,6 +105,8 @@ class PromptedSample(NamedTuple):
     """(Q, POINTS)."""
     rough: Tensor
     """(Q, m, m)."""
+    nested: Tensor
+    """(Q,)."""
 
 
 def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = None) -> Scene:
@@ -109,16 +119,18 @@ def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = Non
     return Scene(image, numbers[None], class_id, (label != IGNORE).astype(np.float32), probs)
 
 
-def scene_of_drawing(draw: Callable[[int], tuple[np.ndarray, np.ndarray]], number: int) -> Scene:
-    """What a function of the user's draws; UsageError where it is not an image and masks."""
-    image, masks = draw(number)
+def scene_of_drawing(draw: Callable[[int], tuple], number: int) -> Scene:
+    """What a function of the user's draws: image, masks, and, as a rule not, whether these are all objects; UsageError where it is
+    not an image and masks."""
+    image, masks, *exhaustive = draw(number)
     if image.dtype != np.uint8 or image.shape[2:] != (3,) or masks.dtype != bool or masks.shape[1:] != image.shape[:2]:
         raise UsageError(
             f"--stream: scene {number} is {image.dtype} {image.shape} and {masks.dtype} {masks.shape}",
             "draw an image (H, W, 3) uint8 and masks (N, H, W) bool",
         )
     numbers = np.arange(1, len(masks) + 1, dtype=np.int32)
-    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), np.ones(image.shape[:2], np.float32))
+    valid = np.ones(image.shape[:2], np.float32)
+    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), valid, exhaustive=exhaustive == [True])
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,9 @@ class PromptSampler:
     count: int
     """Objects asked for in each image."""
     wrong: float = 0.0
-    """Share of the prompts that ask for what is no object."""
+    """Share of the prompts of exhaustive scenes that ask for what is no object."""
+    augment: Callable | None = AUGMENT
+    """A transform of torchvision; None for scenes that come as they are to be seen."""
     cache: EmbeddingCache | None = None
     """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
 
@@ -143,9 +157,10 @@ class PromptSampler:
             seen = self.cache.encode([scene.image])[0].features
         size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
         margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
-        scene = transform(scene, v2.Resize(size, antialias=True))
+        if size != scene.image.shape[:2]:
+            scene = transform(scene, v2.Resize(size, antialias=True))
         if not self.cache:
-            scene = transform(scene, AUGMENT)
+            scene = transform(scene, self.augment) if self.augment else scene
             seen = self.preprocessing.square(scene.image, self.side)
         valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
         return PromptedSample(seen, valid, *ask(rng, scene, self.count, self.side, self.mask_size, margin, self.wrong))
@@ -158,7 +173,8 @@ def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.nda
 
 def mirror_scene(scene: Scene, view: tuple[bool, bool]) -> Scene:
     probs = None if scene.probs is None else mirror(scene.probs, view, 1)
-    return Scene(mirror(scene.image, view), mirror(scene.layers, view, 1), scene.class_id, mirror(scene.valid, view), probs)
+    layers, valid = mirror(scene.layers, view, 1), mirror(scene.valid, view)
+    return replace(scene, image=mirror(scene.image, view), layers=layers, valid=valid, probs=probs)
 
 
 def transform(scene: Scene, change: Callable) -> Scene:
@@ -168,12 +184,12 @@ def transform(scene: Scene, change: Callable) -> Scene:
     image, layers, unknown, *probs = change(image, *(tv_tensors.Mask(torch.from_numpy(x.copy())) for x in maps))
     if probs:
         probs[0][0][probs[0].sum(dim=0) == 0] = 1
-    return Scene(
-        image.permute(1, 2, 0).contiguous().numpy(),
-        layers.numpy(),
-        scene.class_id,
-        1 - unknown[0].numpy(),
-        probs[0].numpy() if probs else None,
+    return replace(
+        scene,
+        image=image.permute(1, 2, 0).contiguous().numpy(),
+        layers=layers.numpy(),
+        valid=1 - unknown[0].numpy(),
+        probs=probs[0].numpy() if probs else None,
     )
 
 
@@ -196,11 +212,15 @@ def ask(
         elif len(large):
             weight = areas[large] ** 0.5
             mask = scene.mask(rng.choice(large, p=weight / weight.sum()))
-            elsewhere = move_away(rng, mask, (scene.layers > 0).any(axis=0)) if rng.random() < wrong else None
-            rows.append(simulate(rng, mask, side, mask_size) if elsewhere is None else ask_in_vain(rng, elsewhere, side, mask_size))
+            away = scene.exhaustive and rng.random() < wrong
+            elsewhere = move_away(rng, mask, (scene.layers > 0).any(axis=0)) if away else None
+            if elsewhere is None:
+                rows.append(simulate(rng, mask, side, mask_size)._replace(nested=np.array(float(scene.is_nested(mask)))))
+            else:
+                rows.append(ask_in_vain(rng, elsewhere, side, mask_size))
         else:
             empty = np.zeros((mask_size, mask_size))
-            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
+            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty, np.zeros(())))
     return [torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True)]
 
 
@@ -211,7 +231,7 @@ def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: i
     columns, rows = (centers >= box[0]) & (centers <= box[2]), (centers >= box[1]) & (centers <= box[3])
     coords, labels = simulate_points(rng, target >= min(0.5, target.max()), columns & rows[:, None])
     moved = simulate_box(rng, box, mask.shape)
-    return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target))
+    return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target), np.zeros(()))
 
 
 def ask_in_vain(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
@@ -251,7 +271,7 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: 
         shares = (mask & own).sum() / (mask | own).sum()
         trust = np.array(shares if shares >= MIN_IOU else 0.0)
         coords, labels = prompts.point_coords[i, order], prompts.point_labels[i, order]
-        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), trust, prompts.boxes[i], coords, labels, rough[i]))
+        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), trust, prompts.boxes[i], coords, labels, rough[i], np.zeros(())))
     return found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from samsemi import console
 from samsemi.adaptation import KINDS, choose_learned, prompted_losses
-from samsemi.batches import Stream
+from samsemi.batches import AUGMENT, Stream
 from samsemi.checkpoints import load_model_for
 from samsemi.dataset import Case, Dataset, need_cases, read_case_label, read_dataset
 from samsemi.devices import choose_device, choose_precision
@@ -79,7 +79,8 @@ def train_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmente
     cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
     before = [label_by_boxes(sam, case, dataset) for case in val[: options.overlays]]
     choose_learned(sam.sam, options.all, options.lora)
-    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), 0.0 if options.stream else WRONG, cache)
+    augment = None if options.stream else AUGMENT
+    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), WRONG, augment, cache)
     state = start_training(sam.sam, options, run, options.optimizer)
     goal = prompted_goal(sam, val, dataset, segmenter, cache, made_from, options)
     if not run.resumed:
@@ -161,7 +162,7 @@ def make_step(sam: OriginalSam, options: AdaptOptions, encode: bool) -> Callable
 
     def step(batch: PromptedSample, progress: float) -> dict[str, Tensor]:
         features = sam.sam.image_encoder(batch.image).float() if encode else batch.image
-        return prompted_losses(sam.sam, features, batch, kinds_of(sam), sam.multimask, clicks, bool(options.stream))
+        return prompted_losses(sam.sam, features, batch, kinds_of(sam), sam.multimask, clicks)
 
     return step
 
