@@ -104,7 +104,7 @@ def real_scene(rng: np.random.Generator, folder: Path) -> Scene:
     window = zoom_in(rng, mask) if rng.random() < ZOOMED else wide_window(rng, mask)
     x0, y0, x1, y1 = int(window[0]), int(window[1]), int(np.ceil(window[2])), int(np.ceil(window[3]))
     inside = np.bincount(numbers[y0:y1, x0:x1].ravel(), minlength=len(areas))[1:]
-    largest = [chosen, *(i + 1 for i in np.argsort(-inside)[:MAX_OBJECTS] if inside[i] and i + 1 != chosen)]
+    largest = [chosen, *(i + 1 for i in np.argsort(-inside)[:MAX_OBJECTS] if inside[i] and i + 1 != chosen)][:MAX_OBJECTS]
     return see(image, [numbers == i for i in largest], window, entry.exhaustive)
 
 
