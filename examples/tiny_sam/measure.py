@@ -2,8 +2,8 @@
 
     python examples/tiny_sam/measure.py FOLDER... [--sam NAME] [--sam-checkpoint FILE] [--zoom F ...]
 
-Each FOLDER has images/ and masks/. Of each, 100 random images are measured by `samsemi adapt --evaluate`, and the same objects in crops of F times
-their box; prints a Markdown table.
+Each FOLDER has images/ and masks/. Of each, 100 random images are measured by `samsemi adapt --evaluate`, and the same objects in
+crops of F times their box; prints a Markdown table.
 """
 
 import argparse

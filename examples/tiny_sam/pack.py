@@ -2,9 +2,9 @@
 
     python examples/tiny_sam/pack.py FOLDER OUT
 
-FOLDER has a folder for each set, with images/NAME.jpg and masks/NAME.png (instance numbers from 1, or 0/255). OUT gets pixels.u8, numbers.u16
-and index.json, and of the held-out sources images/ and masks/ for `samsemi prepare`: each image, prompted for one random object of it, as a
-whole and again as a crop around that object.
+FOLDER has a folder for each set, with images/NAME.jpg and masks/NAME.png (instance numbers from 1, or 0/255). OUT gets pixels.u8,
+numbers.u16 and index.json, and of the held-out sources images/ and masks/ for `samsemi prepare`: each image, with the mask of one
+random object of it, as a whole and again as a crop around that object.
 """
 
 import json
@@ -35,8 +35,8 @@ HELD_OUT = {
 }
 """Set and source of what is never trained on, to choose between recipes and weights."""
 EXHAUSTIVE = {
-    *(("dsb2018_nuclei", "hc18_fetal_head", "axon_sem", "microscopy")),
-    *(("household/facade", "household/dhcn", "satellite/buildings", "satellite/f3")),
+    *("dsb2018_nuclei", "hc18_fetal_head", "axon_sem", "microscopy"),
+    *("household/facade", "household/dhcn", "satellite/buildings", "satellite/f3"),
 }
 """Sets, or a set's sources, in which a place without a mask is ground: not those of pets (on sofas) nor of one organ among others."""
 MIN_SHARE = 0.005

@@ -1,4 +1,7 @@
-"""Windows of an image: where they lie around an object, and what is seen in them. A window is x0 y0 x1 y1 (floats, px, x1 and y1 outside)."""
+"""Windows of an image: where they lie around an object, and what is seen in them.
+
+A window is x0 y0 x1 y1 in pixels, floats, x1 and y1 outside.
+"""
 
 import numpy as np
 from PIL import Image
