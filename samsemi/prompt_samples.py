@@ -80,7 +80,7 @@ class PromptedObject(NamedTuple):
     """(POINTS,) 1 on the object, 0 beside it."""
     rough: np.ndarray
     """(m, m) mask logits."""
-    nested: np.ndarray
+    nested: np.ndarray = np.zeros(())
     """(): 1 where a point on it may mean another object, too."""
 
 
@@ -220,7 +220,7 @@ def ask(
                 rows.append(ask_in_vain(rng, elsewhere, side, mask_size))
         else:
             empty = np.zeros((mask_size, mask_size))
-            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty, np.zeros(())))
+            rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
     return [torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True)]
 
 
@@ -231,7 +231,7 @@ def simulate(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: i
     columns, rows = (centers >= box[0]) & (centers <= box[2]), (centers >= box[1]) & (centers <= box[3])
     coords, labels = simulate_points(rng, target >= min(0.5, target.max()), columns & rows[:, None])
     moved = simulate_box(rng, box, mask.shape)
-    return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target), np.zeros(()))
+    return PromptedObject(target, np.ones(()), np.ones(()), moved, centers[coords], labels, simulate_logits(rng, target))
 
 
 def ask_in_vain(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:
@@ -271,7 +271,7 @@ def find_faulty(scene: Scene, min_area: int, side: int, mask_size: int, margin: 
         shares = (mask & own).sum() / (mask | own).sum()
         trust = np.array(shares if shares >= MIN_IOU else 0.0)
         coords, labels = prompts.point_coords[i, order], prompts.point_labels[i, order]
-        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), trust, prompts.boxes[i], coords, labels, rough[i], np.zeros(())))
+        found.append(PromptedObject(place(mask, side, mask_size), np.ones(()), trust, prompts.boxes[i], coords, labels, rough[i]))
     return found
 
 

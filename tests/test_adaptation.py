@@ -177,8 +177,9 @@ def test_predicted_iou_learns_the_true_one():
     logits, target = right_and_wrong(True, False, True, False)
     truth = true_iou(logits, target, torch.ones_like(target))
     assert truth.tolist() == [[1, 0, 1, 0]]
-    assert answer_losses(logits, truth, target, torch.ones_like(target), True, torch.zeros(1))[1].item() == 0
-    assert answer_losses(logits, truth + 0.1, target, torch.ones_like(target), True, torch.zeros(1))[1].item() == pytest.approx(0.01, rel=1e-4)
+    valid, clear = torch.ones_like(target), torch.zeros(1)
+    assert answer_losses(logits, truth, target, valid, True, clear)[1].item() == 0
+    assert answer_losses(logits, truth + 0.1, target, valid, True, clear)[1].item() == pytest.approx(0.01, rel=1e-4)
 
 
 def test_answer_that_finds_nothing_is_right_where_nothing_is_asked_for():
