@@ -15,8 +15,7 @@ DISKS = ((40, 40), (100, 60), (60, 150), (115, 150))
 @pytest.fixture
 def stream(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
-    for name in ("PACKED", "SIDE"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PACKED", raising=False)
     import stream
 
     yield stream
@@ -45,7 +44,7 @@ def packed(stream, tmp_path):
 
 
 def assert_is_scene(image: np.ndarray, masks: np.ndarray, exhaustive: bool) -> None:
-    assert image.dtype == np.uint8 and image.shape[2] == 3 and max(image.shape[:2]) == 128
+    assert image.dtype == np.uint8 and image.shape[2] == 3 and max(image.shape[:2]) == 256
     assert masks.dtype == bool and masks.shape[1:] == image.shape[:2] and 1 <= len(masks) <= 8
     assert masks.any(axis=(1, 2)).all() and isinstance(exhaustive, bool)
 
@@ -149,7 +148,7 @@ def test_slivers_and_specks_are_not_prompted_and_leave_the_scene_unfinished(stre
 
 
 def test_turned_masks_stay_on_their_image(stream):
-    image, mask = np.zeros((60, 128, 3), np.uint8), np.zeros((1, 60, 128), bool)
+    image, mask = np.zeros((60, 256, 3), np.uint8), np.zeros((1, 60, 256), bool)
     mask[0, 5:20, 10:50] = True
     image[mask[0]] = 200
     for seed in range(20):

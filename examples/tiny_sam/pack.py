@@ -41,6 +41,7 @@ EXHAUSTIVE = {
 """Sets, or a set's sources, in which a place without a mask is ground: not those of pets (on sofas) nor of one organ among others."""
 MIN_SHARE = 0.005
 """Least share of the image that a held-out object has."""
+CROP_SIDE = 128  # px, longest side of a held-out crop
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def write_held_out(out: Path) -> None:
             window = zoom_window(box, rng.uniform(1.3, 2.2), mask.shape)
             name = f"{entry.source}_{entry.name}"
             save_pair(out, name, image, mask)
-            save_pair(out, f"{name}.zoom", crop_image(image, window, 128), crop_mask(mask, window, 128))
+            save_pair(out, f"{name}.zoom", crop_image(image, window, CROP_SIDE), crop_mask(mask, window, CROP_SIDE))
 
 
 def save_pair(out: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:

@@ -24,18 +24,17 @@ from windows import Window, crop_image, crop_mask, zoom_window
 from samsemi.simulation import box_of, simulate_box
 
 SEED = 20261125
-SIDE = int(os.environ.get("SIDE", 128))  # px, longest side of a scene
+SIDE = 256  # px, longest side of a scene
 REAL = 0.75  # share of the scenes
 ZOOMED = 0.5  # share of the real scenes
 DRAWN_ZOOMED = 0.25  # share of the drawn scenes
 ZOOM = 1.2, 3.0  # times the box
-LARGE_SIDE = 192  # px, of drawn scenes that are zoomed
 FILLS = 0.02, 0.9  # share of the window that an object takes where it is not zoomed
 WHOLE = 0.3  # share of the windows, where not zoomed, that are the image
 LEAST_SIDE = 32  # px, of a window
 MIN_AREA = 0.0025  # of the scene
 SEEN, LARGE = 0.5, 0.05  # an object is prompted if so much of it is in the window, or if it takes so much of the window
-THIN = 1.5  # px, half the width below which it is a sliver
+THIN = 0.012  # of a scene's longest side, half the width below which it is a sliver
 WEIGHTS = {
     "mixed_science": 0.17,
     "medical": 0.14,
@@ -112,7 +111,7 @@ def drawn_scene(rng: np.random.Generator) -> Scene:
     """A drawn scene, at times zoomed."""
     if rng.random() >= DRAWN_ZOOMED:
         return Scene(*draw_scene(rng, SIDE), True)
-    image, masks = draw_scene(rng, max(LARGE_SIDE, SIDE))
+    image, masks = draw_scene(rng, SIDE)
     return see(image, list(masks), zoom_in(rng, masks[rng.integers(len(masks))]), True)
 
 
@@ -162,7 +161,7 @@ def is_object(cut: np.ndarray, mask: np.ndarray, window: Window) -> bool:
     scale = cut.size / ((window[2] - window[0]) * (window[3] - window[1]))
     if area < SEEN * mask.sum() * scale and area < LARGE * cut.size:
         return False
-    return ndimage.distance_transform_edt(np.pad(cut, 1)).max() > THIN * SIDE / 128
+    return ndimage.distance_transform_edt(np.pad(cut, 1)).max() > THIN * SIDE
 
 
 def turn(rng: np.random.Generator, scene: Scene) -> Scene:
@@ -192,7 +191,7 @@ def recolor(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         x = x + rng.normal(0, rng.uniform(0.01, 0.06), x.shape if rng.random() < 0.5 else (*x.shape[:2], 1))
     picture = Image.fromarray((np.clip(x, 0, 1) * 255).astype(np.uint8))
     if rng.random() < 0.2:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.6) * SIDE / 128))
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.8, 3.2)))
     if rng.random() < 0.25:
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=int(rng.integers(25, 90)))
