@@ -16,7 +16,7 @@ import torch
 from windows import zoom_window
 
 import samsemi
-from samsemi.dataset import Dataset, read_case_label, read_dataset
+from samsemi.dataset import IGNORE, Case, read_case_label, read_dataset
 from samsemi.images import read_image
 from samsemi.metrics import overlap
 from samsemi.prompted import answers, jittered_box, largest_objects
@@ -54,19 +54,20 @@ def measure(folder: Path, sam: str, checkpoint: Path | None, images: int, zoom: 
         samsemi.prepare(images=folder / "images", masks=folder / "masks", out=data, labeled=2, val=2, test=images)
         found = samsemi.adapt(dataset=data, sam=sam, sam_checkpoint=checkpoint, evaluate=True, split="test")
         backend = load_sam(sam, checkpoint, torch.device("cpu"), "fp32")
-        return {**found, **measure_zoom(backend, read_dataset(data), zoom)}
+        dataset = read_dataset(data)
+        return {**found, **measure_zoom(backend, dataset.split("test"), dataset.classes, zoom)}
 
 
-def measure_zoom(sam: SamBackend, dataset: Dataset, factors: Sequence[float]) -> dict[str, float]:
+def measure_zoom(sam: SamBackend, cases: Sequence[Case], classes: Sequence[str], factors: Sequence[float]) -> dict[str, float]:
     """Mean IoU over the objects and boxes of `adapt --evaluate`, each seen in a crop around the box it is prompted by."""
     scores: dict[str, list[float]] = {}
-    for case in (case for case in dataset.cases if case.split == "test"):
-        image, label = read_image(case.image), read_case_label(case, case.mask, len(dataset.classes))
-        for k, truth in largest_objects(label, len(dataset.classes)):
+    for case in cases:
+        image, label = read_image(case.image), read_case_label(case, case.mask, len(classes))
+        for k, truth in largest_objects(label, len(classes)):
             for name, box in (("box", box_of(truth)), ("jittered_box", jittered_box(case, k, truth))):
                 for factor in factors:
                     mask = segment_zoomed(sam, image, box, factor)
-                    scores.setdefault(f"{name}_zoom_{factor:g}", []).append(overlap(mask & (label != 255), truth)["iou"])
+                    scores.setdefault(f"{name}_zoom_{factor:g}", []).append(overlap(mask & (label != IGNORE), truth)["iou"])
     return {name: float(np.mean(found)) for name, found in scores.items()}
 
 
