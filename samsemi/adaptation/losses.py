@@ -31,14 +31,14 @@ class PromptedSam(nn.Module):
 
     Object q of an image is prompted by ``kinds[q]``, with one to POINTS points. One kind, drawn by torch's generator, is
     corrected ``clicks`` times by a point in the error, with the mask before as mask prompt. Masks weigh by the trust in their
-    target; how good the mask is, is learnt from all. In ``nested`` scenes one point may mean several objects.
+    target; how good the mask is, is learnt from all. On a nested object one point may mean several.
     Source: section 3 and appendix A of SAM, arXiv 2304.02643.
     """
 
-    def __init__(self, network: SamNetwork, side: int, kinds: Sequence[str], multimask: bool, clicks: int, nested: bool):
+    def __init__(self, network: SamNetwork, side: int, kinds: Sequence[str], multimask: bool, clicks: int):
         super().__init__()
         self.network, self.side = network, side
-        self.kinds, self.multimask, self.clicks, self.nested = tuple(kinds), multimask, clicks, nested
+        self.kinds, self.multimask, self.clicks = tuple(kinds), multimask, clicks
 
     def forward(self, sample: PromptedSample) -> dict[str, Tensor]:
         embedding = sample.image if isinstance(sample.image, Mapping) else self.network.encode(sample.image)
@@ -57,7 +57,7 @@ class PromptedSam(nn.Module):
         masks = sample.rough[:, q, None] if "mask" in kind else None
         target, known, valid = sample.target[:, q], sample.known[:, q], sample.valid
         weights = torch.stack([known * sample.trust[:, q], known])
-        ambiguous = self.nested and self.multimask and kind == "point" and num_points == 1
+        ambiguous = sample.nested[:, q] * (self.multimask and kind == "point" and num_points == 1)
         losses = []
         for clicks_left in range(clicks, -1, -1):
             logits, predicted_iou = self.network.decode(embedding, *self.network.embed_prompts(points, boxes, masks))
@@ -65,21 +65,22 @@ class PromptedSam(nn.Module):
             if clicks_left:
                 best = choose_mask(logits, predicted_iou, self.multimask)[0].detach()
                 masks = best[:, None]
-                points, ambiguous = add_click(points, best, target, valid, self.side), False
+                points, ambiguous = add_click(points, best, target, valid, self.side), torch.zeros_like(ambiguous)
         return losses
 
 
-def output_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: bool) -> Tensor:
+def output_losses(logits: Tensor, predicted_iou: Tensor, target: Tensor, valid: Tensor, multimask: bool, ambiguous: Tensor) -> Tensor:
     """(2, B): mask loss, and squared error of the predicted IoU, in the ``valid`` (B, m, m) pixels, of (B, 4, m, m) logits.
 
-    The single mask and all three others learn the object; of an ambiguous prompt (one point) mostly the best of three.
+    The single mask and all three others learn the object; where ``ambiguous`` (B,) is 1, of the three mostly the best.
     """
     masks = mask_losses(logits, target, valid)
     iou = torch.square(predicted_iou - true_iou(logits, target, valid))
     if not multimask:
         return torch.stack([masks[:, 0], iou[:, 0]])
     single, three = masks[:, 0], masks[:, 1:]
-    mask = 0.4 * single + 0.6 * three.min(dim=1).values + 0.25 * three.mean(dim=1) if ambiguous else 0.25 * single + three.mean(dim=1)
+    sure, unsure = 0.25 * single + three.mean(dim=1), 0.4 * single + 0.6 * three.min(dim=1).values + 0.25 * three.mean(dim=1)
+    mask = torch.where(ambiguous > 0, unsure, sure)
     return torch.stack([mask, iou.mean(dim=1)])
 
 

@@ -1,7 +1,7 @@
 """What SAM learns from: images with the masks of objects -> prompts, good, faulty and negative ones, and the mask that each should give."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -48,10 +48,16 @@ class Scene:
     """(H, W) float32: 0 on pixels whose label is unknown."""
     probs: np.ndarray | None = None
     """(K, H, W) float32: the out-of-fold prediction of a U-Net++."""
+    exhaustive: bool = True
+    """Whether every object of its kind has a mask, so that a negative prompt may lie elsewhere."""
 
     def mask(self, i: int) -> np.ndarray:
         """(H, W) bool of object i."""
         return (self.layers == i + 1).any(axis=0)
+
+    def is_nested(self, mask: np.ndarray) -> bool:
+        """Whether an object (H, W) bool lies in another or has another in it, so that a point on it may mean either."""
+        return ((self.layers[:, mask] > 0).sum(axis=0) > 1).mean() > TOUCHES
 
 
 class PromptedObject(NamedTuple):
@@ -73,6 +79,8 @@ class PromptedObject(NamedTuple):
     """(POINTS,) 1 on the object, 0 outside it."""
     rough: np.ndarray
     """(m, m) mask logits."""
+    nested: np.ndarray = np.zeros(())
+    """(): 1 where a point on it may mean another object, too."""
 
 
 class PromptedSample(NamedTuple):
@@ -96,6 +104,8 @@ class PromptedSample(NamedTuple):
     """(Q, POINTS)."""
     rough: Tensor
     """(Q, m, m)."""
+    nested: Tensor
+    """(Q,)."""
 
 
 def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = None) -> Scene:
@@ -108,16 +118,18 @@ def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = Non
     return Scene(image, numbers[None], class_id, (label != IGNORE).astype(np.float32), probs)
 
 
-def scene_of_drawing(draw: Callable[[int], tuple[np.ndarray, np.ndarray]], number: int) -> Scene:
-    """What a function of the user's draws; UsageError where it is not an image and masks."""
-    image, masks = draw(number)
+def scene_of_drawing(draw: Callable[[int], tuple], number: int) -> Scene:
+    """What a function of the user's draws: image, masks, and, as a rule not, whether these are all objects; UsageError where it is
+    not an image and masks."""
+    image, masks, *exhaustive = draw(number)
     if image.dtype != np.uint8 or image.shape[2:] != (3,) or masks.dtype != bool or masks.shape[1:] != image.shape[:2]:
         raise UsageError(
             f"--stream: scene {number} is {image.dtype} {image.shape} and {masks.dtype} {masks.shape}",
             "draw an image (H, W, 3) uint8 and masks (N, H, W) bool",
         )
     numbers = np.arange(1, len(masks) + 1, dtype=np.int32)
-    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), np.ones(image.shape[:2], np.float32))
+    valid = np.ones(image.shape[:2], np.float32)
+    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), valid, exhaustive=exhaustive == [True])
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,9 @@ class PromptSampler:
     count: int
     """Objects that are prompted in each image."""
     negative: float = 0.0
-    """Share of the prompts that are negative: nothing is there."""
+    """Share of the prompts of exhaustive scenes that are negative: nothing is there."""
+    augment: Callable | None = AUGMENT
+    """A transform of torchvision; None for scenes that come as they are to be seen."""
     cache: EmbeddingCache | None = None
     """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
 
@@ -142,9 +156,10 @@ class PromptSampler:
             encoded: Tensor | Mapping[str, Tensor] = self.cache.encode([scene.image])[0].tensors
         size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
         margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
-        scene = transform(scene, v2.Resize(size, antialias=True))
+        if size != scene.image.shape[:2]:
+            scene = transform(scene, v2.Resize(size, antialias=True))
         if not self.cache:
-            scene = transform(scene, AUGMENT)
+            scene = transform(scene, self.augment) if self.augment else scene
             encoded = self.preprocessing.square(scene.image, self.side)
         valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
         return PromptedSample(encoded, valid, *sample_prompts(rng, scene, self.count, self.side, self.mask_size, margin, self.negative))
@@ -157,7 +172,8 @@ def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.nda
 
 def mirror_scene(scene: Scene, view: tuple[bool, bool]) -> Scene:
     probs = None if scene.probs is None else mirror(scene.probs, view, 1)
-    return Scene(mirror(scene.image, view), mirror(scene.layers, view, 1), scene.class_id, mirror(scene.valid, view), probs)
+    layers, valid = mirror(scene.layers, view, 1), mirror(scene.valid, view)
+    return replace(scene, image=mirror(scene.image, view), layers=layers, valid=valid, probs=probs)
 
 
 def transform(scene: Scene, change: Callable) -> Scene:
@@ -167,12 +183,12 @@ def transform(scene: Scene, change: Callable) -> Scene:
     image, layers, unknown, *probs = change(image, *(tv_tensors.Mask(torch.from_numpy(x.copy())) for x in maps))
     if probs:
         probs[0][0][probs[0].sum(dim=0) == 0] = 1
-    return Scene(
-        image.permute(1, 2, 0).contiguous().numpy(),
-        layers.numpy(),
-        scene.class_id,
-        1 - unknown[0].numpy(),
-        probs[0].numpy() if probs else None,
+    return replace(
+        scene,
+        image=image.permute(1, 2, 0).contiguous().numpy(),
+        layers=layers.numpy(),
+        valid=1 - unknown[0].numpy(),
+        probs=probs[0].numpy() if probs else None,
     )
 
 
@@ -195,10 +211,12 @@ def sample_prompts(
         elif len(large):
             weight = areas[large] ** 0.5
             mask = scene.mask(rng.choice(large, p=weight / weight.sum()))
-            elsewhere = move_away(rng, mask, np.any(scene.layers > 0, axis=0)) if rng.random() < negative else None
-            rows.append(
-                simulate_prompts(rng, mask, side, mask_size) if elsewhere is None else negative_prompts(rng, elsewhere, side, mask_size)
-            )
+            away = scene.exhaustive and rng.random() < negative
+            elsewhere = move_away(rng, mask, np.any(scene.layers > 0, axis=0)) if away else None
+            if elsewhere is None:
+                rows.append(simulate_prompts(rng, mask, side, mask_size)._replace(nested=np.array(float(scene.is_nested(mask)))))
+            else:
+                rows.append(negative_prompts(rng, elsewhere, side, mask_size))
         else:
             empty = np.zeros((mask_size, mask_size))
             rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))

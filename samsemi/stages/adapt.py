@@ -31,7 +31,7 @@ from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
-from samsemi.training.batches import Stream
+from samsemi.training.batches import AUGMENT, Stream
 from samsemi.training.loop import Goal, fit, keep_model, seconds_of, start_training
 from samsemi.training.runs import FINISHED, STATE, History, Run, mark_of, open_run
 
@@ -116,7 +116,8 @@ def train_and_draw(setting: Setting, stream: Stream, made_from: Mapping[str, obj
     cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
     before = [label_by_boxes(sam, case, setting.dataset) for case in val[: options.overlays]]
     choose_learned(sam.network, options.all, options.lora)
-    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), 0.0 if options.stream else NEGATIVE, cache)
+    augment = None if options.stream else AUGMENT
+    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), NEGATIVE, augment, cache)
     state = start_training(in_training(sam, options), options, run, options.optimizer)
     goal = prompted_goal(setting, cache, made_from)
     if not run.resumed:
@@ -196,7 +197,7 @@ def fill_cache(run: Run, sam: TrainableSam, labeled: Sequence[Case], val: Sequen
 def in_training(sam: TrainableSam, options: AdaptOptions) -> PromptedSam:
     """The network and its loss. A SAM that takes one kind of prompt alone gets no clicks."""
     clicks = 0 if sam.prompt_kinds else options.clicks
-    return PromptedSam(sam.network, sam.side, kinds_of(sam), sam.multimask, clicks, bool(options.stream))
+    return PromptedSam(sam.network, sam.side, kinds_of(sam), sam.multimask, clicks)
 
 
 def step(model: PromptedSam, batch: PromptedSample, progress: float) -> dict[str, Tensor]:

@@ -31,7 +31,9 @@ def rectangles(*boxes: tuple[int, int, int, int], size: int = CELLS) -> torch.Te
     return masks
 
 
-def sample_of(known: tuple[int, ...] = (1, 1), features: torch.Tensor | None = None, trust: torch.Tensor | None = None) -> PromptedSample:
+def sample_of(
+    known: tuple[int, ...] = (1, 1), features: torch.Tensor | None = None, trust: torch.Tensor | None = None, nested: float = 1.0
+) -> PromptedSample:
     """As many images as ``known`` is long, each with one object that every kind of prompt means."""
     count, kinds = len(known), len(KINDS)
     generator = torch.Generator().manual_seed(3)
@@ -48,11 +50,12 @@ def sample_of(known: tuple[int, ...] = (1, 1), features: torch.Tensor | None = N
         coords=(torch.rand(count, kinds, POINTS, 2, generator=generator) * 20 + 20) * known[..., None, None],
         labels=torch.tensor([1.0, 0, 1]).expand(count, kinds, 3) * known[..., None],
         rough=(8 * target - 4) * known[..., None, None],
+        nested=torch.full_like(known, nested),
     )
 
 
 def losses_of(sam, sample: PromptedSample, seed: int = 0, **given) -> dict[str, torch.Tensor]:
-    model = PromptedSam(sam, SIDE, **{"kinds": KINDS, "multimask": True, "clicks": 2, "nested": True, **given})
+    model = PromptedSam(sam, SIDE, **{"kinds": KINDS, "multimask": True, "clicks": 2, **given})
     torch.manual_seed(seed)
     return model(sample)
 
@@ -124,15 +127,14 @@ def right_and_wrong(*right: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 def loss_of(*right: bool, multimask: bool = True, ambiguous: bool = False) -> float:
     logits, target = right_and_wrong(*right)
-    return output_losses(logits, true_iou(logits, target, torch.ones_like(target)), target, torch.ones_like(target), multimask, ambiguous)[
-        0
-    ].item()
+    ious, valid = true_iou(logits, target, torch.ones_like(target)), torch.ones_like(target)
+    return output_losses(logits, ious, target, valid, multimask, torch.tensor([float(ambiguous)]))[0].item()
 
 
 def test_single_mask_model_learns_from_its_first_mask_alone():
     target = rectangles((2, 2, 9, 9), (0, 3, 8, 8))
     logits, ious = torch.randn(2, 4, CELLS, CELLS, requires_grad=True), torch.rand(2, 4, requires_grad=True)
-    losses = output_losses(logits, ious, target, torch.ones_like(target), multimask=False, ambiguous=False)
+    losses = output_losses(logits, ious, target, torch.ones_like(target), multimask=False, ambiguous=torch.zeros(2))
     assert losses.shape == (2, 2)
     losses.sum().backward()
     for gradient in (logits.grad.flatten(2).abs().sum(dim=2), ious.grad.abs()):
@@ -143,7 +145,7 @@ def test_single_mask_model_learns_from_its_first_mask_alone():
 def test_every_mask_of_a_multimask_model_learns(ambiguous):
     target = rectangles((2, 2, 9, 9))
     logits, ious = torch.randn(1, 4, CELLS, CELLS, requires_grad=True), torch.rand(1, 4, requires_grad=True)
-    output_losses(logits, ious, target, torch.ones_like(target), True, ambiguous).sum().backward()
+    output_losses(logits, ious, target, torch.ones_like(target), True, torch.tensor([float(ambiguous)])).sum().backward()
     assert (logits.grad.flatten(2).abs().sum(dim=2) > 0).all() and (ious.grad != 0).all()
 
 
@@ -158,7 +160,7 @@ def test_best_of_three_learns_most_from_an_ambiguous_prompt():
     logits, target = right_and_wrong(True, True, True, True)
     logits = logits * torch.tensor([0.1, 0.1, 0.11, 0.1]).view(1, 4, 1, 1)
     logits.requires_grad_()
-    output_losses(logits, torch.ones(1, 4), target, torch.ones_like(target), True, True)[0].sum().backward()
+    output_losses(logits, torch.ones(1, 4), target, torch.ones_like(target), True, torch.ones(1))[0].sum().backward()
     single, *three = logits.grad.flatten(2).abs().sum(dim=2)[0].tolist()
     assert three[1] > 5 * max(three[0], three[2]) > 0 and single > 0
 
@@ -167,14 +169,15 @@ def test_predicted_iou_learns_the_true_one():
     logits, target = right_and_wrong(True, False, True, False)
     truth = true_iou(logits, target, torch.ones_like(target))
     assert truth.tolist() == [[1, 0, 1, 0]]
-    assert output_losses(logits, truth, target, torch.ones_like(target), True, False)[1].item() == 0
-    assert output_losses(logits, truth + 0.1, target, torch.ones_like(target), True, False)[1].item() == pytest.approx(0.01, rel=1e-4)
+    valid, clear = torch.ones_like(target), torch.zeros(1)
+    assert output_losses(logits, truth, target, valid, True, clear)[1].item() == 0
+    assert output_losses(logits, truth + 0.1, target, valid, True, clear)[1].item() == pytest.approx(0.01, rel=1e-4)
 
 
 def test_empty_mask_is_right_for_negative_prompts():
     logits = torch.stack([-torch.ones(1, CELLS, CELLS), *[torch.ones(1, CELLS, CELLS)] * 3], dim=1)
     ious = torch.full((1, 4), 0.5, requires_grad=True)
-    output_losses(logits, ious, torch.zeros(1, CELLS, CELLS), torch.ones(1, CELLS, CELLS), True, False)[1].sum().backward()
+    output_losses(logits, ious, torch.zeros(1, CELLS, CELLS), torch.ones(1, CELLS, CELLS), True, torch.zeros(1))[1].sum().backward()
     assert ious.grad.sign().tolist() == [[-1, 1, 1, 1]]
 
 
@@ -333,16 +336,16 @@ def test_mask_is_learnt_as_far_as_its_target_is_trusted():
 
 
 @pytest.mark.parametrize(("nested", "multimask"), [(True, True), (False, True), (True, False)])
-def test_one_point_is_ambiguous_in_nested_scenes_alone(monkeypatch, nested, multimask):
+def test_one_point_is_ambiguous_on_nested_objects_alone(monkeypatch, nested, multimask):
     seen = []
     original = adaptation.output_losses
     monkeypatch.setattr(adaptation, "output_losses", lambda *parts: seen.append(parts[-1]) or original(*parts))
     numbers = set()
     for seed in range(8):
         seen.clear()
-        losses_of(small_sam(), sample_of(), seed=seed, clicks=0, nested=nested, multimask=multimask)
-        assert not seen[0] and not any(seen[2:])
-        numbers.add(seen[1])
+        losses_of(small_sam(), sample_of(nested=nested), seed=seed, clicks=0, multimask=multimask)
+        assert not any(part.any() for part in (seen[0], *seen[2:]))
+        numbers.add(bool(seen[1].all()))
     assert numbers == ({True, False} if nested and multimask else {False})
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -362,3 +363,16 @@ def test_a_share_of_the_prompts_is_negative(negative):
     assert empty.mean() == pytest.approx(negative, abs=0.08) and rows.known.numpy().all()
     assert not rows.target[empty].any() and (rows.target[~empty].flatten(1).sum(dim=1) > 0).all()
     assert (rows.box[empty, 2] > rows.box[empty, 0]).all() and (rows.rough[empty].flatten(1).max(dim=1).values > 0).all()
+
+
+def test_where_not_every_object_is_known_no_prompt_is_negative():
+    scene = replace(scene_of(OWN), exhaustive=False)
+    rows = PromptedObject(*sample_prompts(np.random.default_rng(0), scene, 50, SIDE, MASK_SIZE, negative=1.0))
+    assert rows.trust.numpy().all() and rows.target.flatten(1).sum(dim=1).numpy().all()
+
+
+def test_an_object_in_another_is_nested_as_is_the_other():
+    whole, part, other = block(10, 10, 60, 60), block(20, 20, 50, 50), block(70, 70, 90, 90)
+    layers = np.stack([whole * np.int32(1), part * np.int32(2), other * np.int32(3)])
+    scene = replace(scene_of(OWN), layers=layers, class_id=np.ones(3, np.uint8))
+    assert [scene.is_nested(scene.mask(i)) for i in range(3)] == [True, True, False]
