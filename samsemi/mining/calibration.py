@@ -5,8 +5,9 @@ that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,10 @@ RIGHT = 0.5
 """IoU with a true object from which a mask is right."""
 LEAST_OBJECTS = 10
 """Fewer are too few to fit to."""
+LEAST_PRECISION = 0.5
+"""Where no threshold reaches it, nothing is accepted."""
+NOTHING = 2.0
+"""The least quality where nothing is accepted: no probability reaches it."""
 LEAST_ACCEPTED = 5
 """Objects over which a precision is measured, at least."""
 PARTS = 10
@@ -87,17 +92,39 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     base = Policy(**{f"min_{name}": 0.0 for name in THRESHOLDS}, quality=fit_quality(judged.scores, judged.iou >= RIGHT))
     unseen = predict_unseen(judged)
     threshold, precision = choose_threshold(unseen, judged.iou >= RIGHT, options.target_precision)
-    if precision < options.target_precision:
-        LOG.warning(f"a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}")
-    by_share = judged.dice[unseen >= threshold].mean(axis=0)
+    reached = precision >= options.target_precision
+    usable = reached or precision >= LEAST_PRECISION or options.allow_low_precision
+    if not reached:
+        outcome = "which is taken" if usable else "so nothing is accepted"
+        LOG.warning(f"a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}, {outcome}")
+    accepted = unseen >= threshold
+    by_share = judged.dice[accepted].mean(axis=0)
     best = int(by_share.argmax())
     about |= {
         "precision": precision,
+        "precision_interval": wilson_interval(precision, int(accepted.sum())),
+        "accepted": int(accepted.sum()),
         "min_quality": threshold,
         "dice_by_sam_share": dict(zip(map(str, SHARES), by_share.tolist(), strict=True)),
     }
     about["curve"] = trace_curve(unseen, judged, judged.dice[:, best], len(cases))
-    return choose_policy(options, replace(base, min_quality=threshold, sam_share=SHARES[best])), about
+    LOG.info(f"calibrated with {len(judged.iou)} objects of {len(cases)} cases: {describe_precision(about)}")
+    least = threshold if usable else NOTHING
+    return choose_policy(options, replace(base, min_quality=least, sam_share=SHARES[best])), about
+
+
+def wilson_interval(share: float, count: int) -> list[float]:
+    """95 % interval of a share of ``count`` objects, taken as independent. Source: Wilson 1927, without a correction for continuity."""
+    z = 1.96
+    middle, scale = share + z * z / (2 * count), 1 + z * z / count
+    half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return [max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)]
+
+
+def describe_precision(about: Mapping[str, Any]) -> str:
+    """The estimate of a calibration in words; of a store that keeps no interval, the estimate alone."""
+    interval = " [{:.2f}, {:.2f}] (Wilson, 95 %)".format(*about["precision_interval"]) if "precision_interval" in about else ""
+    return f"estimated precision of what is accepted {about['precision']:.2f}{interval}, target {about['target_precision']:g}"
 
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, np.ndarray]:

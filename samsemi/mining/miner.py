@@ -70,6 +70,8 @@ def provenance_of(options: MineOptions, sam: SamBackend, dataset: str, model: st
     """What a store is made with and from: ``dataset`` is its fingerprint, ``model`` the hash of the U-Net++'s weights, ``out_of_fold``
     that of the file of its out-of-fold predictions."""
     config = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_STORE}
+    if not options.allow_low_precision:  # as in stores of before there was the option, so that they resume
+        del config["allow_low_precision"]
     made_from: dict[str, object] = {"dataset": dataset, "model": model, "sam": sam.name, "sam_weights": sam.identity}
     made_from |= {"embeddings": "float16" if options.embeddings else "float32", "out_of_fold": out_of_fold}  # the cache rounds them
     return Provenance(config, made_from, choose_policy(options, Policy()).to_json())

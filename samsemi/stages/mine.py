@@ -8,6 +8,7 @@ from samsemi import clock
 from samsemi.data.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
+from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.miner import store_policy, summarize_store
 from samsemi.mining.pictures import draw_mined
@@ -33,7 +34,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     result = summarize_store(store, policy)
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
-    refuse_useless(result, options)
+    refuse_useless(result, options, store.provenance.calibration)
     return {
         "store": str(options.out),
         "sam": sam.name,
@@ -44,7 +45,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     }
 
 
-def refuse_useless(result: Mapping[str, Any], options: MineOptions) -> None:
+def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration: Mapping[str, Any]) -> None:
     """DataError where no image can be read, NothingUsable where nothing is found or accepted; ``result`` is the summary of the store."""
     if result["unreadable"] == result["images"]:
         raise DataError(f"{options.dataset}: none of the {result['images']} unlabeled images can be read", "see `samsemi check`")
@@ -52,9 +53,14 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions) -> None:
         raise NothingUsable(f"{options.model} finds nothing in any of {result['images']} unlabeled images", "train the model longer")
     if not result["accepted"]:
         why = ", ".join(f"{reason} {count}" for reason, count in result["rejected"].items())
+        precision = calibration.get("precision")
+        wanted = options.allow_low_precision or options.min_quality is not None
+        low = precision is not None and not wanted and precision < min(LEAST_PRECISION, options.target_precision)
+        best = f"the best precision that can be reached is {precision:.2f}; " if low else ""
+        hint = "train the model longer, label more val cases, or lower what was given as --target-precision or --min-..."
         raise NothingUsable(
-            f"{options.out}: none of {result['objects']} objects was accepted ({why})",
-            "train the model longer, or lower what was given as --target-precision or --min-...",
+            f"{options.out}: {best}none of {result['objects']} objects was accepted ({why})",
+            f"{hint}; --allow-low-precision --overwrite accepts it all the same" if low else hint,
         )
 
 
@@ -62,4 +68,8 @@ def describe_calibration(store: Store) -> dict[str, object]:
     """Precision, threshold and number of objects of a calibration, for the closing table."""
     calibration = store.provenance.calibration
     names = {"precision": "calibrated_precision", "min_quality": "min_quality", "objects": "calibrated_objects"}
-    return {shown: calibration[name] for name, shown in names.items() if name in calibration}
+    shown: dict[str, object] = {shown: calibration[name] for name, shown in names.items() if name in calibration}
+    interval = calibration.get("precision_interval")
+    if isinstance(interval, list):
+        shown |= {"calibrated_precision_low": interval[0], "calibrated_precision_high": interval[1]}
+    return shown

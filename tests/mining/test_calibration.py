@@ -8,7 +8,16 @@ import torch
 from builders import NETWORK, block, call, mined_of, succeed
 
 from samsemi.data.dataset import IGNORE, read_dataset
-from samsemi.mining.calibration import Judged, calibrate, choose_threshold, join, measure_objects, predict_unseen, trace_curve
+from samsemi.mining.calibration import (
+    Judged,
+    calibrate,
+    choose_threshold,
+    join,
+    measure_objects,
+    predict_unseen,
+    trace_curve,
+    wilson_interval,
+)
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner
 from samsemi.options.mine import MineOptions
@@ -135,6 +144,37 @@ def test_target_that_cannot_be_reached_is_said(dataset, folded, tmp_path, monkey
     monkeypatch.setattr("samsemi.mining.calibration.RIGHT", 2.0)
     asked = ("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--quiet")
     assert "precision of 0.8 is not reached" in call(*asked, "--out", tmp_path / "s.h5").err
+
+
+def test_what_should_mostly_be_wrong_is_accepted_only_where_that_is_wanted(dataset, folded, tmp_path, monkeypatch):
+    monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.2))
+    mine = ("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16)
+    outcome = call(*mine, "--out", tmp_path / "s.h5", "--quiet")
+    assert outcome.code == 7 and "the best precision that can be reached is 0.20; none of" in outcome.err
+    assert "so nothing is accepted" in outcome.err and "--allow-low-precision" in outcome.err.splitlines()[-1]
+    assert read_about(tmp_path / "s.h5")[1]["precision"] == 0.2
+    result = succeed(*mine, "--out", tmp_path / "t.h5", "--allow-low-precision", "--json").result
+    assert result["accepted"] > 0 and result["calibrated_precision"] == 0.2
+    assert result["calibrated_precision_low"] < 0.2 < result["calibrated_precision_high"]
+    assert succeed(*mine, "--out", tmp_path / "u.h5", "--min-quality", 0, "--json").result["accepted"] > 0, (
+        "a threshold that is given stands"
+    )
+    finetune = ("finetune", dataset, "--model", folded, "--iterations", 1, "--out", tmp_path / "run")
+    assert call(*finetune, "--store", tmp_path / "s.h5", "--quiet").code == 7
+    note = "estimated precision of what is accepted 0.20 [0.0"
+    assert note in succeed(*finetune, "--store", tmp_path / "t.h5").err
+
+
+def test_best_precision_of_half_or_more_is_taken_with_a_warning(dataset, folded, tmp_path, monkeypatch):
+    monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.5))
+    outcome = succeed("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--out", tmp_path / "s.h5")
+    assert "warning: a precision of 0.8 is not reached; the best is 0.50, which is taken" in outcome.err
+    assert "estimated precision of what is accepted 0.50 [" in outcome.err and "(Wilson, 95 %), target 0.8" in outcome.err
+
+
+@pytest.mark.parametrize(("right", "count", "expected"), [(5, 5, (0.566, 1.0)), (8, 10, (0.490, 0.943)), (0, 10, (0.0, 0.278))])
+def test_few_objects_leave_a_wide_interval(right, count, expected):
+    assert wilson_interval(right / count, count) == pytest.approx(expected, abs=1e-3)
 
 
 def test_cases_that_a_sam_has_learnt_do_not_calibrate_it(dataset, folded):
