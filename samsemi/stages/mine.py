@@ -4,19 +4,22 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from samsemi import clock
+from samsemi import clock, console
 from samsemi.data.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
-from samsemi.mining.miner import store_policy, summarize_store
+from samsemi.mining.miner import store_policy, summarize_classes, summarize_store
 from samsemi.mining.pictures import draw_mined
 from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model_for
+
+NEARLY_EMPTY = 0.1
+"""Share of the objects of a class below which few are accepted."""
 
 
 def mine(options: MineOptions) -> dict[str, object]:
@@ -31,10 +34,11 @@ def mine(options: MineOptions) -> dict[str, object]:
     store, mined = mine_store(cases, segmenter, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
-    result = summarize_store(store, policy)
+    result = {**summarize_store(store, policy), "by_class": summarize_classes(store, policy, dataset.classes)}
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
     refuse_useless(result, options, store.provenance.calibration)
+    warn_of_classes(result["by_class"])
     return {
         "store": str(options.out),
         "sam": sam.name,
@@ -62,6 +66,20 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration:
             f"{options.out}: {best}none of {result['objects']} objects was accepted ({why})",
             f"{hint}; --allow-low-precision --overwrite accepts it all the same" if low else hint,
         )
+
+
+def warn_of_classes(by_class: Mapping[str, Mapping[str, int]]) -> None:
+    """Warn of classes of which nothing was found, or hardly anything is accepted."""
+    for name, found in by_class.items():
+        if found["accepted"] < NEARLY_EMPTY * found["objects"] or not found["objects"]:
+            console.warn(f"class {name} is nearly empty: {found['accepted']} of {found['objects']} objects accepted")
+
+
+def tables(result: Mapping[str, Any]) -> list[console.Table]:
+    """A row per class."""
+    columns = ("class", "objects", "accepted", "rejected", "images")
+    rows = [[name, *(str(found[column]) for column in columns[1:])] for name, found in result["by_class"].items()]
+    return [console.Table(f"{result['images']} images; those with an accepted object of the class stand in its row", columns, rows)]
 
 
 def describe_calibration(store: Store) -> dict[str, object]:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -20,9 +21,12 @@ from samsemi.mining.calibration import (
 )
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner
+from samsemi.mining.policy import Policy, decide, quality_of, score_table
+from samsemi.mining.scores import REASONS
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
+from samsemi.stages.mine import warn_of_classes
 
 
 def judged_of(quality, iou, image=None) -> Judged:
@@ -31,7 +35,7 @@ def judged_of(quality, iou, image=None) -> Judged:
     scores[:, 0] = quality
     image = np.arange(len(iou)) if image is None else np.asarray(image)
     iou = np.asarray(iou, dtype=float)
-    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image)
+    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image, np.ones(len(iou), dtype=int))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
 
 
 def test_objects_of_a_patient_are_never_apart():
-    scores = [(np.ones((n, 6)), np.ones((n, 6))) for n in (2, 0, 1)]
+    scores = [(np.ones((n, 6)), np.ones((n, 6)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
     judged = join(scores, ["anna", "bert", "anna"])
     assert judged.group.tolist() == [0, 0, 0] and judged.image.tolist() == [0, 0, 2]
 
@@ -245,3 +249,77 @@ def test_without_validation_cases_the_default_thresholds_are_used(dataset, warm,
     asked = ("mine", data, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", "--min-confidence", 0, "--quiet")
     assert "only 0 objects to calibrate with" in succeed(*asked).err
     assert read_about(tmp_path / "s.h5")[0]["quality"] is None
+
+
+@pytest.fixture
+def two_classes(dataset, folded, monkeypatch):
+    """``calibrate`` with objects of two classes, told apart by their first score: of the first all are right, of the second few."""
+    rng = np.random.default_rng(0)
+
+    def calibrated(counts: tuple[int, int], right: tuple[float, float], **options):
+        def judge(case, miner, num_classes, fold_maps):
+            class_id = np.repeat([1, 2], counts)
+            iou = (rng.random(len(class_id)) < np.repeat(right, counts)).astype(float)
+            scores = rng.random((len(class_id), 6))
+            scores[:, 0] = 0.5 * iou + 0.5 * rng.random(len(iou))
+            return scores, np.repeat(iou[:, None], 6, axis=1), class_id
+
+        monkeypatch.setattr("samsemi.mining.calibration.judge_case", judge)
+        data = read_dataset(dataset)
+        cases = {name: replace(case, group=name) for name, case in data.cases.items()}
+        data = replace(data, classes=("background", "nucleus", "plasm"), cases=cases)
+        chosen = MineOptions(dataset=dataset, model=folded, out="s.h5", **options)
+        return calibrate(Miner(load_model(folded), load_sam("none", None, torch.device("cpu")), chosen), data)
+
+    return calibrated
+
+
+def test_every_class_with_enough_objects_has_a_threshold_of_its_own(two_classes):
+    policy, about = two_classes((20, 20), (1.0, 0.6))
+    assert [rule.class_id for rule in policy.by_class] == [1, 2] and policy.by_class[0].min_quality < policy.by_class[1].min_quality
+    assert {name: row["fit"] for name, row in about["by_class"].items()} == {"nucleus": "own", "plasm": "own"}
+    assert all(row["precision"] >= 0.8 and row["accepted"] > 0 for row in about["by_class"].values())
+    mined = mined_of(*[block(2, 8, 2, 8)] * 2, class_id=[1, 2])
+    assert quality_of(mined, policy) == pytest.approx([float(rule.quality(score_table(mined)[:1])[0]) for rule in policy.by_class])
+    strict = replace(policy, by_class=tuple(replace(rule, min_quality=2 * (rule.class_id - 1)) for rule in policy.by_class))
+    assert decide(mined, strict).tolist() == [0, REASONS.index("quality")]
+    given, _ = two_classes((20, 20), (1.0, 0.6), min_quality=0.125)
+    assert {given.min_quality, *(rule.min_quality for rule in given.by_class)} == {0.125}
+    assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
+
+
+def test_class_with_few_objects_shares_the_fit_of_all(two_classes):
+    policy, about = two_classes((20, 1), (1.0, 0.6))
+    assert [rule.class_id for rule in policy.by_class] == [1]
+    assert {name: row["fit"] for name, row in about["by_class"].items()} == {"nucleus": "own", "plasm": "shared"}
+
+
+def test_class_that_is_mostly_wrong_does_not_take_the_others_with_it(two_classes, caplog):
+    policy, about = two_classes((20, 20), (1.0, 0.0))
+    assert about["by_class"]["nucleus"]["precision"] == 1 and not about["by_class"]["plasm"]["usable"]
+    assert policy.by_class[0].min_quality < 1 < policy.by_class[1].min_quality
+    assert "class plasm: a precision of 0.8 is not reached; the best is 0.00, so nothing is accepted" in caplog.text
+
+
+def test_one_class_needs_no_rules_of_classes(dataset, folded, tmp_path):
+    succeed("mine", dataset, "--model", folded, "--out", tmp_path / "s.h5", "--min-area", 16, "--sam", "none", "--min-quality", 0)
+    policy, calibration = read_about(tmp_path / "s.h5")
+    assert "by_class" not in policy and "by_class" not in calibration
+
+
+def test_classes_that_are_nearly_empty_are_warned_of(capsys):
+    found = {"nucleus": {"objects": 64, "accepted": 49}, "plasm": {"objects": 66, "accepted": 2}, "rim": {"objects": 0, "accepted": 0}}
+    warn_of_classes(found)
+    err = capsys.readouterr().err
+    assert "nucleus" not in err
+    assert "class plasm is nearly empty: 2 of 66 objects accepted" in err and "class rim is nearly empty: 0 of 0 objects" in err
+
+
+def test_mine_has_a_row_per_class(dataset, warm, tmp_path):
+    mine = ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", "--no-calibrate", "--min-confidence", 0)
+    result = succeed(*mine, "--json").result
+    [row] = result["by_class"].values()
+    assert row["objects"] == result["objects"] and row["accepted"] == result["accepted"] and row["images"] == result["accepted_images"]
+    assert row["rejected"] == sum(result["rejected"].values())
+    lines = succeed(*mine, "--resume").out.splitlines()
+    assert lines[1].split() == ["class", "objects", "accepted", "rejected", "images"] and lines[2].split()[1] == str(row["objects"])
