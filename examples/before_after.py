@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from step import stand_in
 from summary import read_dice
 
 from samsemi.data.dataset import Case, Dataset, read_case_image, read_case_label, read_dataset
@@ -26,13 +27,14 @@ def main() -> None:
     dice = {arm: read_dice(out / f"eval-{arm}") for arm in ARMS}
     common = dice["warm"].keys() & dice["once"].keys()
     names = sorted(common, key=lambda name: (-abs(dice["once"][name] - dice["warm"][name]), name))[:ROWS]
-    models = [load_model(out / arm) for arm in ARMS]
+    models = [load_model(out / (stand_in(out, arm) or arm)) for arm in ARMS]
     rows = [draw_row(dataset, dataset.cases[name], models) for name in names]
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     write_picture(out / "before_after.png", np.concatenate(rows))
     means = [float(np.mean([dice[arm][name] for name in common])) for arm in ARMS]
-    print(f"\nTest Dice of the warm start {means[0]:.3f}, after mining {means[1]:.3f}.")
+    mined = "of labeled-only, since mining accepted nothing," if stand_in(out, "once") else "after mining"
+    print(f"\nTest Dice of the warm start {means[0]:.3f}, {mined} {means[1]:.3f}.")
     print(f"picture (image, truth, before, after): {out / 'before_after.png'}")
     print(f"SAM's prompts and masks:               {out / 'once.h5.overlays'}")
     print(f"runs, stores, evaluations:             {out}")

@@ -3,7 +3,8 @@
 #
 #     bash examples/pipeline.sh FOLDER [OUT]
 #
-# FOLDER   a data set made by `samsemi prepare`, or a folder with images/ and masks/
+# FOLDER   a data set made by `samsemi prepare`, or a folder with images/ and masks/; where all images have masks, nine tenths of those
+#          that val and test leave are hidden, as a simulation
 # OUT      where runs, stores and evaluations go (default: FOLDER.samsemi)
 #
 # Every arm sees the same number of images from the same warm start:
@@ -11,6 +12,7 @@
 #     self-training  ... and on the U-Net++'s own masks of the unlabeled cases
 #     once           ... and on SAM's masks of them, mined once; by a SAM adapted to the labeled cases where ADAPT is set
 #     continuous     ... mined again every quarter of the fine-tuning
+# An arm whose mining accepts nothing is its labeled-only model, and marked so.
 # It ends with each arm's scores and with every arm against every other.
 #
 # Stopped at any moment, the same command goes on; what has ended with the same inputs is not run again (examples/step.py).
@@ -20,7 +22,7 @@
 : "${ARMS:=labeled-only self-training once}"
 : "${SIZE:=256}" "${ENCODER:=resnet34}" "${DECODER:=256,128,64,32,16}" "${WEIGHTS:=none}"
 : "${ITERATIONS:=2000}" "${FINETUNE_ITERATIONS:=2000}" "${BATCH:=8}" "${LR:=1e-3}" "${SEED:=0}"
-: "${PREPARE:=--labeled 0.1 --val 0.1 --test 0.1}"
+: "${PREPARE=auto}"                   # options of `samsemi prepare`
 # 900 images of Kvasir-SEG take half an hour on a CPU with
 #     SIZE=128 ENCODER=mobilenet_v2 DECODER=48,32,16,12,8 ITERATIONS=700 FINETUNE_ITERATIONS=600 OMP_NUM_THREADS=1
 set -euo pipefail
@@ -34,23 +36,39 @@ step() {  # NAME COMMAND...
     python3 "$here/step.py" "$out" "$@"
 }
 
+unless_nothing() {  # NAME COMMAND...: sets `usable`; exit code 7, that nothing is accepted, is a result
+    local code=0
+    step "$@" || code=$?
+    [ "$code" = 0 ] || [ "$code" = 7 ] || exit "$code"
+    usable=$((code == 0))
+}
+
 mine() {  # ARM SAM [OPTIONS...]
     local arm=$1 sam=$2
     shift 2
-    step "mine-$arm" mine "$data" --model "$out/warm" --out "$out/$arm.h5" --sam "$sam" --overlays 12 "$@"
-    step "eval-store-$arm" eval "$data" --store "$out/$arm.h5" --out "$out/eval-store-$arm"
+    unless_nothing "mine-$arm" mine "$data" --model "$out/warm" --out "$out/$arm.h5" --sam "$sam" --overlays 12 "$@"
+    if [ "$usable" = 1 ] && [ -d "$data/truth" ]; then
+        step "eval-store-$arm" eval "$data" --store "$out/$arm.h5" --out "$out/eval-store-$arm" || [ $? = 7 ]  # 7: no accepted case has a truth
+    fi
 }
 
-evaluate() { step "eval-$1" eval "$data" --model "$out/$1" --out "$out/eval-$1"; }
+train() {  # ARM [OPTIONS...]
+    local arm=$1
+    shift
+    unless_nothing "$arm" finetune "$data" --model "$out/warm" --out "$out/$arm" --iterations "$FINETUNE_ITERATIONS" "${training[@]}" "$@"
+}
+
+evaluate() { step "eval-$1" eval "$data" --model "$out/${2:-$1}" --out "$out/eval-$1"; }  # ARM [MODEL]
 
 weights=(${SAM_CHECKPOINT:+--sam-checkpoint "$SAM_CHECKPOINT"})
 training=(--batch-size "$BATCH" --lr "$LR" --seed "$SEED")
-read -ra prepare <<<"$PREPARE"
 read -ra adapt <<<"$ADAPT"
 data=$folder
 if [ ! -e "$folder/manifest.csv" ]; then
     data=$out/dataset
-    step prepare prepare "$folder/images" --masks "$folder/masks" --out "$data" --seed "$SEED" "${prepare[@]}"
+    [ "$PREPARE" != auto ] || PREPARE=$(python3 "$here/simulated.py" "$folder")
+    read -ra prepare <<<"$PREPARE"
+    step prepare prepare "$folder/images" --masks "$folder/masks" --out "$data" --seed "$SEED" ${prepare[@]+"${prepare[@]}"}
 fi
 
 step warm warmstart "$data" --out "$out/warm" --size "$SIZE" --encoder "$ENCODER" --decoder-channels "$DECODER" \
@@ -63,6 +81,7 @@ if [ -n "$ADAPT" ]; then
 fi
 
 for arm in $ARMS; do
+    usable=1
     case $arm in
         labeled-only) store=() ;;
         self-training)
@@ -76,9 +95,14 @@ for arm in $ARMS; do
             ;;
         *) echo "unknown arm $arm" >&2 && exit 2 ;;
     esac
-    step "$arm" finetune "$data" --model "$out/warm" --out "$out/$arm" --iterations "$FINETUNE_ITERATIONS" "${training[@]}" \
-        ${store[@]+"${store[@]}"}
-    evaluate "$arm"
+    [ "$usable" = 0 ] || train "$arm" ${store[@]+"${store[@]}"}
+    if [ "$usable" = 1 ]; then
+        evaluate "$arm"
+    else
+        echo "== $arm: nothing accepted; it is its labeled-only model" >&2
+        train labeled-only
+        evaluate "$arm" labeled-only
+    fi
 done
 
 python3 "$here/summary.py" "$out"

@@ -1,7 +1,8 @@
 """One samsemi command, run only where it has not ended with the same inputs before: python examples/step.py OUT NAME COMMAND...
 
 OUT/steps/NAME.json keeps the command, a checksum of its words and of the contents of all files that they name, its seconds and its
-result. A command that was stopped goes on; one whose inputs have changed since starts again. Every script of examples/ runs by it.
+result. Where `mine` accepts nothing (exit code 7), that is a result: it is kept as "code", and given again.
+A command that was stopped goes on; one whose inputs have changed since starts again. Every script of examples/ runs by it.
 """
 
 import hashlib
@@ -17,6 +18,8 @@ from typing import IO
 RESUMED = ("warmstart", "adapt", "mine", "finetune", "distill")
 WRITTEN = ("--out", "--embeddings")
 """Options that name what a command writes: its contents are no input."""
+NOTHING_ACCEPTED = 7
+"""Exit code of a command that finished with nothing usable."""
 
 
 def run_step(folder: Path, name: str, words: Sequence[str], flags: Sequence[str] = (), log: IO[str] | None = None) -> int:
@@ -25,16 +28,26 @@ def run_step(folder: Path, name: str, words: Sequence[str], flags: Sequence[str]
     record = json.loads(file.read_text()) if file.exists() else {}
     checksum = sum_inputs(words)
     if record.get("checksum") == checksum and "result" in record and all(path.exists() for path in outputs(words)):
-        return 0
+        return record.get("code", 0)
     changed = record.get("checksum", checksum) != checksum
     write_record(file, {"command": list(words), "checksum": checksum})
     start = time.monotonic()
     command = [sys.executable, "-m", "samsemi", *words, *start_flags(words, changed), "--json", *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    kept = {"command": list(words), "checksum": checksum, "seconds": time.monotonic() - start}
     if done.returncode == 0:
-        seconds = time.monotonic() - start
-        write_record(file, {"command": list(words), "checksum": checksum, "seconds": seconds, "result": json.loads(done.stdout)})
+        write_record(file, {**kept, "result": json.loads(done.stdout)})
+    elif done.returncode == NOTHING_ACCEPTED and words[0] == "mine":
+        write_record(file, {**kept, "code": NOTHING_ACCEPTED, "result": {}})
     return done.returncode
+
+
+def stand_in(folder: Path, arm: str) -> str | None:
+    """The model that was evaluated in place of an arm which accepted nothing: its labeled-only one; None where it is the arm's own."""
+    file = folder / "steps" / f"eval-{arm}.json"
+    command = json.loads(file.read_text())["command"] if file.exists() else []
+    model = Path(command[command.index("--model") + 1]).name if "--model" in command else arm
+    return model if model != arm else None
 
 
 def start_flags(words: Sequence[str], changed: bool) -> list[str]:

@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from step import stand_in
 
 from samsemi.metrics import compare
 
@@ -29,6 +30,9 @@ def main() -> None:
     dice = {arm: read_dice(out / f"eval-{arm}") for arm in arms}
     groups = read_groups(out / "eval-warm")
     print(f"\n{write_scores(out, arms)}\n\n{write_stores(out, arms)}\n\n{write_differences(dice, groups)}\n")
+    for arm in arms:
+        if stand_in(out, arm):
+            print(f"{arm}: nothing accepted; its figures are those of labeled-only.")
     print(*write_verdicts(dice, groups), sep="\n")
 
 
@@ -54,7 +58,9 @@ def write_scores(out: Path, arms: list[str]) -> str:
     lines = ["| model | test Dice [95 % interval] | IoU | HD95 | s |", "|---|---|---|---|---|"]
     for arm in arms:
         mean = json.loads((out / f"eval-{arm}" / "metrics.json").read_text())["mean"]
-        cells = [arm, interval(mean["dice"]), number(mean["iou"], ".3f"), number(mean["hd95"], ".1f"), seconds(out, arm)]
+        nothing = stand_in(out, arm)
+        name, time = (f"{arm} (nothing accepted)", "") if nothing else (arm, seconds(out, arm))
+        cells = [name, interval(mean["dice"]), number(mean["iou"], ".3f"), number(mean["hd95"], ".1f"), time]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -64,7 +70,7 @@ def write_stores(out: Path, arms: list[str]) -> str:
     lines = ["| masks for | Dice to hidden truth | of cases | s |", "|---|---|---|---|"]
     for arm in arms:
         file = out / f"eval-store-{arm}" / "metrics.json"
-        if file.exists():
+        if file.exists() and not stand_in(out, arm):
             found = json.loads(file.read_text())
             cells = [arm, interval(found["mean"]["dice"]), f"{found['coverage']:.0%}", seconds(out, f"mine-{arm}")]
             lines.append(f"| {' | '.join(cells)} |")

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -66,6 +67,71 @@ def test_prepare_counts_in_json(pictures, tmp_path):
     assert result["splits"] == {"labeled": 12, "unlabeled": 6, "val": 6, "test": 0}
     assert result["cases"] == 24
     assert result["image_sizes"] == {"160 x 128": 15, "144 x 144": 9}
+
+
+def draw_pictures(folder: Path, count: int, masks: int) -> tuple:
+    """The words of `prepare` for ``count`` images, the first of which have masks."""
+    for number, (name, (image, mask)) in enumerate(draw_cases(count).items()):
+        write_image(folder / "images" / f"{name}.png", image)
+        if number < masks:
+            write_image(folder / "masks" / f"{name}.png", mask)
+    return "prepare", folder / "images", "--masks", folder / "masks", "--out", folder / "d"
+
+
+@pytest.mark.parametrize("share", [(), ("--labeled", 1)])
+def test_prepare_uses_every_mask_where_some_images_lack_one(tmp_path, share):
+    outcome = succeed(*draw_pictures(tmp_path, 15, 9), *share, "--json")
+    assert outcome.result["splits"] == {"labeled": 7, "unlabeled": 6, "val": 1, "test": 1}
+    assert "simulation" not in outcome.err and not (tmp_path / "d" / "truth").exists()
+
+
+@pytest.mark.parametrize("share", [0.1, 2])
+def test_prepare_refuses_to_simulate_where_some_images_lack_a_mask(tmp_path, share):
+    outcome = call(*draw_pictures(tmp_path, 9, 6), "--labeled", share, "--quiet")
+    assert outcome.code == 2 and f"--labeled {share} hides masks" in outcome.err and "3 of 9" in outcome.err
+    assert "leave --labeled out" in outcome.err and not (tmp_path / "d").exists()
+
+
+def test_prepare_says_how_many_masks_a_simulation_hides(tmp_path):
+    words = draw_pictures(tmp_path, 10, 10)
+    assert "simulation: 6 masks hidden as truth" in succeed(*words, "--labeled", 2).err
+    outcome = succeed(*words, "--overwrite")
+    assert "no image is unlabeled: nothing can be mined" in outcome.err and "simulation" not in outcome.err
+
+
+def test_prepare_says_which_masks_patients_keep_from_use(tmp_path):
+    outcome = succeed(*draw_pictures(tmp_path, 12, 11), "--groups", r"p(\d+)")
+    assert "2 masks are not used: their patients" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["val", "labeled"])
+def test_prepare_without_a_needed_split_says_what_it_is_for(tmp_path, name):
+    outcome = call(*draw_pictures(tmp_path, 6, 6), f"--{name}", 0, "--quiet")
+    assert outcome.code == 2 and outcome.err.startswith(f"error: --{name} 0: without {name} cases")
+    assert f"leave --{name} out" in outcome.err
+
+
+def test_prepare_matches_names_that_differ_in_case_or_unicode_form(tmp_path):
+    decomposed, composed = "p\u0065\u0301", "p\u00e9"
+    for number, (of_image, of_mask) in enumerate((("Case_1", "case_1_Mask"), (decomposed, f"{composed}_Mask"), ("x", "x_Mask"))):
+        image, mask = list(draw_cases(3).values())[number]
+        write_image(tmp_path / "images" / f"{of_image}.png", image)
+        write_image(tmp_path / "masks" / f"{of_mask}.png", mask)
+    words = ("prepare", tmp_path / "images", "--masks", tmp_path / "masks", "--out", tmp_path / "d")
+    outcome = succeed(*words, "--json")
+    assert outcome.result["splits"] == {"labeled": 1, "unlabeled": 0, "val": 1, "test": 1}
+    assert "2 masks are named like their images but for case or Unicode form" in outcome.err
+    write_image(tmp_path / "images" / "case_1.png", image + 1)
+    with_both = call(*words, "--overwrite")
+    assert "for case or Unicode form" not in with_both.err, "which of two images it belongs to is not guessed"
+
+
+@pytest.mark.parametrize(("name", "hint"), [("coco.json", "PNG files of class indices"), ("masks.zip", "give the folder")])
+def test_prepare_with_a_file_as_masks(tmp_path, name, hint):
+    (tmp_path / name).write_text("{}")
+    draw_pictures(tmp_path, 3, 3)
+    outcome = call("prepare", tmp_path / "images", "--masks", tmp_path / name, "--out", tmp_path / "d", "--quiet")
+    assert outcome.code == 4 and f"{name} is a file" in outcome.err and hint in outcome.err
 
 
 def test_prepare_takes_jpeg_masks_with_a_suffix_in_their_names(tmp_path):

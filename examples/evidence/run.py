@@ -20,7 +20,7 @@ import shlex
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ import numpy as np
 from samsemi.data.images import hash_pixels, read_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from step import run_step  # noqa: E402
+from step import NOTHING_ACCEPTED, run_step  # noqa: E402
 
 BASELINES = ("supervised", "labeled-only", "self-training")
 ABLATIONS = {
@@ -71,6 +71,10 @@ STORES = {"self-training": "none", "ellipse": "ellipse"}
 """Arm -> the SAM that it mines with; all others mine with the adapted one."""
 
 
+class NothingAccepted(Exception):
+    """Mining has finished and accepted no object."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One set, share of labels and seed: a folder with its data, models and stores. All arms share a warm start and a SAM."""
@@ -87,6 +91,7 @@ class Cell:
             write_split(self.data, self.percent, self.seed, self.folder / "split.csv")
         self.prepare("data", self.folder / "split.csv")
         for arm in arms:
+            made = arm
             if arm == "supervised":
                 self.warmstart(arm, "data", self.settings.warm_iterations + self.settings.iterations)
             elif arm == "supervised-all":
@@ -94,12 +99,22 @@ class Cell:
                 self.prepare("data-all", self.folder / "split-all.csv")
                 self.warmstart(arm, "data-all", self.settings.warm_iterations + self.settings.iterations)
             elif arm in ABLATIONS:
-                self.distill(arm)
+                made = self.learn(arm, self.distill, "distill")
             else:
                 self.warmstart("warm", "data", self.settings.warm_iterations)
-                self.finetune(arm)
+                made = self.learn(arm, self.finetune, "labeled-only")
             out = self.folder / f"eval-{arm}"
-            self.step(f"eval-{arm}", "eval", self.folder / "data", "--model", self.folder / arm, "--out", out)
+            self.step(f"eval-{arm}", "eval", self.folder / "data", "--model", self.folder / made, "--out", out)
+
+    def learn(self, arm: str, train: Callable[[str], None], without_store: str) -> str:
+        """Train an arm; the one whose model is to be measured: ``without_store`` where nothing is accepted."""
+        try:
+            train(arm)
+        except NothingAccepted as nothing:
+            print(f"{nothing}: measured as {without_store}", flush=True)
+            train(without_store)
+            return without_store
+        return arm
 
     def prepare(self, name: str, split: Path) -> None:
         images, masks = self.data / "images", self.data / "masks"
@@ -169,6 +184,8 @@ class Cell:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "a") as log:
             code = run_step(self.folder, name, [str(word) for word in command], ["--quiet"], log)
+        if code == NOTHING_ACCEPTED and command[0] in ("mine", "finetune"):
+            raise NothingAccepted(f"{self.folder.name} {name}: nothing accepted")
         if code:
             last = file.read_text().strip().splitlines()[-2:]
             raise RuntimeError(f"{self.folder.name} {name} ended with {code}: {' '.join(last)}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from run import BASELINES, PLAN
+from step import stand_in
 
 from samsemi.metrics import compare
 from samsemi.stages.evaluate import mean_over_classes, read_scores
@@ -52,23 +53,30 @@ def mean_dice(found: Mapping[str, Cases]) -> float:
 
 
 def read_stores(row: Path, arm: str, seeds: Sequence[int]) -> dict[str, float]:
-    """Dice and coverage of the pseudo-labels that an arm begins with; nothing for an arm that does not mine."""
+    """Dice and coverage of the pseudo-labels that an arm begins with, coverage 0 with a seed that accepts nothing; nothing for an arm that
+    does not mine."""
     found = []
     for folder in (row / f"seed-{seed}" for seed in seeds):
+        if stand_in(folder, arm):
+            continue
         command = read_step(folder, arm)["command"]
         if "--store" not in command:
             return {}
         store = Path(command[command.index("--store") + 1])
         found.append(json.loads((folder / f"eval-store-{store.stem}" / "metrics.json").read_text()))
+    if not found:
+        return {}
     return {
         "pseudo_dice": float(np.mean([m["mean"]["dice"]["mean"] for m in found])),
-        "coverage": float(np.mean([m["coverage"] for m in found])),
+        "coverage": float(sum(m["coverage"] for m in found) / len(seeds)),
     }
 
 
 def read_seconds(row: Path, arm: str, seeds: Sequence[int]) -> float:
     """Seconds of an arm's own training, mean over the seeds."""
-    return float(np.mean([read_step(row / f"seed-{seed}", arm)["result"]["seconds"] for seed in seeds]))
+    folders = [row / f"seed-{seed}" for seed in seeds]
+    made = [stand_in(folder, arm) or arm for folder in folders]
+    return float(np.mean([read_step(folder, name)["result"]["seconds"] for folder, name in zip(folders, made, strict=True)]))
 
 
 def read_step(folder: Path, name: str) -> dict:
@@ -108,6 +116,7 @@ def measure_rows(out: Path, seeds: Sequence[int], over: str) -> list[dict[str, o
         base = max(bases, key=mean_dice) if len(bases) == 2 else None
         for arm, found in measured.items():
             row: dict[str, object] = {"row": name, "arm": arm, "seeds": done}
+            row["nothing_accepted"] = [seed for seed in done if stand_in(out / name / f"seed-{seed}", arm)]
             if found:
                 row |= {metric: float(np.nanmean(list(found[metric].values()))) for metric in METRICS}
                 row["by_seed"] = [mean_dice(one) for one in by_seed[arm]]
@@ -131,7 +140,7 @@ def write_table(rows: Sequence[Mapping[str, object]], over: str) -> str:
         cells = [
             title(row),
             ", ".join(map(str, row["seeds"])),
-            row["arm"],
+            name_arm(row),
             f"{row['dice']:.3f}",
             ", ".join(f"{dice:.3f}" for dice in row["by_seed"]),
             f"{row['iou']:.3f}",
@@ -145,6 +154,12 @@ def write_table(rows: Sequence[Mapping[str, object]], over: str) -> str:
     missing = groupby((row for row in rows if "dice" not in row), title)
     lines += [f"| {name} | | {', '.join(str(row['arm']) for row in some)} | not run{' |' * (len(COLUMNS) - 3)}" for name, some in missing]
     return "\n".join(lines)
+
+
+def name_arm(row: Mapping[str, object]) -> str:
+    """The arm, and the seeds with which it accepted nothing: there its figures are those of a model without a store."""
+    nothing = ", ".join(map(str, row.get("nothing_accepted", ())))
+    return f"{row['arm']} (nothing accepted: seed {nothing})" if nothing else str(row["arm"])
 
 
 def title(row: Mapping[str, object]) -> str:

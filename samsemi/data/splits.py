@@ -74,11 +74,11 @@ def join_duplicates(cases: Sequence[Case], advance: Callable[[], None] = lambda:
     return [replace(case, group=find(case.group)) for case in cases], duplicates
 
 
-def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) -> list[Case]:
+def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int, rest: str = "unlabeled") -> list[Case]:
     """Deal whole groups of masked cases to splits: ``wanted`` is the share (or, above 1, the number) of cases per split.
 
-    What is left over, and every case without a mask, becomes unlabeled, its mask hidden in ``truth``. DataError where
-    a wanted split stays empty.
+    What is left over goes to the split ``rest``; every case without a mask, and its group, becomes unlabeled. Masks of unlabeled cases
+    are hidden in ``truth``. DataError where a wanted split, or a labeled rest, stays empty.
     """
     cases = list(cases)
     masked = [case for case in cases if case.mask is not None]
@@ -89,7 +89,7 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) ->
     if sum(targets.values()) > len(masked) + 0.5:
         raise DataError(
             f"{' + '.join(f'--{split} {amount:g}' for split, amount in wanted.items())} is more than the {len(masked)} cases with masks",
-            "give smaller shares or numbers",
+            "give smaller shares or numbers; 1 is the share of all of them",
         )
     split_of: dict[str, str] = {}
     for split, target in targets.items():
@@ -103,8 +103,14 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int) ->
         if target > 0 and taken < target / 2:
             raise DataError(
                 f"{len(masked)} cases with masks in {len(groups)} groups do not fill --{split} {wanted[split]:g}",
-                "give smaller shares, or bring more cases with masks",
+                "give smaller shares, or bring more cases with masks; groups with an image that lacks a mask are unlabeled",
             )
+    if rest == "labeled" and not queue:
+        raise DataError(
+            f"{' and '.join(f'--{split} {amount:g}' for split, amount in wanted.items())} leave none of {len(masked)} cases with masks",
+            "give smaller shares or numbers, so that some are labeled",
+        )
+    split_of |= dict.fromkeys(queue, rest)
     return [with_split(case, split_of.get(case.group, "unlabeled")) for case in cases]
 
 

@@ -5,8 +5,9 @@ that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,11 +17,12 @@ from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_images, read_c
 from samsemi.metrics import overlap
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, choose_policy
-from samsemi.mining.policy import Policy, fit_quality, score_table
+from samsemi.mining.policy import ClassRule, Policy, Quality, fit_quality, score_table
 from samsemi.mining.pseudolabels import blend
 from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined
 from samsemi.mining.store_writer import StoreWriter
+from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import number_objects, shared_most
 
 LOG = logging.getLogger("samsemi")
@@ -28,6 +30,12 @@ RIGHT = 0.5
 """IoU with a true object from which a mask is right."""
 LEAST_OBJECTS = 10
 """Fewer are too few to fit to."""
+LEAST_PRECISION = 0.5
+"""Where no threshold reaches it, nothing is accepted."""
+NOTHING = 2.0
+"""The least quality where nothing is accepted: no probability reaches it."""
+LEAST_CLASS_OBJECTS = 20
+"""From so many on, a class among several has a fit and a threshold of its own; the others share those of all objects."""
 LEAST_ACCEPTED = 5
 """Objects over which a precision is measured, at least."""
 PARTS = 10
@@ -35,8 +43,8 @@ PARTS = 10
 CURVE_POINTS = 20
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Of SAM in the soft label, among which the best is chosen; SAM's own mask comes first."""
-NO_OBJECTS = np.zeros((0, len(THRESHOLDS))), np.zeros((0, 1 + len(SHARES)))
-"""Scores, and the truth about them, of a case without objects."""
+NO_OBJECTS = np.zeros((0, len(THRESHOLDS))), np.zeros((0, 1 + len(SHARES))), np.zeros(0, dtype=int)
+"""Scores, the truth about them, and classes, of a case without objects."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,30 @@ class Judged:
     """(N,) index of the case."""
     group: np.ndarray
     """(N,) index of the patient."""
+    class_id: np.ndarray
+    """(N,) of the object that prompted."""
+
+    def __getitem__(self, chosen: np.ndarray) -> "Judged":
+        """The objects where (N,) bool ``chosen`` is True."""
+        return Judged(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is accepted of some objects, and how good that is."""
+
+    quality: Quality
+    threshold: float
+    """The least quality: the lowest that reaches the target, or that of the highest precision."""
+    precision: float
+    usable: bool
+    """False: too few of them should be right, so nothing is accepted."""
+    unseen: np.ndarray
+    """(N,) probabilities by models that have not seen the patient."""
+
+    @property
+    def least(self) -> float:
+        return self.threshold if self.usable else NOTHING
 
 
 def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> None:
@@ -84,24 +116,92 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     if len(judged.iou) < LEAST_OBJECTS:
         LOG.warning(f"only {len(judged.iou)} objects to calibrate with: the default thresholds are used")
         return choose_policy(options, Policy()), about
-    base = Policy(**{f"min_{name}": 0.0 for name in THRESHOLDS}, quality=fit_quality(judged.scores, judged.iou >= RIGHT))
-    unseen = predict_unseen(judged)
-    threshold, precision = choose_threshold(unseen, judged.iou >= RIGHT, options.target_precision)
-    if precision < options.target_precision:
-        LOG.warning(f"a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}")
-    by_share = judged.dice[unseen >= threshold].mean(axis=0)
+    classes = find_own_classes(judged, num_classes)
+    shared = fit_objects(judged, options, "" if len(classes) < num_classes - 1 else None)
+    own = {k: fit_objects(judged[judged.class_id == k], options, f"class {dataset.classes[k]}: ") for k in classes}
+    rules = tuple(ClassRule(k, fit.least, fit.quality) for k, fit in own.items())
+    base = Policy(**{f"min_{name}": 0.0 for name in THRESHOLDS}, min_quality=shared.least, quality=shared.quality, by_class=rules)
+    unseen, accepted = apply_fits(judged, shared, own)
+    precision = float((judged.iou[accepted] >= RIGHT).mean()) if own else shared.precision
+    by_share = judged.dice[accepted].mean(axis=0)
     best = int(by_share.argmax())
     about |= {
         "precision": precision,
-        "min_quality": threshold,
+        "precision_interval": wilson_interval(precision, int(accepted.sum())),
+        "accepted": int(accepted.sum()),
+        "min_quality": shared.threshold,
         "dice_by_sam_share": dict(zip(map(str, SHARES), by_share.tolist(), strict=True)),
     }
+    if num_classes > 2:
+        about["by_class"] = {
+            dataset.classes[k]: {
+                "fit": "own" if k in own else "shared",
+                **describe_class(judged.iou[judged.class_id == k], accepted[judged.class_id == k]),
+                "min_quality": own.get(k, shared).threshold,
+                "usable": own.get(k, shared).usable,
+            }
+            for k in range(1, num_classes)
+        }
     about["curve"] = trace_curve(unseen, judged, judged.dice[:, best], len(cases))
-    return choose_policy(options, replace(base, min_quality=threshold, sam_share=SHARES[best])), about
+    LOG.info(f"calibrated with {len(judged.iou)} objects of {len(cases)} cases: {describe_precision(about)}")
+    return choose_policy(options, replace(base, sam_share=SHARES[best])), about
 
 
-def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 6) scores of the objects that are mined in a case, and the truth about them as of ``measure_objects``; an image that cannot
+def find_own_classes(judged: Judged, num_classes: int) -> list[int]:
+    """The classes with enough objects for a fit of their own; none where there is one class."""
+    return [k for k in range(1, num_classes) if num_classes > 2 and (judged.class_id == k).sum() >= LEAST_CLASS_OBJECTS]
+
+
+def fit_objects(judged: Judged, options: MineOptions, what: str | None) -> Fit:
+    """A fit to some objects; warns, beginning with ``what`` unless that is None, where the target is not reached."""
+    right = judged.iou >= RIGHT
+    unseen = predict_unseen(judged)
+    threshold, precision = choose_threshold(unseen, right, options.target_precision)
+    reached = precision >= options.target_precision
+    usable = reached or precision >= LEAST_PRECISION or options.allow_low_precision
+    if not reached and what is not None:
+        outcome = "which is taken" if usable else "so nothing is accepted"
+        LOG.warning(f"{what}a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}, {outcome}")
+    return Fit(fit_quality(judged.scores, right), threshold, precision, usable, unseen)
+
+
+def apply_fits(judged: Judged, shared: Fit, own: Mapping[int, Fit]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) probabilities; (N,) bool what is accepted, or, where nothing may be, what the thresholds alone would accept."""
+    unseen, threshold = shared.unseen.copy(), np.full(len(judged.iou), shared.threshold)
+    usable = np.full(len(judged.iou), shared.usable)
+    for k, fit in own.items():
+        chosen = judged.class_id == k
+        unseen[chosen], threshold[chosen], usable[chosen] = fit.unseen, fit.threshold, fit.usable
+    above = unseen >= threshold
+    return unseen, above & usable if (above & usable).any() else above
+
+
+def describe_class(iou: np.ndarray, accepted: np.ndarray) -> dict[str, object]:
+    """Objects of a class, how many of them are accepted, and the precision of these with its interval."""
+    found: dict[str, object] = {"objects": len(iou), "accepted": int(accepted.sum())}
+    if accepted.any():
+        precision = float((iou[accepted] >= RIGHT).mean())
+        found |= {"precision": precision, "precision_interval": wilson_interval(precision, int(accepted.sum()))}
+    return found
+
+
+def wilson_interval(share: float, count: int) -> list[float]:
+    """95 % interval of a share of ``count`` objects, taken as independent. Source: Wilson 1927, without a correction for continuity."""
+    z = 1.96
+    middle, scale = share + z * z / (2 * count), 1 + z * z / count
+    half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return [max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)]
+
+
+def describe_precision(about: Mapping[str, Any]) -> str:
+    """The estimate of a calibration in words; of a store that keeps no interval, the estimate alone."""
+    interval = " [{:.2f}, {:.2f}] (Wilson, 95 %)".format(*about["precision_interval"]) if "precision_interval" in about else ""
+    return f"estimated precision of what is accepted {about['precision']:.2f}{interval}, target {about['target_precision']:g}"
+
+
+def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, ...]:
+    """(n, 6) scores of the objects that are mined in a case, the truth about them as of ``measure_objects``, and (n,)
+    classes; an image that cannot
     be read has none, and an object with a score that is no number is left out."""
     images = read_case_images([case])
     maps = [fold_maps.read(case.id, image.shape[:2]) for image in images.values()] if fold_maps else miner.find(list(images.values()))
@@ -111,7 +211,7 @@ def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps |
     mined, _ = found[case.id]
     scores, truth = score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes)
     known = np.isfinite(scores).all(axis=1)
-    return scores[known], truth[known]
+    return scores[known], truth[known], mined.class_id[known].astype(int)
 
 
 def measure_objects(mined: Mined, label: np.ndarray, num_classes: int) -> np.ndarray:
@@ -129,12 +229,12 @@ def measure_objects(mined: Mined, label: np.ndarray, num_classes: int) -> np.nda
     return rows
 
 
-def join(rows: Sequence[tuple[np.ndarray, np.ndarray]], groups: Sequence[str]) -> Judged:
+def join(rows: Sequence[tuple[np.ndarray, ...]], groups: Sequence[str]) -> Judged:
     """The objects of all cases."""
-    scores, truth = (np.concatenate(parts) for parts in zip(NO_OBJECTS, *rows, strict=True))
-    image = np.repeat(np.arange(len(rows)), np.array([len(found) for found, _ in rows], dtype=int))
+    scores, truth, class_id = (np.concatenate(parts) for parts in zip(NO_OBJECTS, *rows, strict=True))
+    image = np.repeat(np.arange(len(rows)), np.array([len(found) for found, *_ in rows], dtype=int))
     group = np.unique(groups, return_inverse=True)[1][image]
-    return Judged(scores, truth[:, 0], truth[:, 1:], image, group)
+    return Judged(scores, truth[:, 0], truth[:, 1:], image, group, class_id)
 
 
 def predict_unseen(judged: Judged) -> np.ndarray:

@@ -44,7 +44,10 @@ def open_store(path: Path, dataset: Dataset) -> Store:
 def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
     """The numbers given as options, the others as in ``base``."""
     given = {name: getattr(options, name) for name in numbers(base)}
-    return replace(base, **{name: value for name, value in given.items() if value is not None})
+    by_class = base.by_class
+    if options.min_quality is not None:
+        by_class = tuple(replace(rule, min_quality=options.min_quality) for rule in by_class)
+    return replace(base, by_class=by_class, **{name: value for name, value in given.items() if value is not None})
 
 
 def store_policy(store: Store, options: PolicyOptions) -> Policy:
@@ -70,6 +73,8 @@ def provenance_of(options: MineOptions, sam: SamBackend, dataset: str, model: st
     """What a store is made with and from: ``dataset`` is its fingerprint, ``model`` the hash of the U-Net++'s weights, ``out_of_fold``
     that of the file of its out-of-fold predictions."""
     config = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_STORE}
+    if not options.allow_low_precision:  # as in stores of before there was the option, so that they resume
+        del config["allow_low_precision"]
     made_from: dict[str, object] = {"dataset": dataset, "model": model, "sam": sam.name, "sam_weights": sam.identity}
     made_from |= {"embeddings": "float16" if options.embeddings else "float32", "out_of_fold": out_of_fold}  # the cache rounds them
     return Provenance(config, made_from, choose_policy(options, Policy()).to_json())
@@ -175,6 +180,18 @@ def other_points(options: MineOptions, num_classes: int) -> int:
 def jitter_boxes(rng: np.random.Generator, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(N, 4) float32 boxes in an image of (H, W), the sides of each moved by up to JITTER of it."""
     return np.stack([move_box(rng, box, JITTER, size) for box in boxes])
+
+
+def summarize_classes(store: Store, policy: Policy, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Of each class but the background: its objects, how many are accepted and rejected, and in how many images one is accepted."""
+    accepted = np.concatenate([decide(store.read(name, maps=False), policy) == 0 for name in store.ids] or [np.zeros(0, dtype=bool)])
+    found = {}
+    for class_id, name in enumerate(classes[1:], start=1):
+        mine = store.objects["class_id"] == class_id
+        kept = mine & accepted
+        images = len(np.unique(store.objects["image"][kept]))
+        found[name] = {"objects": int(mine.sum()), "accepted": int(kept.sum()), "rejected": int((mine & ~accepted).sum()), "images": images}
+    return found
 
 
 def summarize_store(store: Store, policy: Policy) -> dict[str, object]:

@@ -39,6 +39,15 @@ Thresholds = make_dataclass("Thresholds", [(f"min_{score.name}", float, score.le
 
 
 @dataclass(frozen=True)
+class ClassRule:
+    """What is accepted of a class that was calibrated on its own."""
+
+    class_id: int
+    min_quality: float
+    quality: Quality
+
+
+@dataclass(frozen=True)
 class Policy(Thresholds):  # type: ignore[valid-type, misc]
     """What is accepted: every threshold must be reached; and what is learnt from it."""
 
@@ -51,23 +60,26 @@ class Policy(Thresholds):  # type: ignore[valid-type, misc]
     """Weight of the pixels where SAM and the U-Net++ disagree."""
     quality: Quality | None = None
     """None: not calibrated, every object may be right."""
+    by_class: tuple[ClassRule, ...] = ()
+    """In place of ``quality`` and ``min_quality``, for classes with enough objects to be calibrated on their own."""
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        """Without ``by_class`` where it is empty: as before there were rules of classes."""
+        return {name: value for name, value in asdict(self).items() if name != "by_class" or value}
 
     @classmethod
     def from_json(cls, values: Mapping[str, object], where: str = "policy") -> "Policy":
         """CheckpointError, beginning with ``where``, for values of no policy."""
         policy = from_json(cls, values, where)
-        quality = policy.quality
-        if quality and {len(quality.mean), len(quality.scale), len(quality.weights)} != {len(SCORES)}:
-            raise CheckpointError(f"{where}: quality was fitted to other scores than {', '.join(THRESHOLDS)}", HINT)
+        for quality in (policy.quality, *(rule.quality for rule in policy.by_class)):
+            if quality and {len(quality.mean), len(quality.scale), len(quality.weights)} != {len(SCORES)}:
+                raise CheckpointError(f"{where}: quality was fitted to other scores than {', '.join(THRESHOLDS)}", HINT)
         return policy
 
 
 def numbers(policy: Policy) -> dict[str, float]:
     """All of a policy that is one number and can be given as an option."""
-    return {field.name: getattr(policy, field.name) for field in fields(policy) if field.name != "quality"}
+    return {field.name: getattr(policy, field.name) for field in fields(policy) if field.name not in ("quality", "by_class")}
 
 
 def score_table(mined: Mined) -> np.ndarray:
@@ -78,13 +90,24 @@ def score_table(mined: Mined) -> np.ndarray:
 
 def quality_of(mined: Mined, policy: Policy) -> np.ndarray:
     """(N,) probability that each object is right; 1 without a calibration."""
-    return policy.quality(score_table(mined)) if policy.quality else np.ones(len(mined))
+    quality = policy.quality(score_table(mined)) if policy.quality else np.ones(len(mined))
+    for rule in policy.by_class:
+        quality = np.where(mined.class_id == rule.class_id, rule.quality(score_table(mined)), quality)
+    return quality
+
+
+def least_quality(mined: Mined, policy: Policy) -> np.ndarray:
+    """(N,) that each object must reach, by its class."""
+    least = np.full(len(mined), policy.min_quality)
+    for rule in policy.by_class:
+        least[mined.class_id == rule.class_id] = rule.min_quality
+    return least
 
 
 def decide(mined: Mined, policy: Policy) -> np.ndarray:
     """(N,) index into REASONS for each object."""
     scores = [getattr(mined, name) for name in THRESHOLDS] + [quality_of(mined, policy)]
-    least = [getattr(policy, f"min_{name}") for name in (*THRESHOLDS, "quality")]
+    least = [*(getattr(policy, f"min_{name}") for name in THRESHOLDS), least_quality(mined, policy)]
     failed = np.stack([mined.area == 0, *(~(score >= value) for score, value in zip(scores, least, strict=True))])
     reason = np.where(failed.any(axis=0), failed.argmax(axis=0) + 1, 0)
     return np.where((reason > 0) & (scores[-1] < policy.background_below), REASONS.index("background"), reason)

@@ -53,6 +53,9 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     target_precision: Annotated[
         float, Field("Acceptance", "Share of the accepted objects that should be right (IoU 0.5 with a true one).", min=0.0, max=1.0)
     ] = 0.8
+    allow_low_precision: Annotated[
+        bool, Field("Acceptance", "Accept the best that can be reached, even where less than half of it should be right.")
+    ] = False
     embeddings: Annotated[
         Path | None,
         Field("SAM", "Cache of SAM's image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),

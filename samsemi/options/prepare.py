@@ -19,8 +19,11 @@ class PrepareOptions(OutputOptions):
         Field("Input", "Folder of masks, matched to the images by file name, with or without a suffix.", metavar="DIR", reads=True),
     ] = None
     out: Annotated[Path, Field("Input", "Data set folder to write.", metavar="DIR")]
-    labeled: Annotated[float, Field("Input", "Labeled share of the cases that have a mask; above 1: how many cases.", min=0.0)] = 0.1
-    val: Annotated[float, Field("Input", "Validation share, or how many cases.", min=0.0)] = 0.1
+    labeled: Annotated[
+        float | None,
+        Field("Input", "Simulation: labeled share of the masks (1: all), or how many; the rest are hidden. Default: all.", min=0.0),
+    ] = None
+    val: Annotated[float, Field("Input", "Validation share of the cases that have a mask, or how many cases.", min=0.0)] = 0.1
     test: Annotated[float, Field("Input", "Test share, or how many cases.", min=0.0)] = 0.1
     groups: Annotated[
         str | None,
@@ -42,5 +45,10 @@ class PrepareOptions(OutputOptions):
         super().__post_init__()
         for name in ("labeled", "val", "test"):
             value = getattr(self, name)
-            if value > 1 and not float(value).is_integer():
+            if value is not None and value > 1 and not float(value).is_integer():
                 raise UsageError(f"--{name} {value} is neither a share nor a number of cases", "give 0..1, or a whole number above 1")
+
+    @property
+    def hides_masks(self) -> bool:
+        """True where only a part of the masks is to be used; 1 is the share of all."""
+        return self.split is None and self.labeled not in (None, 1)

@@ -16,6 +16,7 @@ from samsemi.errors import CheckpointError
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
+from samsemi.mining.calibration import describe_precision
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
 from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
 from samsemi.mining.pseudolabels import unlabeled_loader
@@ -72,6 +73,8 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     }
     if store:
         made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
+        if "precision" in store.provenance.calibration:
+            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by its own thresholds")
     again = plan_mining(store, dataset, options, device) if store else None
     teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
     made_from |= {"teacher": teacher.weights} if teacher else {}

@@ -4,18 +4,22 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from samsemi import clock
+from samsemi import clock, console
 from samsemi.data.dataset import need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
+from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
-from samsemi.mining.miner import store_policy, summarize_store
+from samsemi.mining.miner import store_policy, summarize_classes, summarize_store
 from samsemi.mining.pictures import draw_mined
 from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model_for
+
+NEARLY_EMPTY = 0.1
+"""Share of the objects of a class below which few are accepted."""
 
 
 def mine(options: MineOptions) -> dict[str, object]:
@@ -30,10 +34,11 @@ def mine(options: MineOptions) -> dict[str, object]:
     store, mined = mine_store(cases, segmenter, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
-    result = summarize_store(store, policy)
+    result = {**summarize_store(store, policy), "by_class": summarize_classes(store, policy, dataset.classes)}
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
-    refuse_useless(result, options)
+    refuse_useless(result, options, store.provenance.calibration)
+    warn_of_classes(result["by_class"])
     return {
         "store": str(options.out),
         "sam": sam.name,
@@ -44,7 +49,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     }
 
 
-def refuse_useless(result: Mapping[str, Any], options: MineOptions) -> None:
+def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration: Mapping[str, Any]) -> None:
     """DataError where no image can be read, NothingUsable where nothing is found or accepted; ``result`` is the summary of the store."""
     if result["unreadable"] == result["images"]:
         raise DataError(f"{options.dataset}: none of the {result['images']} unlabeled images can be read", "see `samsemi check`")
@@ -52,14 +57,37 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions) -> None:
         raise NothingUsable(f"{options.model} finds nothing in any of {result['images']} unlabeled images", "train the model longer")
     if not result["accepted"]:
         why = ", ".join(f"{reason} {count}" for reason, count in result["rejected"].items())
+        precision = calibration.get("precision")
+        wanted = options.allow_low_precision or options.min_quality is not None
+        low = precision is not None and not wanted and precision < min(LEAST_PRECISION, options.target_precision)
+        best = f"the best precision that can be reached is {precision:.2f}; " if low else ""
+        hint = "train the model longer, label more val cases, or lower what was given as --target-precision or --min-..."
         raise NothingUsable(
-            f"{options.out}: none of {result['objects']} objects was accepted ({why})",
-            "train the model longer, or lower what was given as --target-precision or --min-...",
+            f"{options.out}: {best}none of {result['objects']} objects was accepted ({why})",
+            f"{hint}; --allow-low-precision --overwrite accepts it all the same" if low else hint,
         )
+
+
+def warn_of_classes(by_class: Mapping[str, Mapping[str, int]]) -> None:
+    """Warn of classes of which nothing was found, or hardly anything is accepted."""
+    for name, found in by_class.items():
+        if found["accepted"] < NEARLY_EMPTY * found["objects"] or not found["objects"]:
+            console.warn(f"class {name} is nearly empty: {found['accepted']} of {found['objects']} objects accepted")
+
+
+def tables(result: Mapping[str, Any]) -> list[console.Table]:
+    """A row per class."""
+    columns = ("class", "objects", "accepted", "rejected", "images")
+    rows = [[name, *(str(found[column]) for column in columns[1:])] for name, found in result["by_class"].items()]
+    return [console.Table(f"{result['images']} images; those with an accepted object of the class stand in its row", columns, rows)]
 
 
 def describe_calibration(store: Store) -> dict[str, object]:
     """Precision, threshold and number of objects of a calibration, for the closing table."""
     calibration = store.provenance.calibration
     names = {"precision": "calibrated_precision", "min_quality": "min_quality", "objects": "calibrated_objects"}
-    return {shown: calibration[name] for name, shown in names.items() if name in calibration}
+    shown: dict[str, object] = {shown: calibration[name] for name, shown in names.items() if name in calibration}
+    interval = calibration.get("precision_interval")
+    if isinstance(interval, list):
+        shown |= {"calibrated_precision_low": interval[0], "calibrated_precision_high": interval[1]}
+    return shown

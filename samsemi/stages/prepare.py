@@ -78,14 +78,39 @@ def with_group(case: Case, groups: str | None) -> Case:
 
 
 def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
-    """Deal the cases to splits by shares, or by a split file."""
-    if options.split:
-        return split_by_file(cases, options.split)
+    """Deal the cases to splits by shares, or by a split file; says how many masks that hides."""
+    dealt = split_by_file(cases, options.split) if options.split else split_by_shares(cases, options)
+    hidden = sum(case.truth is not None for case in dealt)
+    if hidden:
+        console.note(f"simulation: {hidden} masks hidden as truth")
+    if not any(case.split == "unlabeled" for case in dealt):
+        console.note("no image is unlabeled: nothing can be mined; `warmstart` and `eval` work, --labeled 0.1 would simulate mining")
+    return dealt
+
+
+def split_by_shares(cases: list[Case], options: PrepareOptions) -> list[Case]:
+    """Deal the cases by --test and --val; the other masks are labeled, or the part of them that a simulation leaves."""
+    for name, use in (("labeled", "nothing is learned"), ("val", "nothing is chosen or calibrated")):
+        if getattr(options, name) == 0:
+            raise UsageError(f"--{name} 0: without {name} cases {use}", f"give a share or a number above 0, or leave --{name} out")
+    without_mask = sum(case.mask is None for case in cases)
+    if options.hides_masks and without_mask:
+        raise UsageError(
+            f"--labeled {options.labeled:g} hides masks, as if images were unlabeled; but {without_mask} of {len(cases)} have no mask",
+            "leave --labeled out: these images are the unlabeled ones, and every mask is used",
+        )
     with console.progress("look for duplicates", len(cases)) as advance:
         cases, duplicates = join_duplicates(cases, advance)
     if duplicates:
         console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
-    return assign_splits(cases, {"test": options.test, "val": options.val, "labeled": options.labeled}, options.seed)
+    wanted = {"test": options.test, "val": options.val}
+    if options.labeled is not None and options.hides_masks:
+        return assign_splits(cases, {**wanted, "labeled": options.labeled}, options.seed)
+    dealt = assign_splits(cases, wanted, options.seed, rest="labeled")
+    unused = sum(case.truth is not None for case in dealt)
+    if unused:
+        console.warn(f"{unused} masks are not used: their patients (--groups) have images without a mask, and patients are never split")
+    return dealt
 
 
 def split_by_file(cases: list[Case], path: Path) -> list[Case]:
@@ -104,6 +129,9 @@ def split_by_file(cases: list[Case], path: Path) -> list[Case]:
             if split != "unlabeled" and case.mask is None:
                 raise DataError(f"--split {path}: {case.id} is {split} but has no mask", "make it unlabeled")
             chosen.append(with_split(replace(case, group=group or case.group), split))
+    missing = [split for split in ("labeled", "val") if not any(case.split == split for case in chosen)]
+    if missing:
+        raise DataError(f"--split {path}: no {' and no '.join(missing)} cases", "training needs both: put some there")
     return chosen
 
 

@@ -180,3 +180,15 @@ def test_hash_of_a_mask_moves_with_it():
     hidden = with_split(case, "unlabeled")
     assert (hidden.mask_sha256, hidden.truth_sha256) == (None, "1")
     assert with_split(hidden, "val") == replace(case, split="val")
+
+
+def test_all_masks_that_test_and_val_leave_are_labeled():
+    cases = [*masked(9), *(replace(case, id=f"u{i}", mask=None, group=f"u{i}") for i, case in enumerate(masked(30)))]
+    dealt = assign_splits(cases, {"test": 0.1, "val": 0.1}, seed=0, rest="labeled")
+    assert Counter(case.split for case in dealt) == {"test": 1, "val": 1, "labeled": 7, "unlabeled": 30}
+    assert not any(case.truth for case in dealt)
+    share = assign_splits(masked(40), {"test": 0.2, "val": 0.1, "labeled": 0.1}, seed=0)
+    whole = assign_splits(masked(40), {"test": 0.2, "val": 0.1}, seed=0, rest="labeled")
+    assert all(ids_of(share, split) == ids_of(whole, split) for split in ("test", "val"))
+    with pytest.raises(DataError, match="leave none"):
+        assign_splits(masked(10), {"test": 0.5, "val": 0.5}, seed=0, rest="labeled")

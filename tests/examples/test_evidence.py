@@ -159,3 +159,17 @@ def test_seed_that_lacks_an_arm_is_left_out_of_its_row(measured, tmp_path):
     assert all(rows["kvasir_seg-75", arm]["seeds"] == [2] for arm in ("supervised", "once", "rounds"))
     once, rounds = rows["kvasir_seg-75", "once"], rows["kvasir_seg-75", "rounds"]
     assert rounds["over"] is None and once["over"]["mean"] == pytest.approx(once["dice"] - rounds["dice"], abs=1e-9)
+
+
+def test_arm_that_accepts_nothing_is_its_labeled_only_model_and_counts_in_the_mean(measured, pictures, monkeypatch, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(measured, out)
+    folder = out / "kvasir_seg-75" / "seed-2"
+    strict = Namespace(**{**vars(SETTINGS), "mine": "--min-quality 1 --no-calibrate --min-confidence 1 --min-predicted-iou 1"})
+    shutil.rmtree(folder / "steps")
+    monkeypatch.setattr(subprocess, "run", in_process)
+    evidence.Cell(pictures, folder, 75, 2, strict).run(TWICE)
+    rows = {(row["row"], row["arm"]): row for row in table.measure_rows(out, [2, 3], "self-training")}
+    once, labels = rows["kvasir_seg-75", "once"], rows["kvasir_seg-75", "labeled-only"]
+    assert once["nothing_accepted"] == [2] and once["by_seed"][0] == labels["by_seed"][0] and len(once["by_seed"]) == 2
+    assert "| once (nothing accepted: seed 2) |" in table.write_table(list(rows.values()), "self-training")

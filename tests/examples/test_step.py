@@ -1,12 +1,14 @@
 """Steps of the examples are run again only where their inputs have changed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from builders import ROOT
+from builders import ROOT, load_example, write_image
 
 sys.path.insert(0, str(ROOT / "examples"))
 import step
@@ -57,3 +59,64 @@ def test_command_that_cannot_resume_is_overwritten(tmp_path, ran):
     words = ["eval", str(tmp_path / "data"), "--out", str(tmp_path / "eval")]
     step.run_step(tmp_path, "eval-once", words)
     assert ran == [[*words, "--overwrite", "--json"]]
+
+
+def test_nothing_accepted_is_a_result_that_is_kept(tmp_path, monkeypatch):
+    runs = []
+
+    def run(words, **_):
+        runs.append(words)
+        (tmp_path / "s.h5").touch()
+        return subprocess.CompletedProcess(words, 7, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert [mine(tmp_path), mine(tmp_path)] == [7, 7] and len(runs) == 1
+    assert json.loads((tmp_path / "out/steps/mine-once.json").read_text())["code"] == 7
+    assert mine(tmp_path, "--seed", "1") == 7 and len(runs) == 2
+
+
+def run_pipeline(folder: Path, script: str) -> tuple[subprocess.CompletedProcess, list[list[str]]]:
+    """The pipeline with a shell script for python3, and the words of every call of it."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").write_text(f'#!/usr/bin/env bash\necho "$*" >> {folder}/calls\n{script}\n')
+    (folder / "bin" / "python3").chmod(0o755)
+    env = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "ADAPT": ""}
+    words = ["bash", ROOT / "examples" / "pipeline.sh", folder / "data", folder / "out"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    return done, [line.split() for line in (folder / "calls").read_text().splitlines()]
+
+
+def test_pipeline_takes_the_labeled_only_model_where_nothing_is_accepted(tmp_path):
+    done, calls = run_pipeline(tmp_path, '[ "$4" != mine ] || exit 7')
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("nothing accepted; it is its labeled-only model") == 2
+    models = {words[2]: Path(words[words.index("--model") + 1]).name for words in calls if "eval" in words}
+    wanted = {"eval-labeled-only": "labeled-only", "eval-self-training": "labeled-only", "eval-once": "labeled-only", "eval-warm": "warm"}
+    assert models == wanted and calls[-1][0].endswith("summary.py")
+    assert not any("--store" in words for words in calls)
+
+
+@pytest.mark.parametrize("code", [1, 5])
+def test_pipeline_stops_where_a_command_fails(tmp_path, code):
+    done, calls = run_pipeline(tmp_path, f'[ "$4" != mine ] || exit {code}')
+    assert done.returncode == code and calls[-1][3] == "mine"
+
+
+@pytest.mark.parametrize(("printed", "share"), [("--labeled 0.1", True), ("", False)])
+def test_pipeline_hides_masks_only_where_all_images_have_one(tmp_path, printed, share):
+    _, calls = run_pipeline(tmp_path, f'[[ "$1" != */simulated.py ]] || echo "{printed}"')
+    [prepare] = [words for words in calls if "prepare" in words]
+    assert ("--labeled" in prepare) is share
+
+
+def test_share_is_simulated_only_where_all_images_have_a_mask(tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        for folder in ("images", "masks"):
+            write_image(tmp_path / folder / f"{name}.png", np.zeros((4, 4), np.uint8))
+    monkeypatch.setattr(sys, "argv", ["simulated.py", str(tmp_path)])
+    simulated = load_example("simulated")
+    simulated.main()
+    assert capsys.readouterr().out == "--labeled 0.1\n"
+    (tmp_path / "masks" / "b.png").unlink()
+    simulated.main()
+    assert capsys.readouterr().out == ""

@@ -54,3 +54,14 @@ def test_mining_that_lost_is_named_so_and_doubt_where_there_is_any(out):
     assert lost.startswith("Mining (once) lost to self-training: -9.5 [") and "not told apart" not in lost
     assert close.startswith("Mining (continuous) lost to labeled-only: -0.5 [") and close.endswith("not told apart.")
     assert "lost to self-training" in lost_too
+
+
+def test_arm_that_accepted_nothing_is_marked_and_counts(out, monkeypatch, capsys):
+    (out / "steps" / "eval-once.json").write_text(json.dumps({"command": ["eval", "data", "--model", "x/labeled-only"]}))
+    (out / "steps" / "eval-warm.json").write_text(json.dumps({"command": ["eval", "data", "--model", "x/warm"]}))
+    monkeypatch.setattr(sys, "argv", ["summary.py", str(out)])
+    summary.main()
+    text = capsys.readouterr().out
+    assert "| once (nothing accepted) | 0.705 [0.690, 0.720] | 0.705 | 0.7 |  |" in text
+    assert "once: nothing accepted; its figures are those of labeled-only." in text and "| warm | " in text
+    assert "| once | 0.500" not in text, "no masks were mined"

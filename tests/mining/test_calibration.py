@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -8,12 +9,24 @@ import torch
 from builders import NETWORK, block, call, mined_of, succeed
 
 from samsemi.data.dataset import IGNORE, read_dataset
-from samsemi.mining.calibration import Judged, calibrate, choose_threshold, join, measure_objects, predict_unseen, trace_curve
+from samsemi.mining.calibration import (
+    Judged,
+    calibrate,
+    choose_threshold,
+    join,
+    measure_objects,
+    predict_unseen,
+    trace_curve,
+    wilson_interval,
+)
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner
+from samsemi.mining.policy import Policy, decide, quality_of, score_table
+from samsemi.mining.scores import REASONS
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
+from samsemi.stages.mine import warn_of_classes
 
 
 def judged_of(quality, iou, image=None) -> Judged:
@@ -22,7 +35,7 @@ def judged_of(quality, iou, image=None) -> Judged:
     scores[:, 0] = quality
     image = np.arange(len(iou)) if image is None else np.asarray(image)
     iou = np.asarray(iou, dtype=float)
-    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image)
+    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image, np.ones(len(iou), dtype=int))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +77,7 @@ def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
 
 
 def test_objects_of_a_patient_are_never_apart():
-    scores = [(np.ones((n, 6)), np.ones((n, 6))) for n in (2, 0, 1)]
+    scores = [(np.ones((n, 6)), np.ones((n, 6)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
     judged = join(scores, ["anna", "bert", "anna"])
     assert judged.group.tolist() == [0, 0, 0] and judged.image.tolist() == [0, 0, 2]
 
@@ -137,6 +150,37 @@ def test_target_that_cannot_be_reached_is_said(dataset, folded, tmp_path, monkey
     assert "precision of 0.8 is not reached" in call(*asked, "--out", tmp_path / "s.h5").err
 
 
+def test_what_should_mostly_be_wrong_is_accepted_only_where_that_is_wanted(dataset, folded, tmp_path, monkeypatch):
+    monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.2))
+    mine = ("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16)
+    outcome = call(*mine, "--out", tmp_path / "s.h5", "--quiet")
+    assert outcome.code == 7 and "the best precision that can be reached is 0.20; none of" in outcome.err
+    assert "so nothing is accepted" in outcome.err and "--allow-low-precision" in outcome.err.splitlines()[-1]
+    assert read_about(tmp_path / "s.h5")[1]["precision"] == 0.2
+    result = succeed(*mine, "--out", tmp_path / "t.h5", "--allow-low-precision", "--json").result
+    assert result["accepted"] > 0 and result["calibrated_precision"] == 0.2
+    assert result["calibrated_precision_low"] < 0.2 < result["calibrated_precision_high"]
+    assert succeed(*mine, "--out", tmp_path / "u.h5", "--min-quality", 0, "--json").result["accepted"] > 0, (
+        "a threshold that is given stands"
+    )
+    finetune = ("finetune", dataset, "--model", folded, "--iterations", 1, "--out", tmp_path / "run")
+    assert call(*finetune, "--store", tmp_path / "s.h5", "--quiet").code == 7
+    note = "estimated precision of what is accepted 0.20 [0.0"
+    assert note in succeed(*finetune, "--store", tmp_path / "t.h5").err
+
+
+def test_best_precision_of_half_or_more_is_taken_with_a_warning(dataset, folded, tmp_path, monkeypatch):
+    monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.5))
+    outcome = succeed("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--out", tmp_path / "s.h5")
+    assert "warning: a precision of 0.8 is not reached; the best is 0.50, which is taken" in outcome.err
+    assert "estimated precision of what is accepted 0.50 [" in outcome.err and "(Wilson, 95 %), target 0.8" in outcome.err
+
+
+@pytest.mark.parametrize(("right", "count", "expected"), [(5, 5, (0.566, 1.0)), (8, 10, (0.490, 0.943)), (0, 10, (0.0, 0.278))])
+def test_few_objects_leave_a_wide_interval(right, count, expected):
+    assert wilson_interval(right / count, count) == pytest.approx(expected, abs=1e-3)
+
+
 def test_cases_that_a_sam_has_learnt_do_not_calibrate_it(dataset, folded):
     data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
     sam = load_sam("tiny", None, torch.device("cpu"))
@@ -205,3 +249,77 @@ def test_without_validation_cases_the_default_thresholds_are_used(dataset, warm,
     asked = ("mine", data, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", "--min-confidence", 0, "--quiet")
     assert "only 0 objects to calibrate with" in succeed(*asked).err
     assert read_about(tmp_path / "s.h5")[0]["quality"] is None
+
+
+@pytest.fixture
+def two_classes(dataset, folded, monkeypatch):
+    """``calibrate`` with objects of two classes, told apart by their first score: of the first all are right, of the second few."""
+    rng = np.random.default_rng(0)
+
+    def calibrated(counts: tuple[int, int], right: tuple[float, float], **options):
+        def judge(case, miner, num_classes, fold_maps):
+            class_id = np.repeat([1, 2], counts)
+            iou = (rng.random(len(class_id)) < np.repeat(right, counts)).astype(float)
+            scores = rng.random((len(class_id), 6))
+            scores[:, 0] = 0.5 * iou + 0.5 * rng.random(len(iou))
+            return scores, np.repeat(iou[:, None], 6, axis=1), class_id
+
+        monkeypatch.setattr("samsemi.mining.calibration.judge_case", judge)
+        data = read_dataset(dataset)
+        cases = {name: replace(case, group=name) for name, case in data.cases.items()}
+        data = replace(data, classes=("background", "nucleus", "plasm"), cases=cases)
+        chosen = MineOptions(dataset=dataset, model=folded, out="s.h5", **options)
+        return calibrate(Miner(load_model(folded), load_sam("none", None, torch.device("cpu")), chosen), data)
+
+    return calibrated
+
+
+def test_every_class_with_enough_objects_has_a_threshold_of_its_own(two_classes):
+    policy, about = two_classes((20, 20), (1.0, 0.6))
+    assert [rule.class_id for rule in policy.by_class] == [1, 2] and policy.by_class[0].min_quality < policy.by_class[1].min_quality
+    assert {name: row["fit"] for name, row in about["by_class"].items()} == {"nucleus": "own", "plasm": "own"}
+    assert all(row["precision"] >= 0.8 and row["accepted"] > 0 for row in about["by_class"].values())
+    mined = mined_of(*[block(2, 8, 2, 8)] * 2, class_id=[1, 2])
+    assert quality_of(mined, policy) == pytest.approx([float(rule.quality(score_table(mined)[:1])[0]) for rule in policy.by_class])
+    strict = replace(policy, by_class=tuple(replace(rule, min_quality=2 * (rule.class_id - 1)) for rule in policy.by_class))
+    assert decide(mined, strict).tolist() == [0, REASONS.index("quality")]
+    given, _ = two_classes((20, 20), (1.0, 0.6), min_quality=0.125)
+    assert {given.min_quality, *(rule.min_quality for rule in given.by_class)} == {0.125}
+    assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
+
+
+def test_class_with_few_objects_shares_the_fit_of_all(two_classes):
+    policy, about = two_classes((20, 1), (1.0, 0.6))
+    assert [rule.class_id for rule in policy.by_class] == [1]
+    assert {name: row["fit"] for name, row in about["by_class"].items()} == {"nucleus": "own", "plasm": "shared"}
+
+
+def test_class_that_is_mostly_wrong_does_not_take_the_others_with_it(two_classes, caplog):
+    policy, about = two_classes((20, 20), (1.0, 0.0))
+    assert about["by_class"]["nucleus"]["precision"] == 1 and not about["by_class"]["plasm"]["usable"]
+    assert policy.by_class[0].min_quality < 1 < policy.by_class[1].min_quality
+    assert "class plasm: a precision of 0.8 is not reached; the best is 0.00, so nothing is accepted" in caplog.text
+
+
+def test_one_class_needs_no_rules_of_classes(dataset, folded, tmp_path):
+    succeed("mine", dataset, "--model", folded, "--out", tmp_path / "s.h5", "--min-area", 16, "--sam", "none", "--min-quality", 0)
+    policy, calibration = read_about(tmp_path / "s.h5")
+    assert "by_class" not in policy and "by_class" not in calibration
+
+
+def test_classes_that_are_nearly_empty_are_warned_of(capsys):
+    found = {"nucleus": {"objects": 64, "accepted": 49}, "plasm": {"objects": 66, "accepted": 2}, "rim": {"objects": 0, "accepted": 0}}
+    warn_of_classes(found)
+    err = capsys.readouterr().err
+    assert "nucleus" not in err
+    assert "class plasm is nearly empty: 2 of 66 objects accepted" in err and "class rim is nearly empty: 0 of 0 objects" in err
+
+
+def test_mine_has_a_row_per_class(dataset, warm, tmp_path):
+    mine = ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none", "--no-calibrate", "--min-confidence", 0)
+    result = succeed(*mine, "--json").result
+    [row] = result["by_class"].values()
+    assert row["objects"] == result["objects"] and row["accepted"] == result["accepted"] and row["images"] == result["accepted_images"]
+    assert row["rejected"] == sum(result["rejected"].values())
+    lines = succeed(*mine, "--resume").out.splitlines()
+    assert lines[1].split() == ["class", "objects", "accepted", "rejected", "images"] and lines[2].split()[1] == str(row["objects"])

@@ -1,6 +1,7 @@
 """Pairs: a folder of images and one of masks, matched by file name."""
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,12 +25,40 @@ def find_pairs(images: Path, masks: Path | None) -> Found:
     warn_unread(images)
     if masks is None:
         raise UsageError("prepare needs masks for some of the images", "give --masks DIR")
+    if masks.is_file():
+        drawn = "draw the annotations as PNG files of class indices (0: background), one per image"
+        hint = drawn if masks.suffix == ".json" else "give the folder"
+        raise DataError(f"--masks {masks} is a file; masks are pictures in a folder", hint)
+    found = find_images(masks)
     warn_unread(masks)
-    matched, suffix, homeless = match_masks(files, find_images(masks))
+    renamed = spell_alike(found, files)
+    matched, suffix, homeless = match_masks(files, renamed)
+    as_found = {path: name for name, path in found.items()}
+    respelled = [as_found[path] for name, path in matched.items() if not as_found[path].startswith(name)]
+    if respelled:
+        log.warning("%d masks are named like their images but for case or Unicode form, such as %s", len(respelled), respelled[0])
     if homeless:
         log.warning("%d masks belong to no image, such as %s", len(homeless), homeless[0])
     cases = [Case(name, path.resolve(), matched.get(name), None, split="unlabeled", group=name) for name, path in files.items()]
     return Found(cases, f"{len(files)} images, {len(matched)} with a mask" + (f" (mask names end in '{suffix}')" if suffix else ""))
+
+
+def spell_alike(masks: Mapping[str, Path], images: Mapping[str, Path]) -> Mapping[str, Path]:
+    """The masks, those that begin like one image but for case or Unicode form spelled like it; as they are where that is ambiguous."""
+    spelled = {fold(name): name for name in images}
+    if len(spelled) < len(images) or len({fold(name) for name in masks}) < len(masks):
+        return masks
+    renamed = {}
+    for name, path in masks.items():
+        composed = unicodedata.normalize("NFC", name)
+        cut = next((cut for cut in range(len(composed), 0, -1) if fold(composed[:cut]) in spelled), 0)
+        renamed[spelled[fold(composed[:cut])] + composed[cut:] if cut else name] = path
+    return renamed
+
+
+def fold(name: str) -> str:
+    """A name without what file systems may change in it: case and Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def match_masks(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[dict[str, Path], str, list[str]]:
