@@ -1,12 +1,13 @@
 """`tiny`: a Segment Anything Model of 4.6 million parameters, small enough for a CPU.
 
-Built from segment_anything's own classes: an image of 128 px on its longer side, patches of 8 px, so 16 x 16 embeddings of 128 channels and
-low-res logits of 64 x 64; 6 transformer blocks of width 192 with 3 heads (windows of 8 x 8, every second block global); two-way decoder of
-depth 2 with 3 + 1 mask outputs and the head for the predicted IoU. The weights in this folder come from `examples/tiny_sam`.
+Built from segment_anything's own classes: an image of 256 px on its longer side, patches of 16 px, so 16 x 16 embeddings of 128
+channels and low-res logits of 64 x 64; 6 transformer blocks of width 192 with 3 heads (windows of 8 x 8, every second block global);
+two-way decoder of depth 2 with 3 + 1 mask outputs and the head for the predicted IoU. The weights in this folder come from
+`examples/tiny_sam`.
 
 Three parts are added to the published SAM, so that it learns from far fewer images: a small convolutional network looks at the
-pixels of the patches as well, prompts are also drawn as maps into the dense prompt embedding, and convolutions stand between the
-steps of the decoder's upscaling.
+pixels of the patches as well (the patches themselves are projected at half the size), prompts are also drawn as maps into the dense
+prompt embedding, and convolutions stand between the steps of the decoder's upscaling.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 
 from samsemi.sam.preprocessing import MEAN, STD
 
-IMAGE_SIZE = 128  # px, longer side of the input
-PATCH_SIZE = 8  # px
+IMAGE_SIZE = 256  # px, longer side of the input
+PATCH_SIZE = 16  # px
 ENCODER_WIDTH = 192
 ENCODER_DEPTH = 6
 ENCODER_HEADS = 3
@@ -34,8 +35,9 @@ DECODER_HEADS = 8
 DECODER_MLP = 512
 MASK_IN_CHANNELS = 16
 STEM_WIDTHS = (32, 64, 128)
+FINE_WIDTH = 16
 DRAWN_WIDTH = 96
-DOT_RADII = (3.0, 12.0)  # px, standard deviations of a drawn point
+DOT_RADII = (6.0, 24.0)  # px, standard deviations of a drawn point
 BOX_MAPS = 7
 
 
@@ -64,20 +66,27 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 class PatchStem(nn.Module):
-    """SAM's patch projection plus a small convolutional network of the same stride: (B, 3, S, S) -> (B, S/8, S/8, C)."""
+    """SAM's patch projection at half the size plus a small convolutional network: (B, 3, S, S) -> (B, S/16, S/16, C)."""
 
-    def __init__(self, projection: nn.Conv2d):
+    def __init__(self, channels: int, width: int):
         super().__init__()
-        self.proj = projection
-        layers, channels = [], projection.in_channels
-        for width in STEM_WIDTHS:
-            layers += [nn.Conv2d(channels, width, 4, 2, 1), group_norm(width), nn.GELU(), Residual(width)]
-            channels = width
-        self.stem = nn.Sequential(*layers, zeroed(nn.Conv2d(channels, projection.out_channels, 1)))
+        self.proj = nn.Conv2d(channels, width, PATCH_SIZE // 2, PATCH_SIZE // 2)
+        self.fine = nn.Sequential(
+            *(nn.Conv2d(channels, FINE_WIDTH, 4, 2, 1), group_norm(FINE_WIDTH), nn.GELU()),
+            *(nn.Conv2d(FINE_WIDTH, STEM_WIDTHS[0], 4, 2, 1), group_norm(STEM_WIDTHS[0]), nn.GELU()),
+            zeroed(nn.Conv2d(STEM_WIDTHS[0], STEM_WIDTHS[0], 1)),
+        )
+        layers = []
+        for own in STEM_WIDTHS:
+            layers += [nn.Conv2d(channels, own, 4, 2, 1), group_norm(own), nn.GELU(), Residual(own)]
+            channels = own
+        self.stem = nn.Sequential(*layers, zeroed(nn.Conv2d(channels, width, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(memory_format=torch.channels_last)
-        return (self.proj(x) + self.stem(x)).permute(0, 2, 3, 1)
+        half = F.avg_pool2d(x, 2)
+        first, others = self.stem[0], self.stem[1:]
+        return (self.proj(half) + others(first(half) + self.fine(x))).permute(0, 2, 3, 1)
 
 
 class DrawnPromptEncoder(PromptEncoder):
@@ -151,7 +160,7 @@ def build_tiny() -> Sam:
         pixel_mean=list(MEAN),
         pixel_std=list(STD),
     )
-    sam.image_encoder.patch_embed = PatchStem(sam.image_encoder.patch_embed.proj)
+    sam.image_encoder.patch_embed = PatchStem(3, ENCODER_WIDTH)
     first, norm, activation, second, last = sam.mask_decoder.output_upscaling
     sam.mask_decoder.output_upscaling = nn.Sequential(
         Residual(PROMPT_WIDTH), first, norm, activation, Residual(PROMPT_WIDTH // 4), second, last, Residual(PROMPT_WIDTH // 8)
