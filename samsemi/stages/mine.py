@@ -34,11 +34,12 @@ def mine(options: MineOptions) -> dict[str, object]:
     store, mined = mine_store(cases, segmenter, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
-    result = {**summarize_store(store, policy), "by_class": summarize_classes(store, policy, dataset.classes)}
+    by_class = summarize_classes(store, policy, dataset.classes)
+    result = {**summarize_store(store, policy), "by_class": by_class}
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
     refuse_useless(result, options, store.provenance.calibration)
-    warn_of_classes(result["by_class"])
+    warn_of_classes(by_class)
     return {
         "store": str(options.out),
         "sam": sam.name,
