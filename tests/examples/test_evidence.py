@@ -166,7 +166,6 @@ def test_arm_that_accepts_nothing_is_its_labeled_only_model_and_counts_in_the_me
     shutil.copytree(measured, out)
     folder = out / "kvasir_seg-75" / "seed-2"
     strict = Namespace(**{**vars(SETTINGS), "mine": "--min-quality 1 --no-calibrate --min-confidence 1 --min-predicted-iou 1"})
-    shutil.rmtree(folder / "steps")
     monkeypatch.setattr(subprocess, "run", in_process)
     evidence.Cell(pictures, folder, 75, 2, strict).run(TWICE)
     rows = {(row["row"], row["arm"]): row for row in table.measure_rows(out, [2, 3], "self-training")}
