@@ -31,7 +31,11 @@ def real(request, tmp_path_factory):
     if not source.is_dir():
         pytest.skip(f"no {request.param} at {DATA}")
     out = tmp_path_factory.mktemp(request.param) / "dataset"
-    return request.param, prepare(images=source / "images", masks=source / "masks", out=out, **SETS[request.param]), read_dataset(out)
+    return (
+        request.param,
+        prepare(images=source / "images", masks=source / "masks", out=out, labeled=0.1, **SETS[request.param]),
+        read_dataset(out),
+    )
 
 
 def test_a_real_set_is_prepared_whole_and_without_leaks(real):

@@ -46,7 +46,7 @@ def test_vit_b_learns_what_is_published_less_what_its_code_never_uses():
 def test_tiny_teaches_at_its_own_size():
     teacher = make_teacher(load_sam("tiny", None, CPU, "fp32"), 4, None, True).eval()
     with torch.no_grad():
-        assert teacher.side == 128 and teacher(*images_and_maps(4)).shape == (2, 4, 32, 32)
+        assert teacher.side == 256 and teacher(*images_and_maps(4)).shape == (2, 4, 32, 32)
 
 
 def test_adapter_changes_nothing_at_first():

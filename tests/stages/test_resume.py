@@ -173,7 +173,7 @@ def test_mining_interrupted_while_tidying_up_leaves_nothing_behind(dataset, warm
         interrupt_at(patch, mining.StoreWriter, "finish", 1)
         assert_interrupted(arguments)
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", lambda *_, **__: interrupt())
+        interrupt_at(patch, mining.StoreWriter, "remove_parts", 1)
         assert_interrupted((*arguments, "--resume"))
     succeed(*arguments, "--resume")
     assert files_in(tmp_path) == {"tiny.h5"}
