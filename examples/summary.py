@@ -96,8 +96,10 @@ def write_verdicts(dice: dict[str, Dice], groups: dict[str, str]) -> list[str]:
 def sentence(arm: str, other: str, found: dict) -> str:
     if found["mean"] is None:
         return f"Mining ({arm}) and {other} cannot be compared: no test case was measured in both."
-    outcome = "lost to" if found["mean"] < 0 else "won against"
     known = found["high"] < 0 or found["low"] > 0
+    if found["mean"] >= 0 and not known:
+        return f"Mining ({arm}) is not told apart from {other}: {points(found)} points of Dice, an interval that includes 0."
+    outcome = "lost to" if found["mean"] < 0 else "won against"
     doubt = "" if known else " The interval includes 0: on these test cases the two are not told apart."
     return f"Mining ({arm}) {outcome} {other}: {points(found)} points of Dice.{doubt}"
 
