@@ -4,6 +4,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,12 +29,20 @@ class Seen:
     """Split -> (256,) pixels of each value in the masks that could be read."""
 
 
-def verify(dataset: Dataset, advance: Callable[[], None] = lambda: None) -> tuple[list[str], dict[str, object]]:
-    """Open every file of a data set: (all problems, one line each; what was found).
+class Verified(NamedTuple):
+    """What opening every file of a data set has shown."""
 
-    A file that has changed since it was prepared is named as such where nothing else is wrong with it. Classes that occur in no
-    labeled or no val mask stand apart, in "missing_classes" of what was found: a small data set may be dealt so.
-    """
+    problems: list[str]
+    """All of them, one line each."""
+    found: dict[str, object]
+    """The closing table."""
+    missing_classes: list[str]
+    """A line for each class that occurs in no labeled or no val mask. They stand apart: a small data set may be dealt so."""
+
+
+def verify(dataset: Dataset, advance: Callable[[], None] = lambda: None) -> Verified:
+    """Open every file of a data set. A file that has changed since it was prepared is named as such where nothing else is wrong
+    with it."""
     problems = split_problems(dataset)
     seen = Seen()
     for case in dataset.cases.values():
@@ -44,7 +53,7 @@ def verify(dataset: Dataset, advance: Callable[[], None] = lambda: None) -> tupl
             problems.append(error.message)
         advance()
     log_remarks("images", seen.remarks)
-    return problems, describe_dataset(dataset, seen)
+    return Verified(problems, describe_dataset(dataset, seen), class_problems(dataset, seen))
 
 
 def case_problems(case: Case, num_classes: int, seen: Seen) -> Iterator[str]:
@@ -61,13 +70,6 @@ def case_problems(case: Case, num_classes: int, seen: Seen) -> Iterator[str]:
         seen.pixels += count
         seen.by_split[case.split] += count
         yield from size_problems(case, image, label) or changed_problems(case, path, data)
-
-
-def take_missing_classes(found: dict[str, object]) -> list[str]:
-    """Remove "missing_classes" from what ``verify`` found and return it."""
-    missing = found.pop("missing_classes")
-    assert isinstance(missing, list), "as describe_dataset made it"
-    return missing
 
 
 def class_problems(dataset: Dataset, seen: Seen) -> list[str]:
@@ -117,6 +119,5 @@ def describe_dataset(dataset: Dataset, seen: Seen) -> dict[str, object]:
         "image_sizes": {f"{w} x {h}": count for (h, w), count in seen.sizes.most_common(5)},
         "class_pixel_share": {name: float(n) / max(int(known.sum()), 1) for name, n in zip(dataset.classes, known, strict=True)},
         "ignored_pixel_share": float(seen.pixels[IGNORE]) / max(int(seen.pixels.sum()), 1),
-        "missing_classes": class_problems(dataset, seen),
         "files": {"compared": len(hashes) - hashes.count(None), "without_hash": hashes.count(None)},
     }

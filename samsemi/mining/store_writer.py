@@ -89,7 +89,7 @@ class StoreWriter:
             self.path.unlink(missing_ok=True)
             self.remove_parts()
         elif resume:
-            for where in (self.path, *sorted(self.parts.glob("[0-9]*.h5"))[:1]):
+            for where in (self.path, *sorted(self.parts.glob(PART))[:1]):
                 if where.exists():
                     refuse_changes(read_provenance(where).flat(), self.provenance.flat(), str(self.path))
         elif self.path.exists():

@@ -12,7 +12,7 @@ from samsemi.data.images import read_label, write_picture
 from samsemi.data.layouts.table import LAYOUTS, detect_layout
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
-from samsemi.data.verify import take_missing_classes, verify
+from samsemi.data.verify import verify
 from samsemi.errors import DataError, UsageError
 from samsemi.options.config import input_paths
 from samsemi.options.prepare import PrepareOptions
@@ -30,9 +30,9 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         cases = write_masks(cases, folder, values)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         with console.progress("verify", len(cases)) as advance:
-            problems, described = verify(dataset, advance)
+            problems, described, missing_classes = verify(dataset, advance)
         complain(str(options.images), problems, "repair or remove these files, then run it again")
-        for problem in take_missing_classes(described):
+        for problem in missing_classes:
             console.warn(f"{problem}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
         write_dataset(dataset)
     return {"dataset": str(options.out), "classes": ", ".join(classes), **described}

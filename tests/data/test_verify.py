@@ -11,7 +11,7 @@ from samsemi.errors import DataError
 
 
 def test_sound_dataset_has_no_problems_and_is_described(drawn):
-    problems, found = verify(drawn)
+    problems, found, _ = verify(drawn)
     assert problems == []
     assert found["cases"] == 5 and found["splits"] == {"labeled": 2, "unlabeled": 1, "val": 1, "test": 1}
     assert found["groups"] == 5 and found["image_sizes"] == {"30 x 20": 5}
@@ -32,7 +32,7 @@ def test_all_problems_are_found_at_once(drawn):
     Image.fromarray(np.full((20, 30), 7, dtype=np.uint8)).save(cases["b"].mask)
     Image.fromarray(np.zeros((30, 20), dtype=np.uint8)).save(cases["v"].mask)
     cases["u"].truth.unlink()
-    problems, _ = verify(drawn)
+    problems = verify(drawn).problems
     assert len(problems) == 4
     for part in ("a.png", "values [7]", "20 x 30 pixels, image v.png has 30 x 20", "u_m.png: no such file"):
         assert any(part in problem for problem in problems)
@@ -94,11 +94,11 @@ def test_problems_of_an_image_are_named_although_its_mask_is_missing(drawn):
 
 
 def test_class_that_no_labeled_or_no_val_mask_holds_is_named(drawn):
-    assert verify(drawn)[1]["missing_classes"] == []
+    assert verify(drawn).missing_classes == []
     Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(drawn.cases["v"].mask)
-    assert verify(drawn)[1]["missing_classes"] == ["class polyp occurs in no val mask"]
+    assert verify(drawn).missing_classes == ["class polyp occurs in no val mask"]
     three = replace(drawn, classes=(*drawn.classes, "ulcer"))
-    assert verify(three)[1]["missing_classes"] == [f"class {c} occurs in no {s} mask" for s, c in LACKING]
+    assert verify(three).missing_classes == [f"class {c} occurs in no {s} mask" for s, c in LACKING]
 
 
 LACKING = (("labeled", "ulcer"), ("val", "polyp"), ("val", "ulcer"))
@@ -108,7 +108,7 @@ def test_black_and_white_masks_in_a_data_set_are_refused_not_ignored(drawn):
     for case in drawn.cases.values():
         for path in filter(None, (case.mask, case.truth)):
             Image.fromarray(np.asarray(Image.open(path)) * np.uint8(255)).save(path)
-    [problem] = verify(drawn)[1]["missing_classes"]
+    [problem] = verify(drawn).missing_classes
     assert "0 and 255" in problem and "prepare" in problem
     for split in ("labeled", "val", "test"):
         with pytest.raises(DataError, match="0 and 255"):
