@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from windows import zoom_window
 
 import samsemi
 from samsemi.adaptation.prompted import decode_masks, jittered_box, largest_objects
@@ -22,6 +21,7 @@ from samsemi.metrics import overlap
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.sam.simulation import box_of
+from samsemi.sam.windows import zoom_window
 
 COLUMNS = ("box", "ellipse", "full_box", "jittered_box", "jittered_ellipse", "point", "box_point")
 

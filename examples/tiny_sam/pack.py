@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from windows import crop_image, crop_mask, zoom_window
 
 from samsemi.sam.simulation import box_of, move_box
+from samsemi.sam.windows import crop_image, crop_mask, zoom_window
 
 SINGLE = ("axon_sem", "coco128", "coco_mini", "dsb2018_nuclei", "feral_cat", "hc18_fetal_head", "oxford_pet", "voc2007")
 """Sets of one source; in the others the source is the beginning of a file's name."""

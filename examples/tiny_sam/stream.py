@@ -19,9 +19,9 @@ from pack import Entry, Packed
 from PIL import Image, ImageFilter
 from scenes import MAX_OBJECTS, draw_scene
 from scipy import ndimage
-from windows import Window, crop_image, crop_mask, zoom_window
 
 from samsemi.sam.simulation import box_of, simulate_box
+from samsemi.sam.windows import Window, crop_image, crop_mask, zoom_window
 
 SEED = 20261125
 SIDE = 256  # px, longest side of a scene

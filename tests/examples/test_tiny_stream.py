@@ -19,7 +19,7 @@ def stream(monkeypatch):
     import stream
 
     yield stream
-    for name in ("stream", "pack", "windows", "scenes"):
+    for name in ("stream", "pack", "scenes"):
         sys.modules.pop(name, None)
 
 

@@ -1,4 +1,4 @@
-"""Windows of an image: where they lie around an object, and what is seen in them.
+"""Windows of an image: where they lie around an object, and what SAM sees in them.
 
 A window is x0 y0 x1 y1 in pixels, floats, x1 and y1 outside.
 """
