@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from samsemi import clock, console
-from samsemi.errors import DeviceError, RefusedError, SamsemiError, UsageError
+from samsemi.errors import DeviceError, ProblemsFound, RefusedError, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Options, declared
@@ -69,7 +69,12 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
         chosen = options(**values)
         console.note(first_line(name, chosen))
         stage = import_module(f"samsemi.stages.{module}")
-        result = getattr(stage, module)(chosen)
+        try:
+            result = getattr(stage, module)(chosen)
+        except ProblemsFound as error:
+            if json and error.result is not None:
+                console.show_result(f"samsemi {name}", error.result, as_json=True)
+            raise
         tables = stage.tables(result) if hasattr(stage, "tables") else []
         console.show_result(f"samsemi {name}", result, json, tables)
 

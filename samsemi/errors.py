@@ -5,6 +5,9 @@
       RefusedError    3   an output that exists, a changed configuration
       DataError       4   images, masks, manifests
         ChangedFile   4   an image or mask that is no longer the file that was prepared
+        TruncatedFile 4   a file that is damaged or ends too soon
+        WrongValues   4   pixels that no image, or no mask, may have
+        ProblemsFound 4   a data set with problems; result: what was found in it
       CheckpointError 5   checkpoints and pseudo-label stores
       DeviceError     6   no such device, out of memory
       NothingUsable   7   finished, but nothing came of it
@@ -41,6 +44,20 @@ class DataError(SamsemiError):
 
 class ChangedFile(DataError):
     pass
+
+
+class TruncatedFile(DataError):
+    pass
+
+
+class WrongValues(DataError):
+    pass
+
+
+class ProblemsFound(DataError):
+    def __init__(self, message: str, hint: str, result: dict[str, object] | None = None):
+        super().__init__(message, hint)
+        self.result = result
 
 
 class CheckpointError(SamsemiError):

@@ -262,6 +262,31 @@ def test_prepare_refuses_a_patient_in_two_splits(pictures, tmp_path):
     refused(DATA, *arguments, said=("anna",), problems=True)
 
 
+def test_patient_may_be_labeled_and_unlabeled_in_a_split_file(pictures, tmp_path):
+    (tmp_path / "split.csv").write_text("id,split,group\np000_0,labeled,anna\np000_1,unlabeled,anna\np001_0,val,\n")
+    arguments = prepare(pictures / "images", pictures / "masks", tmp_path / "d", "--split", tmp_path / "split.csv")
+    for outcome in (succeed(*arguments, "--quiet"), succeed("check", tmp_path / "d", "--quiet")):
+        assert "warning: group anna stands in labeled and unlabeled" in outcome.err and "no leak" in outcome.err
+
+
+def test_prepare_and_check_warn_of_images_that_look_alike_in_two_splits(raw, tmp_path):
+    image = read_array(raw / "images/p000_0.png")
+    write_image(raw / "images/p003_0.png", (image * 0.8).astype(np.uint8))
+    write_image(raw / "masks/p003_0.png", read_array(raw / "masks/p000_0.png"))
+    (tmp_path / "split.csv").write_text("id,split\np000_0,labeled\np001_0,val\np003_0,test\n")
+    arguments = prepare(raw / "images", raw / "masks", tmp_path / "d", "--split", tmp_path / "split.csv")
+    for outcome in (succeed(*arguments, "--quiet"), succeed("check", tmp_path / "d", "--quiet")):
+        assert "warning: p003_0 (test) looks like p000_0 (labeled), similarity" in outcome.err
+
+
+def test_problems_are_there_for_python_too(copied):
+    truncate(copied / "images/p000_0.png")
+    with pytest.raises(samsemi.errors.ProblemsFound) as caught:
+        samsemi.check(dataset=copied, quiet=True)
+    assert caught.value.result["problems"] == 1
+    assert caught.value.result["findings"][0]["names"] == ["p000_0"]
+
+
 # data: data sets
 
 

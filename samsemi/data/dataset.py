@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
-from samsemi.errors import ChangedFile, DataError
+from samsemi.errors import ChangedFile, DataError, WrongValues
 
 log = logging.getLogger("samsemi")
 
@@ -76,6 +76,16 @@ class Dataset:
 
 def read_dataset(folder: Path) -> Dataset:
     """Read a data set folder; DataError for what is missing or malformed. Images and masks are not opened."""
+    dataset, problems = scan_dataset(folder)
+    if len(problems) == 1:
+        raise problems[0]
+    where = str(dataset.folder / "manifest.csv")
+    complain(where, [error.message for error in problems], "repair these lines, or prepare the data set again")
+    return dataset
+
+
+def scan_dataset(folder: Path) -> tuple[Dataset, list[DataError]]:
+    """``read_dataset`` without the lines of the manifest that cannot be, and what is wrong with each of them."""
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such data set", "make it with `samsemi prepare`")
@@ -88,11 +98,12 @@ def read_dataset(folder: Path) -> Dataset:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{folder}/dataset.json or manifest.csv cannot be read ({error!r})", "prepare the data set again") from None
     name, classes, spacing_mm = read_about(about, str(folder / "dataset.json"))
-    return Dataset(folder, name, classes, spacing_mm, read_manifest(folder, rows))
+    cases, problems = read_manifest(folder, rows)
+    return Dataset(folder, name, classes, spacing_mm, cases), problems
 
 
-def read_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Case]:
-    """The cases of a manifest by id; DataError that names every row that cannot be."""
+def read_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> tuple[dict[str, Case], list[DataError]]:
+    """The cases of a manifest by id, and every row that cannot be; DataError for a manifest without rows or columns."""
     if not rows or set(COLUMNS) - set(rows[0]):
         raise DataError(f"{folder}/manifest.csv needs rows, and the columns {','.join(COLUMNS)}", "prepare the data set again")
     cases: dict[str, Case] = {}
@@ -105,10 +116,7 @@ def read_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Cas
             cases[case.id] = case
         except DataError as error:
             problems.append(error)
-    if len(problems) == 1:
-        raise problems[0]
-    complain(str(folder / "manifest.csv"), [error.message for error in problems], "repair these lines, or prepare the data set again")
-    return cases
+    return cases, problems
 
 
 class About(NamedTuple):
@@ -252,7 +260,7 @@ def decode_case_label(case: Case, path: Path, data: bytes, num_classes: int) -> 
     label = decode_label(data, path)
     wrong = [int(v) for v in np.unique(label) if v >= num_classes and v != IGNORE]
     if wrong:
-        raise DataError(
+        raise WrongValues(
             f"values {wrong[:8]} in the mask of case {case.id}",
             f"classes are 0..{num_classes - 1}, {IGNORE} is ignored; `samsemi prepare` converts 0/255 masks",
         )

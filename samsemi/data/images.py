@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from samsemi.errors import ChangedFile, DataError
+from samsemi.errors import ChangedFile, DataError, TruncatedFile, WrongValues
 from samsemi.outputs import whole_file
 
 log = logging.getLogger("samsemi")
@@ -117,7 +117,7 @@ def picture_image(data: bytes, path: Path) -> np.ndarray:
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, dtype=np.float32)
         if not np.isfinite(values).all():
-            raise DataError(f"{path}: pixels that are no numbers", "replace or remove the file")
+            raise WrongValues(f"{path}: pixels that are no numbers", "replace or remove the file")
         return scale_to_uint8(values)
     return np.array(picture.convert("RGB"))
 
@@ -133,10 +133,10 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
     if values.ndim == 3:
         colors = values[..., :-1] if picture.mode in ("RGBA", "LA") else values
         if (colors != colors[..., :1]).any():
-            raise DataError(f"{path}: a color picture cannot be a mask", "write masks as grey PNG of class indices")
+            raise WrongValues(f"{path}: a color picture cannot be a mask", "write masks as grey PNG of class indices")
         values = colors[..., 0]
     if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
-        raise DataError(f"{path}: mask values from {values.min()} to {values.max()}", "write masks as 8-bit PNG of class indices")
+        raise WrongValues(f"{path}: mask values from {values.min()} to {values.max()}", "write masks as 8-bit PNG of class indices")
     return values.astype(np.uint8)
 
 
@@ -206,9 +206,9 @@ def open_picture(data: bytes, path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}", "cut it into smaller images") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image that can be read", "replace or remove the file") from None
+        raise DataError(f"{path}: {'not an image that can be read' if data else 'an empty file'}", "replace or remove the file") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: damaged image ({error})", "replace or remove the file") from None
+        raise TruncatedFile(f"{path}: damaged image ({error})", "replace or remove the file") from None
 
 
 class Reader(NamedTuple):

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, complain, is_safe_id, with_hashes, write_dataset
+from samsemi.data.dataset import Case, Dataset, is_safe_id, with_hashes, write_dataset
+from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.images import read_label, write_picture
 from samsemi.data.layouts.table import LAYOUTS, detect_layout
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values
@@ -29,13 +31,18 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     with new_folder(options.out, options.overwrite, mark="manifest.csv", inputs=input_paths(options)) as folder:
         cases = write_masks(cases, folder, values)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
-        with console.progress("verify", len(cases)) as advance:
-            problems, described, missing_classes = verify(dataset, advance)
-        complain(str(options.images), problems, "repair or remove these files, then run it again")
-        for problem in missing_classes:
-            console.warn(f"{problem}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
+        verified = verify(dataset, console.progress)
+        warn(verified.warnings)
+        refuse_problems(str(options.images), verified.problems, "repair or remove these files, then run it again")
+        for finding in verified.missing_classes:
+            console.warn(f"{finding.text}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
         write_dataset(dataset)
-    return {"dataset": str(options.out), "classes": ", ".join(classes), **described}
+    return {"dataset": str(options.out), "classes": ", ".join(classes), **verified.found}
+
+
+def tables(result: dict[str, Any]) -> list[console.Table]:
+    """What people see before the closing table."""
+    return [class_table(result["class_masks"])]
 
 
 def read_values(cases: Sequence[Case], options: PrepareOptions) -> tuple[tuple[str, ...], MaskValues]:
