@@ -63,9 +63,9 @@ def data(tmp_path_factory) -> Path:
     return folder / "data"
 
 
-def begin_store(path: Path, dataset: str = "d0") -> StoreWriter:
+def begin_store(path: Path) -> StoreWriter:
     """Two parts: three objects of two classes, of which two are accepted; then an image without any and one that cannot be read."""
-    made_from = {"dataset": dataset, "model": "a" * 64, "sam": "tiny", "sam_weights": "b" * 64}
+    made_from = {"dataset": "d0", "model": "a" * 64, "sam": "tiny", "sam_weights": "b" * 64}
     writer = StoreWriter(path, Provenance(CONFIG, made_from, Policy().to_json(), CALIBRATION), SIZE, num_points=0)
     maps = block(2, 8, 2, 8), block(4, 7, 6, 12), block(10, 14, 2, 6)
     writer.add("a", (32, 64), mined_of(*maps, class_id=[1, 2, 2], agreement=[1, 1, 0.1]))
@@ -340,6 +340,15 @@ def test_damaged_things_end_with_two_lines_and_never_with_a_traceback(tmp_path, 
         assert call("info", tmp_path, "--quiet").code == 0, "the folder is listed all the same"
         path.write_bytes(whole)
     assert failed > 30
+
+
+def test_run_that_a_command_wrote_is_known(dataset, warm):
+    found = info(warm)
+    assert (found["kind"], found["command"], found["finished"], found["iterations"]) == ("run", "warmstart", True, 24)
+    assert found["scores"]["val_dice"] > 0 and found["inputs"] == {"dataset": str(dataset)}
+    assert {"size": 64, "ema": 0.8}.items() <= found["options"].items() and "seed" not in found["options"]
+    assert found["made_from"]["dataset"] == info(dataset)["fingerprint"]
+    assert {thing["kind"] for thing in info(warm.parent)["things"]} == {"run"}
 
 
 def test_store_that_is_cut_is_told(store):
