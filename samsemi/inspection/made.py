@@ -14,7 +14,7 @@ KINDS = {
     "run": "run",
     "adapted_sam": "adapted SAM",
     "teacher": "SAM of KnowSAM, the teacher",
-    "weights": "weights, not made by samsemi",
+    "weights": "weights without a card of samsemi",
     "store": "pseudo-label store",
     "embeddings": "cache of SAM's embeddings",
     "out_of_fold": "out-of-fold predictions",

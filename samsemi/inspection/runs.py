@@ -4,6 +4,7 @@ import csv
 import tomllib
 from pathlib import Path
 
+from samsemi.inspection.headers import count_weights, read_header
 from samsemi.inspection.made import Facts, changed_options, count_bytes, read_json, read_places, table_of
 from samsemi.training.runs import BEGUN, CONFIG, FINISHED
 
@@ -26,7 +27,7 @@ def describe_run(folder: Path) -> Facts:
     """A run by its card, options and history; without a card, what has been trained so far."""
     card = read_json(folder / MODEL_CARD) if (folder / MODEL_CARD).is_file() else {}
     training = describe_training(folder)
-    network = table_of(card.get("model"))
+    network, weights = table_of(card.get("model")), folder / MODEL_WEIGHTS
     made_from = table_of(card.get("made_from")) or read_made_from(folder)
     return {
         "kind": "run",
@@ -36,6 +37,7 @@ def describe_run(folder: Path) -> Facts:
         "classes": network.pop("classes", []),
         "network": {name: network[name] for name in ("encoder", "peers", "decoder_channels", "size") if network.get(name)},
         "made_from": made_from,
+        **(count_weights(read_header(weights)) if weights.is_file() else {}),
         "holds": list_parts(folder),
         "bytes": count_bytes(folder),
     }
@@ -55,7 +57,7 @@ def describe_training(folder: Path) -> Facts:
         "options": changed_options(command, values),
         "iterations": done,
         **({"iterations_planned": planned} if planned else {}),
-        "seconds": float(rows[-1].get("seconds") or 0) if rows else 0.0,
+        "seconds": round(float(rows[-1].get("seconds") or 0)) if rows else 0,
         **({"scores_before": before} if before else {}),
         "scores": scores_of(rows[-1]) if rows else {},
     }

@@ -1,14 +1,14 @@
 """HDF5 files: pseudo-label stores, caches of embeddings, out-of-fold predictions."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError
-from samsemi.inspection.made import Facts, changed_options, count_bytes
+from samsemi.inspection.made import Facts, changed_options, count_bytes, table_of
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.store import Provenance, Store, read_provenance
 from samsemi.mining.store_writer import PART
@@ -29,7 +29,7 @@ def describe_store(path: Path) -> Facts:
         **describe_provenance(store.provenance),
         **summarize_store(store, reasons),
         "by_class": {str(k): describe_class(store, reasons, k) for k in np.unique(store.objects["class_id"]).tolist()},
-        "calibration": {name: value for name, value in store.provenance.calibration.items() if name != "curve"},
+        "calibration": describe_calibration(store.provenance.calibration),
         "policy": numbers(Policy.from_json(store.provenance.policy, f"{path}, policy")),
         "bytes": count_bytes(path),
     }
@@ -37,6 +37,13 @@ def describe_store(path: Path) -> Facts:
 
 def describe_provenance(provenance: Provenance) -> Facts:
     return {"made_from": dict(provenance.made_from), "options": changed_options("mine", provenance.config)}
+
+
+def describe_calibration(calibration: Mapping[str, object]) -> Facts:
+    """All but the curve."""
+    by_class = {name: table_of(found) for name, found in table_of(calibration.get("by_class")).items()}
+    rest = {name: value for name, value in calibration.items() if name not in ("curve", "by_class")}
+    return rest | ({"by_class": by_class} if by_class else {})
 
 
 def describe_class(store: Store, reasons: np.ndarray, class_id: int) -> Facts:

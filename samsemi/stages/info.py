@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from samsemi import console
-from samsemi.inspection.rows import as_rows
+from samsemi.inspection.rows import as_rows, in_line, with_interval
 from samsemi.inspection.things import inspect
 from samsemi.options.info import InfoOptions
+
+INTERVAL = "precision_interval"
 
 
 def info(options: InfoOptions) -> dict[str, object]:
@@ -60,13 +62,15 @@ def tabulate_classes(classes: Mapping[str, Any]) -> console.Table:
 
 def tabulate_judged(classes: Mapping[str, Any]) -> console.Table:
     """The precision of what is accepted of each class, estimated where the truth is known."""
-    rows = []
-    for name, found in classes.items():
-        low, high = found.get("precision_interval", (None, None))
-        interval = f"[{low:.2f}, {high:.2f}]" if low is not None else "-"
-        precision = f"{found['precision']:.2f}" if "precision" in found else "-"
-        rows.append([name, str(found["objects"]), str(found["accepted"]), precision, interval])
-    return console.Table("calibration by class", ["class", "objects", "accepted", "precision", "95 % interval"], rows)
+    rows = [
+        [
+            name,
+            *(in_line(found.get(n, "-")) for n in ("objects", "accepted")),
+            with_interval(found.get("precision", "-"), found.get(INTERVAL)),
+        ]
+        for name, found in classes.items()
+    ]
+    return console.Table("calibration by class", ["class", "objects", "accepted", "precision, 95 % interval"], rows)
 
 
 def tabulate_things(things: list[Mapping[str, Any]]) -> console.Table:

@@ -99,6 +99,7 @@ def write_run(folder: Path, command: str = "warmstart", finished: bool = True, *
             "made_from": {"dataset": "d" * 64},
         }
         (folder / "model.json").write_text(json.dumps(card))
+        save_file({"w": torch.zeros(6)}, folder / "model.safetensors")
     mark = folder / ("made_from.json" if finished else "last/made_from.json")
     mark.parent.mkdir(exist_ok=True)
     mark.write_text(json.dumps({"schema": "samsemi.run/1", "dataset": "d" * 64}))
@@ -160,7 +161,7 @@ def test_store(store):
     assert found["bytes"] == store.stat().st_size
     text = text_of(store)
     assert re.search(r"made from model +a{12}\n", text) and "options  --no-flips --gone 3 --prompts box,point" in re.sub("  +", "  ", text)
-    assert "0.84 [0.65, 0.94]" in text and "cell   30       25        0.84       [0.65, 0.94]" in text
+    assert "0.84 [0.65, 0.94]" in text and "cell   30       25        0.84 [0.65, 0.94]" in text
     assert "2      2        1         1       1" in text
 
 
@@ -185,8 +186,7 @@ def test_run_of_each_command(tmp_path, command, what):
     if command != "adapt":
         assert found["scores"] == {"val_dice": 0.7, "iteration": 40} and found["classes"] == ["background", "cell"]
         assert found["made_from"] == {"dataset": "d" * 64} and found["network"]["encoder"] == "resnet18"
-        (folder / "model.safetensors").write_bytes(b"")
-        assert info(folder / "model.safetensors")["command"] == command
+        assert found["parameters"] == 6 and info(folder / "model.safetensors")["command"] == command
 
 
 def test_run_that_is_not_finished(tmp_path):
@@ -318,7 +318,11 @@ def things_to_damage(folder: Path, data: Path) -> list[Path]:
         shutil.copy(ROOT / "tests" / "files" / name, folder)
     files = [folder / name for name in ("s.h5", "t.h5.parts/000000.h5", "sam.safetensors", "embeddings-1.h5", "out-of-fold-1.h5")]
     files += [folder / "teacher-0.safetensors", folder / "data" / "dataset.json", folder / "data" / "manifest.csv"]
-    return files + [run / name for name in ("model.json", "config.toml", "history.csv")] + [folder / "sam.run" / "history.csv"]
+    return (
+        files
+        + [run / name for name in ("model.json", "model.safetensors", "config.toml", "history.csv")]
+        + [folder / "sam.run" / "history.csv"]
+    )
 
 
 def test_damaged_things_end_with_two_lines_and_never_with_a_traceback(tmp_path, data):
@@ -330,9 +334,17 @@ def test_damaged_things_end_with_two_lines_and_never_with_a_traceback(tmp_path, 
         noise = bytearray(whole)
         for place in rng.integers(0, len(whole), max(3, len(whole) // 100)):
             noise[place] = rng.integers(256)
-        for damaged in (whole[: len(whole) // 2], b"", bytes(noise), b"[1, 2]", b'{"scores": 3, "model": [], "classes": 7}', b"\xff\xfe\0"):
+        for damaged in (
+            whole[: len(whole) // 2],
+            b"",
+            bytes(noise),
+            b"[1, 2]",
+            b'{"scores": 3, "model": [], "classes": 7}',
+            b"\xff\xfe\0",
+            b"iteration,seconds,val_dice\n1,inf,nan\n",
+        ):
             path.write_bytes(damaged)
-            outcome = call("info", path, "--json", "--quiet")
+            outcome = call("info", path, "--quiet")
             assert outcome.code in (0, DATA, CHECKPOINT), f"{path.name}: {outcome.err}"
             if outcome.code:
                 assert [line.split(":")[0] for line in outcome.err.splitlines()] == ["error", "hint"], outcome.err
@@ -349,6 +361,15 @@ def test_run_that_a_command_wrote_is_known(dataset, warm):
     assert {"size": 64, "ema": 0.8}.items() <= found["options"].items() and "seed" not in found["options"]
     assert found["made_from"]["dataset"] == info(dataset)["fingerprint"]
     assert {thing["kind"] for thing in info(warm.parent)["things"]} == {"run"}
+
+
+@pytest.mark.parametrize(
+    "calibration", ['{"by_class": 3}', '{"by_class": {"a": {"precision": "high", "precision_interval": 7}}, "precision": []}']
+)
+def test_calibration_of_other_values_is_no_bug(store, calibration):
+    with h5py.File(store, "a") as file:
+        file.attrs["calibration"] = calibration
+    assert call("info", store, "--quiet").code in (0, CHECKPOINT)
 
 
 def test_store_that_is_cut_is_told(store):
