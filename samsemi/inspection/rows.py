@@ -28,7 +28,7 @@ def as_rows(facts: Mapping[str, Any]) -> dict[str, object]:
     rows: dict[str, object] = {"what": name_thing({**facts}), "path": facts["path"]}
     if facts.get("finished") is not None:
         rows["state"] = "finished" if facts["finished"] else "not finished: --resume goes on"
-    rows |= {name: as_text(value) for name, value in facts.items() if name not in PLACED}
+    rows |= {name: as_text(value) for name, value in facts.items() if name not in PLACED and is_told(value)}
     rows["options"] = as_flags(str(facts.get("command")), facts.get("options") or {})
     if "iterations_planned" in facts:
         rows["iterations"] = f"{facts['iterations']} of {facts['iterations_planned']}, {format_seconds(facts['seconds'])}"

@@ -222,6 +222,7 @@ def test_adapted_sam_by_its_weights_or_its_run(tmp_path):
         assert (found["parameters"], found["tensors"], found["types"]) == (17, 2, {"F16": 2})
         assert found["made_from"] == {"dataset": "d" * 64} and found["options"]["sam"] == "vit_b"
         assert found["scores_before"] == {"val_iou": 0.1}
+    assert "None" not in text_of(weights), "it names no schema"
     weights.unlink()
     assert info(run)["scores"] == {"val_iou": 0.7} and info(weights)["kind"] == "adapted_sam"
 
