@@ -1,6 +1,7 @@
 """Semi-supervised medical image segmentation by mining the Segment Anything Model.
 
-Each command is a function of the same name that takes its options as keywords and returns, as a dict, what ``--json`` prints:
+Each command is a function of the same name (``export_labels`` for ``export-labels``) that takes its options as keywords and returns, as a
+dict, what ``--json`` prints:
 
     from samsemi import mine
     mine(dataset="kvasir", model="runs/warm", out="sam.h5", sam="tiny")
@@ -21,15 +22,15 @@ from samsemi.options.fields import Option, declared
 
 logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
-__all__ = ["adapt", "check", "distill", "eval", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
+__all__ = ["adapt", "check", "distill", "eval", "export_labels", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("samsemi")
-    if name not in STAGES:
+    if name not in __all__:
         raise AttributeError(f"module 'samsemi' has no attribute '{name}'")
-    globals()[name] = _function_of(name)
+    globals()[name] = _function_of(name.replace("_", "-"))
     return globals()[name]
 
 
@@ -53,7 +54,7 @@ def _function_of(command: str) -> Callable[..., dict[str, object]]:
     signature = inspect.Signature(parameters, return_annotation=dict[str, object])
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": dict[str, object]}
-    function.__name__ = function.__qualname__ = command
+    function.__name__ = function.__qualname__ = command.replace("-", "_")
     lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
     function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])
     return function

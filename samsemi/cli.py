@@ -76,7 +76,8 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
                 console.show_result(f"samsemi {name}", error.result, as_json=True)
             raise
         tables = stage.tables(result) if hasattr(stage, "tables") else []
-        console.show_result(f"samsemi {name}", result, json, tables)
+        shown = stage.shown(result) if hasattr(stage, "shown") and not json else result
+        console.show_result(f"samsemi {name}", shown, json, tables)
 
     declarations = [*declared(options).values(), *declared(ConsoleOptions).values()]
     parameters = [as_parameter(option, load_config if option.name == "config" else None) for option in declarations]

@@ -92,9 +92,10 @@ def help_text(options: Sequence[Option], width: int) -> str:
 
 
 def usage(options: Sequence[Option]) -> str:
-    """'DATASET --model DIR --out FILE [OPTIONS]'."""
+    """'DATASET --model DIR --out FILE [OPTIONS]'; '[PATH] [OPTIONS]'."""
     required = [option for option in options if option.required]
     given = [option.flag if option.field.argument else f"{option.flag} {value_name(option)}" for option in required]
+    given += [f"[{option.flag}]" for option in options if option.field.argument and not option.required]
     return " ".join([*given, "[OPTIONS]"])
 
 

@@ -29,7 +29,7 @@ FLOORS = [
     {"sam", "segmenters", "metrics"},
     {"cost", "training"},
     {"mining", "knowsam"},
-    {"adaptation"},
+    {"adaptation", "inspection"},
     {"stages"},
     {"cli"},
     {"__main__"},
@@ -49,6 +49,9 @@ NO_TORCH = [
     "sam.simulation",
     "mining.store",
     "mining.store_writer",
+    "mining.summary",
+    "inspection.things",
+    "inspection.rows",
     "training.runs",
 ]
 TORCH_LIBRARIES = {"torch", "torchvision", "segment_anything", "segmentation_models_pytorch", "timm", "safetensors", "accelerate", "monai"}

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 from builders import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
+from PIL import Image
 
-from samsemi.data.overlays import zoom_of
+from samsemi.data.overlays import color_of, zoom_of
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.tensors import hash_tensors
 
@@ -465,6 +466,14 @@ def test_predict_writes_class_indices_at_source_size(pictures, predicted):
         assert probs.shape == (2, *label.shape)
         assert np.allclose(probs.sum(axis=0), 1, atol=2e-3)
         assert (probs[label, *np.indices(label.shape)] >= 0.499).all()
+
+
+def test_predicted_masks_have_a_palette_that_can_be_seen(predicted):
+    for path in predicted[0].glob("*.png"):
+        with Image.open(path) as picture:
+            shown = np.array(picture.convert("RGB"))
+        label = read_array(path)
+        assert picture.mode == "P" and label.any() and (shown[label == 1] == color_of(1)).all() and not shown[label == 0].any()
 
 
 def test_eval_measures_exactly_what_predict_writes(dataset, evaluated, predicted, tmp_path):

@@ -18,15 +18,17 @@ from samsemi.options.fields import Option, declared
 
 
 def test_package_names_one_function_per_command():
-    assert sorted(samsemi.__all__) == sorted(STAGES) == samsemi.__all__
-    assert {*STAGES, "__version__", "__doc__"} <= set(dir(samsemi))
+    names = [command.replace("-", "_") for command in STAGES]
+    assert sorted(samsemi.__all__) == sorted(names) == samsemi.__all__
+    assert {*names, "__version__", "__doc__"} <= set(dir(samsemi))
     assert succeed("--version").out == f"samsemi {samsemi.__version__}\n"
     with pytest.raises(AttributeError, match="segment"):
         _ = samsemi.segment
 
 
 def test_signatures_are_the_options_of_the_commands():
-    for name, (_, options) in STAGES.items():
+    for command, (_, options) in STAGES.items():
+        name = command.replace("-", "_")
         function = getattr(samsemi, name)
         assert function is getattr(samsemi, name) and (function.__name__, function.__module__) == (name, "samsemi")
         assert_same_parameters(function, declared(options))

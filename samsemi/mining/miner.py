@@ -12,9 +12,8 @@ from samsemi import console
 from samsemi.data.dataset import Case, Dataset, read_case_images
 from samsemi.devices import autocast, choose_precision
 from samsemi.errors import CheckpointError, NothingUsable
-from samsemi.mining.policy import Policy, decide, numbers
+from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import score_masks, usable_ids
-from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths
@@ -180,30 +179,3 @@ def other_points(options: MineOptions, num_classes: int) -> int:
 def jitter_boxes(rng: np.random.Generator, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(N, 4) float32 boxes in an image of (H, W), the sides of each moved by up to JITTER of it."""
     return np.stack([move_box(rng, box, JITTER, size) for box in boxes])
-
-
-def summarize_classes(store: Store, policy: Policy, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Of each class but the background: its objects, how many are accepted and rejected, and in how many images one is accepted."""
-    accepted = np.concatenate([decide(store.read(name, maps=False), policy) == 0 for name in store.ids] or [np.zeros(0, dtype=bool)])
-    found = {}
-    for class_id, name in enumerate(classes[1:], start=1):
-        mine = store.objects["class_id"] == class_id
-        kept = mine & accepted
-        images = len(np.unique(store.objects["image"][kept]))
-        found[name] = {"objects": int(mine.sum()), "accepted": int(kept.sum()), "rejected": int((mine & ~accepted).sum()), "images": images}
-    return found
-
-
-def summarize_store(store: Store, policy: Policy) -> dict[str, object]:
-    """Counts of a store: images, objects, what is accepted and why the rest is not."""
-    reasons = np.concatenate([decide(store.read(name, maps=False), policy) for name in store.ids] or [np.zeros(0, dtype=int)])
-    counts = np.bincount(reasons, minlength=len(REASONS))
-    return {
-        "images": len(store.ids),
-        "nothing_found": int((store.images["readable"] & (store.images["num_objects"] == 0)).sum()),
-        "unreadable": int((~store.images["readable"]).sum()),
-        "objects": len(store.objects),
-        "accepted": int(counts[0]),
-        "accepted_images": len(usable_ids(store, policy)),
-        "rejected": {reason: int(n) for reason, n in zip(REASONS[1:], counts[1:], strict=True) if n},
-    }

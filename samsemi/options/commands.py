@@ -4,6 +4,7 @@ from samsemi.options.adapt import AdaptOptions
 from samsemi.options.check import CheckOptions
 from samsemi.options.distill import DistillOptions
 from samsemi.options.evaluate import EvalOptions
+from samsemi.options.export_labels import ExportLabelsOptions
 from samsemi.options.fields import Options
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.info import InfoOptions
@@ -22,6 +23,7 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "distill": ("distill", DistillOptions),
     "eval": ("evaluate", EvalOptions),
     "predict": ("predict", PredictOptions),
+    "export-labels": ("export_labels", ExportLabelsOptions),
     "info": ("info", InfoOptions),
 }
 """Command -> (module and function in samsemi.stages, its options)."""

@@ -10,10 +10,11 @@ from samsemi.devices import choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
-from samsemi.mining.miner import store_policy, summarize_classes, summarize_store
+from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined
 from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
+from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model_for
@@ -34,8 +35,9 @@ def mine(options: MineOptions) -> dict[str, object]:
     store, mined = mine_store(cases, segmenter, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
-    by_class = summarize_classes(store, policy, dataset.classes)
-    result = {**summarize_store(store, policy), "by_class": by_class}
+    reasons = find_reasons(store, policy)
+    by_class = summarize_classes(store, reasons, dataset.classes)
+    result = {**summarize_store(store, reasons), "by_class": by_class}
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
     refuse_useless(result, options, store.provenance.calibration)

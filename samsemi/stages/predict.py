@@ -9,6 +9,7 @@ import numpy as np
 
 from samsemi import console
 from samsemi.data.images import READERS, find_images, known_suffix, log_remarks, read_images, remark_image, warn_unread, write_picture
+from samsemi.data.masks import write_mask
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError
@@ -102,4 +103,4 @@ def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray,
     if options.overlays:
         panel = Panel(outline(image, label), "prediction", class_keys(label, classes))
         write_picture(out / "overlays" / f"{name}.png", draw_row(name, [panel]))
-    write_picture(out / f"{name}.png", label)
+    write_mask(out / f"{name}.png", label)

@@ -1,0 +1,95 @@
+"""Data sets, evaluations, predictions and exported labels: folders that a JSON file describes."""
+
+from collections import Counter
+from pathlib import Path
+
+from samsemi.data.dataset import SPLITS, Case, read_dataset
+from samsemi.inspection.made import Facts, changed_options, count_bytes, read_json, table_of
+
+KEPT = ("overlays", "probabilities", "precision")
+"""Options that predictions.json keeps."""
+
+
+def describe_dataset(folder: Path) -> Facts:
+    """A data set by its manifest; images and masks are looked for, not opened."""
+    dataset = read_dataset(folder)
+    files = [path for case in dataset.cases.values() for path in case.files()]
+    missing = [str(path) for path in files if not path.exists()]
+    return {
+        "kind": "dataset",
+        "schema": read_json(folder / "dataset.json").get("schema"),
+        "finished": True,
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "spacing_mm": dataset.spacing_mm,
+        "images": len(dataset.cases),
+        "groups": len({case.group for case in dataset.cases.values()}),
+        "splits": {split: describe_split(dataset.split(split)) for split in SPLITS},
+        "fingerprint": dataset.fingerprint(),
+        "files_missing": len(missing),
+        **({"first_missing": missing[0]} if missing else {}),
+        "bytes": count_bytes(folder),
+        "bytes_of_images": count_bytes(*(case.image for case in dataset.cases.values())),
+    }
+
+
+def describe_split(cases: list[Case]) -> Facts:
+    """Images, patients, masks, and masks that are hidden as truth, of a split."""
+    with_mask = sum(case.mask is not None for case in cases)
+    files = sum(len(case.files()) for case in cases)
+    return {
+        "images": len(cases),
+        "groups": len({case.group for case in cases}),
+        "masks": with_mask,
+        "hidden_masks": files - len(cases) - with_mask,
+    }
+
+
+def describe_evaluation(folder: Path) -> Facts:
+    """metrics.json of `samsemi eval`: the means with their intervals."""
+    metrics = read_json(folder / "metrics.json")
+    means = {name: table_of(summary) for name, summary in table_of(metrics.get("mean")).items()}
+    return {
+        "kind": "evaluation",
+        "finished": True,
+        **{name: metrics[name] for name in ("split", "cases", "distance_unit", "coverage") if name in metrics},
+        "classes": list(table_of(metrics.get("classes"))),
+        "scores": {name: summary.get("mean") for name, summary in means.items()},
+        "intervals": {name: [summary.get("low"), summary.get("high")] for name, summary in means.items()},
+        "bytes": count_bytes(folder),
+    }
+
+
+def describe_predictions(folder: Path) -> Facts:
+    """predictions.json of `samsemi predict`, and the masks that stand there."""
+    about = read_json(folder / "predictions.json")
+    made_from = {name: about[name] for name in ("model", "images") if name in about}
+    return {
+        "kind": "predictions",
+        "classes": about.get("classes"),
+        "made_from": made_from,
+        "command": "predict",
+        "options": changed_options("predict", {name: about[name] for name in KEPT if name in about}),
+        "images": count_files(folder).get(".png", 0),
+        "bytes": count_bytes(folder),
+    }
+
+
+def describe_labels(folder: Path) -> Facts:
+    """labels.json of `samsemi export-labels`."""
+    about = read_json(folder / "labels.json")
+    counts = {name: about.get(name) for name in ("format", "images", "left_out", "classes", "ignore_below")}
+    made_from = table_of(about.get("made_from"))
+    return {
+        "kind": "labels",
+        "schema": about.get("schema"),
+        "finished": True,
+        **counts,
+        "made_from": made_from,
+        "bytes": count_bytes(folder),
+    }
+
+
+def count_files(folder: Path) -> Counter[str]:
+    """Files of a folder by their suffix."""
+    return Counter(path.suffix for path in folder.iterdir() if path.is_file())
