@@ -7,6 +7,7 @@ network's own full map stands. Pure, needs no torch. A grid (h, w) covers the wh
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined
@@ -48,7 +49,8 @@ def network_map(mined: Mined, num_classes: int, shape: tuple[int, int]) -> Netwo
     side = mined.network_probs.shape[-1]
     if mined.network_probs.any():
         down, across = (average_cells(slice(0, count), side / count, side) for count in shape)
-        probs[: len(mined.network_probs)] = down @ mined.network_probs.astype(np.float32) @ across.T
+        for k, own in enumerate(mined.network_probs):
+            probs[k] = resample(own, down, across)
         probs /= probs.sum(axis=0)
     else:
         probs[:] = 1 / num_classes
@@ -56,14 +58,19 @@ def network_map(mined: Mined, num_classes: int, shape: tuple[int, int]) -> Netwo
     return NetworkMap(probs, mined.components[np.ix_(rows, columns)].astype(int))
 
 
-def average_cells(cells: slice, step: float, count: int, first: float = 0.0) -> np.ndarray:
+def average_cells(cells: slice, step: float, count: int, first: float = 0.0) -> csr_array:
     """(n, count) float32 weights that take ``count`` pixels to n cells of ``step`` pixels each, the one of number 0 beginning at ``first``.
 
     Linear between pixels; where cells are larger, a mean over them. Beyond the outermost pixels their value holds.
     """
     places = ((np.arange(cells.start, cells.stop) + 0.5) * step + first - 0.5).clip(0, count - 1)
     weights = np.maximum(1 - np.abs(places[:, None] - np.arange(count)) / max(1.0, step), 0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def resample(values: np.ndarray, down: csr_array, across: csr_array) -> np.ndarray:
+    """(h, w) float32 of a map (S, S) uint8 by the weights of its rows and of its columns."""
+    return (across @ (down @ values.astype(np.float32)).T).T
 
 
 def region_of(mined: Mined, i: int, shape: tuple[int, int]) -> Region:
@@ -86,17 +93,18 @@ def sam_map(mined: Mined, i: int, shape: tuple[int, int], region: Region) -> np.
     pixel_x, pixel_y = (x1 - x0) / side, (y1 - y0) / side
     down = average_cells(region[0], height / shape[0] / pixel_y, side, -y0 / pixel_y)
     across = average_cells(region[1], width / shape[1] / pixel_x, side, -x0 / pixel_x)
-    return down @ (mined.probs[i] / np.float32(255)) @ across.T
+    return resample(mined.probs[i], down, across) / np.float32(255)
 
 
-def blend_object(mined: Mined, i: int, network: NetworkMap, sam_share: float, region: Region) -> np.ndarray:
-    """Probability of object i in a region, float32: the mean of SAM's and the network's, who sees none in others of its class.
+def blend_object(mined: Mined, i: int, sam: np.ndarray, network: NetworkMap, sam_share: float, region: Region) -> np.ndarray:
+    """Probability of object i in a region, float32: the mean of SAM's, as of ``sam_map``, and the network's, which is 0 on other objects
+    of its class.
 
     Each weighs by its share, times its confidence in the object (predicted IoU, confidence) and in the pixel, |2 p - 1|.
     """
     k, part = mined.class_id[i], network.components[region]
     other = (part != i + 1) & (np.append(0, mined.class_id)[part] == k)
-    maps = np.stack([sam_map(mined, i, network.components.shape, region), np.where(other, 0, network.probs[k][region])])
+    maps = np.stack([sam, np.where(other, 0, network.probs[k][region])])
     confidence = np.array([sam_share * mined.predicted_iou[i], (1 - sam_share) * mined.confidence[i]], dtype=np.float32).clip(0)
     weights = confidence[:, None, None] * (np.abs(2 * maps - 1) + LEAST_CERTAINTY) if confidence.any() else np.ones_like(maps)
     return (weights * maps).sum(axis=0) / weights.sum(axis=0)
@@ -105,7 +113,7 @@ def blend_object(mined: Mined, i: int, network: NetworkMap, sam_share: float, re
 def object_label(mined: Mined, i: int, network: NetworkMap, sam_share: float) -> np.ndarray:
     """(h, w) float32: what an accepted object i adds to the label, its probability where SAM's mask counts and 0 elsewhere."""
     label, region = np.zeros(network.components.shape, dtype=np.float32), region_of(mined, i, network.components.shape)
-    label[region] = blend_object(mined, i, network, sam_share, region)
+    label[region] = blend_object(mined, i, sam_map(mined, i, label.shape, region), network, sam_share, region)
     return label
 
 
@@ -121,9 +129,9 @@ def compose_label(mined: Mined, reason: np.ndarray, network: NetworkMap, sam_sha
     covered = np.zeros(network.probs.shape, dtype=bool)
     for i in np.flatnonzero(reason == 0).tolist():
         region = region_of(mined, i, shape)
-        place = (mined.class_id[i], *region)
-        own[place] = np.maximum(own[place], blend_object(mined, i, network, sam_share, region))
-        sam[place] = np.maximum(sam[place], sam_map(mined, i, shape, region))
+        place, mask = (mined.class_id[i], *region), sam_map(mined, i, shape, region)
+        own[place] = np.maximum(own[place], blend_object(mined, i, mask, network, sam_share, region))
+        sam[place] = np.maximum(sam[place], mask)
         covered[place] = True
     own /= np.maximum(own.sum(axis=0), 1)
     rest = np.where(covered, 0, clear_objects(mined, absent, network, covered))
