@@ -37,7 +37,7 @@ class Label:
     target: np.ndarray
     """(K, h, w) float32, summing to 1."""
     ignored: np.ndarray
-    """(h, w) bool: pixels of rejected objects."""
+    """(h, w) bool: pixels of rejected objects, and of what is no object."""
     disputed: np.ndarray
     """(h, w) bool: SAM and the network disagree about an accepted object."""
 
@@ -122,7 +122,8 @@ def compose_label(mined: Mined, reason: np.ndarray, network: NetworkMap, sam_sha
 
     Around accepted objects, the probability of their class is that of ``blend_object``, the largest of several objects, and what it
     leaves is shared among the other classes as the network has it. Elsewhere the network's map stands, without the objects that are
-    none ("background"). Ignored is where the network sees a rejected object, and where SAM's mask of it covers no accepted one.
+    none ("background"). Ignored is where the network sees a rejected object, where SAM's mask of it covers no accepted one, and where
+    a class wins of which no accepted object is near: objects alone are learned, not what was too small to be one.
     """
     shape, absent = network.components.shape, reason == REASONS.index("background")
     own, sam = np.zeros_like(network.probs), np.zeros_like(network.probs)
@@ -137,7 +138,9 @@ def compose_label(mined: Mined, reason: np.ndarray, network: NetworkMap, sam_sha
     rest = np.where(covered, 0, clear_objects(mined, absent, network, covered))
     rest[0] += rest.sum(axis=0) == 0
     target = own + rest * ((1 - own.sum(axis=0)) / rest.sum(axis=0))
+    winner = target.argmax(axis=0)
     ignored = find_rejected(mined, (reason > 0) & ~absent, network, own.max(axis=0) > 0.5)
+    ignored |= (winner > 0) & ~np.take_along_axis(covered, winner[None], axis=0)[0]
     return Label(target, ignored, (covered & ((sam > 0.5) != (network.probs > 0.5))).any(axis=0))
 
 

@@ -109,7 +109,7 @@ class StoreWriter:
         elif resume:
             for where in (self.path, *sorted(self.parts.glob(PART))[:1]):
                 if where.exists():
-                    refuse_earlier_part(where, self.path)
+                    refuse_earlier(where, self.path)
                     refuse_changes(read_provenance(where).flat(), self.provenance.flat(), str(self.path))
         elif self.path.exists():
             raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
@@ -193,10 +193,10 @@ def is_store(path: Path) -> bool:
         return str(file.attrs.get("schema", "")).startswith(SCHEMA.rpartition("/")[0])
 
 
-def refuse_earlier_part(where: Path, path: Path) -> None:
+def refuse_earlier(part: Path, path: Path) -> None:
     """RefusedError for a part of an unfinished store of schema 1, to which parts of today cannot be joined; a finished one may stay."""
-    with open_hdf5(where) as file:
-        if where != path and file.attrs.get("schema") == EARLIER:
+    with open_hdf5(part) as file:
+        if not path.exists() and file.attrs.get("schema") == EARLIER:
             raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
 
 
