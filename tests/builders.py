@@ -292,15 +292,15 @@ def block(y0: int, y1: int, x0: int, x1: int, value: float = 1.0, size: int = SI
     return probs
 
 
-def mined_of(*maps: np.ndarray, prior=None, image_size=(32, 64), network=None, **values) -> Mined:
+def mined_of(*maps: np.ndarray, prior=None, image_size=(32, 64), network=None, num_classes=2, **values) -> Mined:
     """One object per probability map of SAM; scores 1, class 1, prompted with the whole image where nothing else is said.
 
-    ``prior`` are the network's maps of the objects, SAM's where nothing else is said; or ``network`` (K, S, S) all of its map.
+    ``prior`` are the network's maps of the objects, SAM's where nothing else is said; or ``network`` (K, S, S) is all of its map.
     """
     count, (height, width) = len(maps), image_size
     class_id = np.asarray(values.get("class_id", np.ones(count)), dtype=np.uint8)
     prior = np.stack(prior if prior is not None else maps) if count else np.zeros((0, SIZE, SIZE), dtype=np.float32)
-    network = network_of(prior, class_id) if network is None else np.asarray(network)
+    network = network_of(prior, class_id, num_classes) if network is None else np.asarray(network)
     fields = {
         "class_id": class_id,
         "boxes": np.zeros((count, 4), dtype=np.float32),
@@ -317,9 +317,9 @@ def mined_of(*maps: np.ndarray, prior=None, image_size=(32, 64), network=None, *
     return Mined(image_size=image_size, **{**fields, **{name: np.asarray(v, dtype=fields[name].dtype) for name, v in values.items()}})
 
 
-def network_of(prior: np.ndarray, class_id: np.ndarray) -> np.ndarray:
-    """(K, S, S): a network's map, in which each class is the largest of the maps (N, S, S) of its objects and the rest background."""
-    probs = np.zeros((1 + max([1, *class_id.tolist()]), *prior.shape[1:]), dtype=np.float32)
+def network_of(prior: np.ndarray, class_id: np.ndarray, num_classes: int) -> np.ndarray:
+    """A network's map (K, S, S), K at least the given: each class is the largest of its objects' maps (N, S, S), the rest background."""
+    probs = np.zeros((max([num_classes, *(class_id + 1).tolist()]), *prior.shape[1:]), dtype=np.float32)
     for k, own in zip(class_id, prior, strict=True):
         probs[k] = np.maximum(probs[k], own)
     probs /= np.maximum(probs.sum(axis=0), 1)

@@ -85,7 +85,12 @@ def nothing_found(objects: Objects, probs: np.ndarray, size: int) -> Mined:
 
 
 def pseudo_label(mined: Mined, policy: Policy, num_classes: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(K, size, size) float32 soft target, summing to 1, and (size, size) float32 pixel weight, the image resized to a square.
+    """(K, size, size) target and (size, size) weight of ``weighed_target``, the image resized to a square."""
+    return weighed_target(mined, policy, num_classes, (size, size))
+
+
+def weighed_target(mined: Mined, policy: Policy, num_classes: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(K, h, w) float32 soft target, summing to 1, and (h, w) float32 pixel weight, on a grid (h, w) over the image.
 
     The target is that of ``compose_label``. A pixel's weight is how certain that is, (2 - entropy in bits) / 2, times the mean trust
     in the accepted objects, times ``disagreement_weight`` where SAM and the network disagree; 0 where a rejected object is ignored.
@@ -93,7 +98,7 @@ def pseudo_label(mined: Mined, policy: Policy, num_classes: int, size: int) -> t
     was not found is little proof of background. Source of the certainty: IPLC, github.com/HiLab-git/IPLC.
     """
     reason = decide(mined, policy)
-    label = compose_label(mined, reason, network_map(mined, num_classes, (size, size)), policy.sam_share)
+    label = compose_label(mined, reason, network_map(mined, num_classes, shape), policy.sam_share)
     accepted = reason == 0
     believed = trust(mined, policy)[accepted].mean() if accepted.any() else policy.sure_pixels * (label.target.max(axis=0) >= SURE)
     weight = (believed * certainty(label.target)).astype(np.float32)
