@@ -112,8 +112,9 @@ def blend_object(mined: Mined, i: int, sam: np.ndarray, network: NetworkMap, sam
 
 def object_label(mined: Mined, i: int, network: NetworkMap, sam_share: float) -> np.ndarray:
     """(h, w) float32: what an accepted object i adds to the label, its probability where SAM's mask counts and 0 elsewhere."""
-    label, region = np.zeros(network.components.shape, dtype=np.float32), region_of(mined, i, network.components.shape)
-    label[region] = blend_object(mined, i, sam_map(mined, i, label.shape, region), network, sam_share, region)
+    shape = network.components.shape
+    label, region = np.zeros(shape, dtype=np.float32), region_of(mined, i, shape)
+    label[region] = blend_object(mined, i, sam_map(mined, i, shape, region), network, sam_share, region)
     return label
 
 
