@@ -292,18 +292,39 @@ def block(y0: int, y1: int, x0: int, x1: int, value: float = 1.0, size: int = SI
     return probs
 
 
-def mined_of(*maps: np.ndarray, prior=None, image_size=(32, 64), **values) -> Mined:
-    """One object per probability map; scores 1, class 1 and a box at the origin where nothing else is said."""
-    count = len(maps)
+def mined_of(*maps: np.ndarray, prior=None, image_size=(32, 64), network=None, num_classes=2, **values) -> Mined:
+    """One object per probability map of SAM; scores 1, class 1, prompted with the whole image where nothing else is said.
+
+    ``prior`` are the network's maps of the objects, SAM's where nothing else is said; or ``network`` (K, S, S) is all of its map.
+    """
+    count, (height, width) = len(maps), image_size
+    class_id = np.asarray(values.get("class_id", np.ones(count)), dtype=np.uint8)
+    prior = np.stack(prior if prior is not None else maps) if count else np.zeros((0, SIZE, SIZE), dtype=np.float32)
+    network = network_of(prior, class_id, num_classes) if network is None else np.asarray(network)
     fields = {
-        "class_id": np.ones(count, dtype=np.uint8),
+        "class_id": class_id,
         "boxes": np.zeros((count, 4), dtype=np.float32),
+        "prompt_boxes": np.tile(np.array([0, 0, width - 1, height - 1], dtype=np.float32), (count, 1)),
+        "windows": np.tile(np.array([0, 0, width, height], dtype=np.float32), (count, 1)),
         **{name: np.ones(count, dtype=np.float32) for name in SCORES},
         "area": np.full(count, 50, dtype=np.int64),
         "probs": quantize(np.stack(maps)) if maps else np.zeros((0, SIZE, SIZE), dtype=np.uint8),
-        "prior": quantize(np.stack(prior if prior is not None else maps)) if maps else np.zeros((0, SIZE, SIZE), dtype=np.uint8),
+        "network_probs": quantize(network),
+        "components": np.where(prior.max(axis=0, initial=0) > 0.5, prior.argmax(axis=0) + 1, 0).astype(np.uint16)
+        if count
+        else np.zeros(network.shape[1:], np.uint16),
     }
     return Mined(image_size=image_size, **{**fields, **{name: np.asarray(v, dtype=fields[name].dtype) for name, v in values.items()}})
+
+
+def network_of(prior: np.ndarray, class_id: np.ndarray, num_classes: int) -> np.ndarray:
+    """A network's map (K, S, S), K at least the given: each class is the largest of its objects' maps (N, S, S), the rest background."""
+    probs = np.zeros((max([num_classes, *(class_id + 1).tolist()]), *prior.shape[1:]), dtype=np.float32)
+    for k, own in zip(class_id, prior, strict=True):
+        probs[k] = np.maximum(probs[k], own)
+    probs /= np.maximum(probs.sum(axis=0), 1)
+    probs[0] = 1 - probs.sum(axis=0)
+    return probs
 
 
 def assert_complains(outcome: Outcome, code: int, *said: object, problems: bool = False) -> None:

@@ -47,6 +47,7 @@ NO_TORCH = [
     "cli",
     "sam.prompts",
     "sam.simulation",
+    "mining.composition",
     "mining.store",
     "mining.store_writer",
     "mining.summary",

@@ -214,7 +214,7 @@ def test_warmstart_with_folds_keeps_maps_of_models_that_did_not_see_the_case(dat
 def check_store(path, num_images: int, num_points: int) -> None:
     """The tables of the schema, with plain h5py, no plugin needed."""
     with h5py.File(path, "r") as file:
-        assert file.attrs["schema"] == "samsemi.pseudo-labels/1"
+        assert file.attrs["schema"] == "samsemi.pseudo-labels/2"
         for name in ("config", "made_from", "policy"):
             assert isinstance(json.loads(file.attrs[name]), dict)
         images, objects = file["images"][:], file["objects"][:]

@@ -85,6 +85,10 @@ def test_store_of_schema_1_is_read():
     assert store.images["readable"].tolist() == [True, True, True, False]
     mined = store.read("case0")
     assert mined.probs.shape == (2, 16, 16) and mined.agreement.dtype == np.float32 and mined.image_size == (20, 30)
+    assert mined.windows.tolist() == [[0, 0, 30, 20]] * 2 and (mined.prompt_boxes != mined.boxes).any()
+    assert (np.abs(mined.prompt_boxes - mined.boxes) <= 2).all() and (mined.prompt_boxes <= [29, 19, 29, 19]).all()
+    assert mined.network_probs.shape == (store.num_classes, 16, 16) and mined.network_probs.sum(axis=0) == pytest.approx(255, abs=1)
+    assert mined.components.shape == (16, 16) and not store.read("case1").network_probs.any()
     assert store.read_points("case2")[1].tolist() == [[1, 0]]
     quality = Quality((0.5,) * 6, (0.25,) * 6, (1.0, 0.5, 0.0, 0.25, 0.0, -0.5), 0.125)
     wanted = Policy(min_confidence=0, min_agreement=0, min_predicted_iou=0, min_quality=0.25, sam_share=0.75, quality=quality)

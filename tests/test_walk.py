@@ -29,7 +29,7 @@ def read_walk() -> str:
 def test_the_walk_of_one_image_runs_as_the_page_shows_it(dataset, warm, tmp_path):
     path = tmp_path / "walk.h5"
     sam = load_sam("tiny", None, torch.device("cpu"))
-    writer = StoreWriter(path, Provenance({}, {}, {}), sam.mask_size, num_points=2)
+    writer = StoreWriter(path, Provenance({}, {}, {}), sam.mask_size, num_points=2, num_classes=2)
     walk = {"folder": dataset, "unetpp": load_model(warm), "student": load_model(warm).train(), "sam": sam, "store": writer, "policy": OPEN}
     exec(compile(read_walk(), str(PAGE), "exec"), walk)
 

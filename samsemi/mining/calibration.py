@@ -10,15 +10,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from samsemi import console
 from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_images, read_case_label
 from samsemi.metrics import overlap
+from samsemi.mining.composition import network_map, object_label
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, choose_policy
 from samsemi.mining.policy import ClassRule, Policy, Quality, fit_quality, score_table
-from samsemi.mining.pseudolabels import blend
 from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined
 from samsemi.mining.store_writer import StoreWriter
@@ -217,12 +216,11 @@ def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps |
 def measure_objects(mined: Mined, label: np.ndarray, num_classes: int) -> np.ndarray:
     """(N, 1 + 5) IoU of SAM's masks with the true objects of their class that they share most pixels with; Dice with each of SHARES."""
     numbers, class_id = number_objects(label, num_classes)
-    rows = np.zeros((len(mined), 1 + len(SHARES)))
+    rows, network = np.zeros((len(mined), 1 + len(SHARES))), network_map(mined, num_classes, label.shape)
     for i, k in enumerate(mined.class_id):
         found = []
         for share in SHARES:
-            probs = Image.fromarray(blend(mined, i, share)).resize(label.shape[::-1], Image.Resampling.BILINEAR)
-            mask = (np.asarray(probs) > 0.5) & (label != IGNORE)
+            mask = (object_label(mined, i, network, share) > 0.5) & (label != IGNORE)
             truth = shared_most(numbers[None], class_id, mask, k)
             found.append(overlap(mask, truth) if truth.any() else {"iou": 0.0, "dice": 0.0})
         rows[i] = [found[0]["iou"], *(values["dice"] for values in found)]

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from samsemi.mining.policy import Policy
-from samsemi.mining.pseudolabels import mined_label, usable_ids
+from samsemi.mining.pseudolabels import accepted_ids, mined_label
 from samsemi.mining.store import Store
 
 LOG = logging.getLogger("samsemi")
@@ -20,7 +20,7 @@ SAMPLED = 100
 def measure_drift(before: Store, policy_before: Policy, after: Store, policy_after: Policy, num_classes: int) -> dict[str, float]:
     """``coverage`` and ``coverage_before``: share of images with an accepted object. ``flips``: of the pixels that either label
     counts to an object, the share that the two label differently, over up to SAMPLED images that both accept."""
-    usable, earlier = usable_ids(after, policy_after), set(usable_ids(before, policy_before))
+    usable, earlier = accepted_ids(after, policy_after), set(accepted_ids(before, policy_before))
     common = [name for name in usable if name in earlier]
     differing = covered = 0
     for i in np.unique(np.linspace(0, len(common) - 1, min(SAMPLED, len(common)), dtype=int)) if common else []:

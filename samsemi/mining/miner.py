@@ -13,14 +13,14 @@ from samsemi.data.dataset import Case, Dataset, read_case_images
 from samsemi.devices import autocast, choose_precision
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.mining.policy import Policy, numbers
-from samsemi.mining.pseudolabels import score_masks, usable_ids
+from samsemi.mining.pseudolabels import nothing_found, score_masks, usable_ids
 from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths
 from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
-from samsemi.sam.prompts import Objects, Prompts, find_objects, make_prompts
+from samsemi.sam.prompts import Objects, Prompts, find_objects, grow_boxes, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
 from samsemi.sam.simulation import move_box
 from samsemi.segmenters.segmenter import Segmenter, predict_batch
@@ -55,7 +55,7 @@ def store_policy(store: Store, options: PolicyOptions) -> Policy:
 
 
 def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
-    """The unlabeled cases with an accepted pseudo-label; NothingUsable where there are none."""
+    """The unlabeled cases with a pseudo-label to learn from; NothingUsable where there are none."""
     cases = [dataset.cases[name] for name in usable_ids(store, policy)]
     if not cases:
         raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower what was given as --min-...")
@@ -84,7 +84,7 @@ def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: P
     pointed = any("point" in kinds for kinds in choose_kinds(options, sam))
     num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
     return StoreWriter(
-        path, provenance, sam.mask_size, num_points if pointed else 0, options.overwrite, options.resume, input_paths(options)
+        path, provenance, sam.mask_size, num_points if pointed else 0, num_classes, options.overwrite, options.resume, input_paths(options)
     )
 
 
@@ -101,22 +101,25 @@ class Miner:
         with autocast(self.segmenter.device, self.options.precision):
             return predict_batch(self.segmenter, images, self.options.flips) if images else []
 
-    def prompt(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts]]:
-        """SAM's masks of the objects in the maps of some images, scored, and the first of the prompts; images without any are left out.
+    def prompt(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts | None]]:
+        """SAM's masks of the objects in the maps of some images, scored, and the first of the prompts; None for images without any.
 
         SAM encodes each image once; every alternative, and every pass, is one call of its decoder over all objects of all images.
         """
-        found = {name: find_objects(probs, self.options.min_area) for name, probs in zip(images, maps, strict=True)}
-        found = {name: objects for name, objects in found.items() if len(objects)}
+        size, margin, probs = self.sam.mask_size, self.options.box_margin, dict(zip(images, maps, strict=True))
+        everything = {name: find_objects(own, self.options.min_area) for name, own in probs.items()}
+        found = {name: objects for name, objects in everything.items() if len(objects)}
+        empty = {name: objects for name, objects in everything.items() if not len(objects)}
+        mined: dict[str, tuple[Mined, Prompts | None]] = {n: (nothing_found(objects, probs[n], size), None) for n, objects in empty.items()}
         if not found:
-            return {}
+            return mined
         embeddings = self.encoder.encode([images[name] for name in found])
         alternatives = list(zip(*(self.make_alternatives(name, objects) for name, objects in found.items()), strict=True))
         outputs = [self.decode(embeddings, prompts) for prompts in alternatives]
-        mined = {}
         for i, (name, objects) in enumerate(found.items()):
             joined, consensus = average_masks([output[i] for output in outputs])
-            mined[name] = (score_masks(joined, objects, self.sam.mask_size, consensus), alternatives[0][i])
+            boxes = grow_boxes(objects.boxes, margin, objects.components.shape)
+            mined[name] = (score_masks(joined, objects, probs[name], size, consensus, boxes), alternatives[0][i])
         return mined
 
     def make_alternatives(self, name: str, objects: Objects) -> list[Prompts]:
@@ -158,7 +161,7 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
             mined = miner.prompt(images, miner.find(list(images.values())))
             for case in batches[number]:
                 if case.id in images:
-                    writer.add(case.id, images[case.id].shape, *mined.get(case.id, ()))
+                    writer.add(case.id, images[case.id].shape, *mined[case.id])
                 else:
                     writer.add_unreadable(case.id)
             writer.commit(number)

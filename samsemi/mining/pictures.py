@@ -10,6 +10,7 @@ from samsemi.data.dataset import Dataset, read_case_image
 from samsemi.data.images import write_picture
 from samsemi.data.overlays import Panel, class_keys, draw_box, draw_point, draw_row, enlarge, line_width, outline, zoom_of
 from samsemi.metrics import dice_score
+from samsemi.mining.composition import network_map
 from samsemi.mining.policy import Policy, decide
 from samsemi.mining.pseudolabels import mined_label
 from samsemi.mining.scores import REASONS
@@ -36,7 +37,7 @@ def picture_mined(name: str, store: Store, dataset: Dataset, policy: Policy) -> 
     """The row of one image."""
     image, mined = read_case_image(dataset.cases[name]), store.read(name)
     decision, points = decide(mined, policy), store.read_points(name)
-    given, kept = prompting_label(mined), mined_label(mined, policy, len(dataset.classes))
+    given, kept = prompting_label(mined, len(dataset.classes)), mined_label(mined, policy, len(dataset.classes))
     words = (("accepted", ACCEPTED, decision == 0), ("rejected", REJECTED, decision > 0))
     keys = [(word, color) for word, color, where in words if where.any()]
     panels = [
@@ -48,13 +49,10 @@ def picture_mined(name: str, store: Store, dataset: Dataset, policy: Policy) -> 
     return draw_row(name, panels)
 
 
-def prompting_label(mined: Mined) -> np.ndarray:
+def prompting_label(mined: Mined, num_classes: int) -> np.ndarray:
     """(H, W) uint8 class map of the objects that SAM was prompted with."""
-    label = np.zeros(mined.image_size, dtype=np.uint8)
-    for class_id, prior in zip(mined.class_id, mined.prior, strict=True):
-        inside = np.asarray(Image.fromarray(prior).resize(mined.image_size[::-1], Image.Resampling.BILINEAR)) > 127
-        label[inside] = class_id
-    return label
+    network = network_map(mined, num_classes, mined.image_size)
+    return np.where(network.components > 0, network.probs.argmax(axis=0), 0).astype(np.uint8)
 
 
 def draw_prompts(image: np.ndarray, mined: Mined, points: tuple[np.ndarray, np.ndarray], decision: np.ndarray) -> np.ndarray:

@@ -58,6 +58,8 @@ class Policy(Thresholds):  # type: ignore[valid-type, misc]
     """Share of SAM in the soft label; the rest is the U-Net++."""
     disagreement_weight: float = 1.0
     """Weight of the pixels where SAM and the U-Net++ disagree."""
+    sure_pixels: float = 0.0
+    """Weight of the sure pixels of images without an accepted object."""
     quality: Quality | None = None
     """None: not calibrated, every object may be right."""
     by_class: tuple[ClassRule, ...] = ()

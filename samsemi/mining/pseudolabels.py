@@ -8,14 +8,14 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from samsemi.data.dataset import Case, read_case_image
+from samsemi.mining.composition import compose_label, network_map
 from samsemi.mining.policy import Policy, decide, quality_of
-from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Store
-from samsemi.sam.prompts import Objects
+from samsemi.sam.prompts import Objects, resize
 from samsemi.sam.protocol import MaskBatch
 from samsemi.segmenters.segmenter import to_input
 from samsemi.training.batches import Sample
@@ -24,14 +24,22 @@ STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved down and up. Source: segment-anything, automatic_mask_generator.py."""
 PIXELS_PER_CHUNK = 2**24
 """Mask pixels that are scored at once: bounds the memory."""
-LEAST_CERTAINTY = np.float32(1e-3)
-"""Weight of a pixel of probability 0.5, where one of 0 or 1 weighs 1."""
+SURE = 0.95
+"""The probability of a class from which a pixel is sure without an accepted object. Source: FixMatch, arXiv 2001.07685."""
 
 
-def score_masks(output: MaskBatch, objects: Objects, size: int | None = None, consensus: Tensor | None = None) -> Mined:
+def score_masks(
+    output: MaskBatch,
+    objects: Objects,
+    probs: np.ndarray,
+    size: int | None = None,
+    consensus: Tensor | None = None,
+    prompt_boxes: np.ndarray | None = None,
+) -> Mined:
     """Score SAM's masks of one image against the objects that prompted; masks are kept at SAM's own resolution, or ``size``.
 
-    ``consensus`` (N,) is that of the alternative masks which these are the mean of; 1 without.
+    ``probs`` (K, H, W) is the map in which the objects were found. ``consensus`` (N,) is that of the alternative masks which these are
+    the mean of; 1 without. ``prompt_boxes`` (N, 4) are those that SAM was prompted with; the objects' own without.
     """
     size = size or output.low_res_logits.shape[-1]
     components = torch.from_numpy(objects.components).to(output.low_res_logits.device)
@@ -42,6 +50,8 @@ def score_masks(output: MaskBatch, objects: Objects, size: int | None = None, co
         image_size=output.image_size,
         class_id=objects.class_id,
         boxes=objects.boxes,
+        prompt_boxes=objects.boxes if prompt_boxes is None else prompt_boxes,
+        windows=np.tile(np.array([0, 0, *output.image_size[::-1]], dtype=np.float32), (len(objects), 1)),
         predicted_iou=output.predicted_iou.cpu().numpy().astype(np.float32),
         stability=(higher / np.maximum(lower, 1)).astype(np.float32),
         agreement=(common / np.maximum(union, 1)).astype(np.float32),
@@ -50,7 +60,8 @@ def score_masks(output: MaskBatch, objects: Objects, size: int | None = None, co
         area_ratio=(np.minimum(area, objects.area) / np.maximum(np.maximum(area, objects.area), 1)).astype(np.float32),
         area=area.astype(np.int64),
         probs=quantize(output.on_grid(size).sigmoid().cpu().numpy()),
-        prior=quantize(1 / (1 + np.exp(-objects.logits(size)))),
+        network_probs=quantize(np.stack([resize(p, size, Image.Resampling.BILINEAR) for p in probs])),
+        components=np.maximum(resize(objects.components, size, Image.Resampling.NEAREST), 0).astype(np.uint16),
     )
 
 
@@ -67,44 +78,33 @@ def quantize(probs: np.ndarray) -> np.ndarray:
     return np.rint(probs * 255).astype(np.uint8)
 
 
-def pseudo_label(mined: Mined, policy: Policy, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(K, S, S) float32 soft target, summing to 1, and (S, S) float32 pixel weight, the image resized to a square.
+def nothing_found(objects: Objects, probs: np.ndarray, size: int) -> Mined:
+    """What is mined in an image in which no object was found: the network's map alone."""
+    image_size = objects.components.shape
+    return score_masks(MaskBatch(torch.zeros(0, size, size), torch.zeros(0), image_size, (size, size), size), objects, probs)
 
-    A pixel's target is the probability of each class there, of SAM and the U-Net++ blended; the rest is background. Its
-    weight is how certain that is, (2 - entropy in bits) / 2, times the mean trust in the accepted objects, times
-    ``disagreement_weight`` where the two disagree; 0 in the boxes and masks of rejected objects, unless they are
-    background, and everywhere in an image without an accepted one: what was not found is no proof of background.
-    Source of the pixel weight: IPLC, github.com/HiLab-git/IPLC.
+
+def pseudo_label(mined: Mined, policy: Policy, num_classes: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(K, size, size) target and (size, size) weight of ``weighed_target``, the image resized to a square."""
+    return weighed_target(mined, policy, num_classes, (size, size))
+
+
+def weighed_target(mined: Mined, policy: Policy, num_classes: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(K, h, w) float32 soft target, summing to 1, and (h, w) float32 pixel weight, on a grid (h, w) over the image.
+
+    The target is that of ``compose_label``. A pixel's weight is how certain that is, (2 - entropy in bits) / 2, times the mean trust
+    in the accepted objects, times ``disagreement_weight`` where SAM and the network disagree; 0 where a rejected object is ignored.
+    In an image without an accepted object it is ``sure_pixels`` times the certainty where the probability of a class reaches SURE: what
+    was not found is little proof of background. Source of the certainty: IPLC, github.com/HiLab-git/IPLC.
     """
     reason = decide(mined, policy)
-    accepted, ignored = reason == 0, (reason > 0) & (reason != REASONS.index("background"))
-    size = mined.probs.shape[-1]
-    target = np.zeros((num_classes, size, size), dtype=np.float32)
-    disputed = np.zeros((size, size), dtype=bool)
-    for i in np.flatnonzero(accepted).tolist():
-        target[mined.class_id[i]] = np.maximum(target[mined.class_id[i]], blend(mined, i, policy.sam_share))
-        disputed |= (mined.probs[i] > 127) != (mined.prior[i] > 127)
-    if not accepted.any():
-        target[0] = 1
-        return target, np.zeros((size, size), dtype=np.float32)
-    foreground = target.sum(axis=0)
-    target /= np.maximum(foreground, 1)
-    target[0] = 1 - target[1:].sum(axis=0)
-    weight = trust(mined, policy)[accepted].mean() * certainty(target)
-    weight[disputed] *= np.float32(policy.disagreement_weight)
-    weight[region_of(mined, ignored)] = 0
-    return target, weight
-
-
-def blend(mined: Mined, i: int, sam_share: float) -> np.ndarray:
-    """(S, S) float32: probability of object i, the mean of SAM's and the U-Net++'s.
-
-    Each weighs by its share, times its confidence in the object (predicted IoU, confidence) and in the pixel, |2 p - 1|.
-    """
-    maps = np.stack([mined.probs[i], mined.prior[i]]) / np.float32(255)
-    confidence = np.array([sam_share * mined.predicted_iou[i], (1 - sam_share) * mined.confidence[i]], dtype=np.float32).clip(0)
-    weights = confidence[:, None, None] * (np.abs(2 * maps - 1) + LEAST_CERTAINTY) if confidence.any() else np.ones_like(maps)
-    return (weights * maps).sum(axis=0) / weights.sum(axis=0)
+    label = compose_label(mined, reason, network_map(mined, num_classes, shape), policy.sam_share)
+    accepted = reason == 0
+    believed = trust(mined, policy)[accepted].mean() if accepted.any() else policy.sure_pixels * (label.target.max(axis=0) >= SURE)
+    weight = (believed * certainty(label.target)).astype(np.float32)
+    weight[label.disputed] *= np.float32(policy.disagreement_weight)
+    weight[label.ignored] = 0
+    return label.target, weight
 
 
 def trust(mined: Mined, policy: Policy) -> np.ndarray:
@@ -119,9 +119,8 @@ def unlabeled_sample(case: Case, num_classes: int, size: int) -> Sample:
 
 def pseudo_sample(case: Case, store: Store, policy: Policy, num_classes: int, size: int) -> Sample:
     """The image of an unlabeled case with its pseudo-label, at the network's size."""
-    target, weight = pseudo_label(store.read(case.id), policy, num_classes)
-    maps = F.interpolate(torch.from_numpy(np.concatenate([target, weight[None]]))[None], (size, size), mode="bilinear")[0]
-    return Sample(to_input(read_case_image(case), size), maps[:-1], maps[-1])
+    target, weight = pseudo_label(store.read(case.id), policy, num_classes, size)
+    return Sample(to_input(read_case_image(case), size), torch.from_numpy(target), torch.from_numpy(weight))
 
 
 def stored_sample(case: Case, usable: Set[str], store: Store, policy: Policy, num_classes: int, size: int) -> Sample:
@@ -137,31 +136,31 @@ def unlabeled_loader(store: Store | None, policy: Policy | None, usable: Set[str
 
 
 def mined_label(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:
-    """(H, W) uint8 class map of the accepted objects, at image size."""
-    target, _ = pseudo_label(mined, policy, num_classes)
-    return F.interpolate(torch.from_numpy(target)[None], mined.image_size, mode="bilinear")[0].argmax(dim=0).numpy().astype(np.uint8)
+    """(H, W) uint8: the classes of the label at image size, background where it is ignored; without an accepted object there is none."""
+    reason = decide(mined, policy)
+    if not (reason == 0).any():
+        return np.zeros(mined.image_size, dtype=np.uint8)
+    label = compose_label(mined, reason, network_map(mined, num_classes, mined.image_size), policy.sam_share)
+    return np.where(label.ignored, 0, label.target.argmax(axis=0)).astype(np.uint8)
+
+
+def accepted_ids(store: Store, policy: Policy) -> list[str]:
+    """The images with an accepted object, in the order of the store."""
+    return [name for name in store.ids if (decide(store.read(name, maps=False), policy) == 0).any()]
 
 
 def usable_ids(store: Store, policy: Policy) -> list[str]:
-    """The images with an accepted object, in the order of the store."""
-    return [name for name in store.ids if (decide(store.read(name, maps=False), policy) == 0).any()]
+    """The images of which something is learnt: those with an accepted object and, by ``sure_pixels``, those with a sure pixel."""
+    accepted = set(accepted_ids(store, policy))
+    return [name for name in store.ids if name in accepted or (policy.sure_pixels and has_sure_pixels(store, name, policy))]
+
+
+def has_sure_pixels(store: Store, image_id: str, policy: Policy) -> bool:
+    """Whether a pixel of an image weighs anything."""
+    return bool(pseudo_label(store.read(image_id), policy, store.num_classes, store.mask_size)[1].any())
 
 
 def certainty(target: np.ndarray) -> np.ndarray:
     """(2 - H) / 2 of (K, S, S) probabilities, H in bits, at most 1: 1 where certain, 0.5 or less where not."""
     entropy = -(target * np.log2(np.clip(target, 1e-6, 1))).sum(axis=0)
     return ((2 - np.minimum(entropy, 2)) / 2).astype(np.float32)
-
-
-def region_of(mined: Mined, chosen: np.ndarray) -> np.ndarray:
-    """(S, S) bool: boxes and masks of the chosen (N,) bool objects."""
-    size = mined.probs.shape[-1]
-    region = np.zeros((size, size), dtype=bool)
-    height, width = mined.image_size
-    for i in np.flatnonzero(chosen):
-        x0, y0, x1, y1 = mined.boxes[i]
-        rows = slice(int(y0 * size / height), int(np.ceil((y1 + 1) * size / height)))
-        columns = slice(int(x0 * size / width), int(np.ceil((x1 + 1) * size / width)))
-        region[rows, columns] = True
-        region |= (mined.probs[i] > 127) | (mined.prior[i] > 127)
-    return region

@@ -6,7 +6,7 @@ synced and renamed: what was killed loses at most the batch in flight. Parts are
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,19 @@ import h5py
 import numpy as np
 
 from samsemi.errors import RefusedError
-from samsemi.mining.store import ABOUT, IMAGE_ROW, MAPS, OBJECT_ROW, SCHEMA, STORED, Mined, Provenance, open_hdf5, read_provenance
+from samsemi.mining.store import (
+    ABOUT,
+    EARLIER,
+    IMAGE_MAPS,
+    IMAGE_ROW,
+    OBJECT_ROW,
+    SCHEMA,
+    STORED,
+    Mined,
+    Provenance,
+    open_hdf5,
+    read_provenance,
+)
 from samsemi.outputs import part_of, refuse_changes, refuse_file, refused_paths, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
@@ -26,17 +38,24 @@ PART = f"{'[0-9]' * 6}.h5"
 
 @dataclass(frozen=True)
 class Pending:
-    """An image that is not written yet, and its mined objects; without them, one in which nothing was found."""
+    """An image that is not written yet, and what was mined in it; without that, one that could not be read."""
 
     id: str
     size: tuple[int, int]
     """(H, W); (0, 0) of an image that could not be read."""
     mined: Mined | None = None
     prompts: Prompts | None = None
-    readable: bool = True
 
     def __len__(self) -> int:
         return 0 if self.mined is None else len(self.mined)
+
+
+class Shape(NamedTuple):
+    """What the shapes of a store's datasets depend on."""
+
+    mask_size: int
+    num_points: int
+    num_classes: int
 
 
 class Columns(NamedTuple):
@@ -50,8 +69,6 @@ class Columns(NamedTuple):
     """(N, P, 2) float32."""
     labels: np.ndarray
     """(N, P) int8."""
-    maps: Mapping[str, Sequence[np.ndarray]]
-    """N masks (S, S) uint8 by each name in MAPS."""
 
 
 class StoreWriter:
@@ -63,6 +80,7 @@ class StoreWriter:
         provenance: Provenance,
         mask_size: int,
         num_points: int,
+        num_classes: int,
         overwrite: bool = False,
         resume: bool = False,
         inputs: Sequence[Path] = (),
@@ -70,7 +88,7 @@ class StoreWriter:
         self.path = Path(path)
         self.parts = self.path.with_name(self.path.name + ".parts")
         self.provenance = provenance
-        self.mask_size, self.num_points = mask_size, num_points
+        self.shape = Shape(mask_size, num_points, num_classes)
         self.pending: list[Pending] = []
         self.claim(overwrite, resume, inputs)
 
@@ -91,6 +109,7 @@ class StoreWriter:
         elif resume:
             for where in (self.path, *sorted(self.parts.glob(PART))[:1]):
                 if where.exists():
+                    refuse_earlier(where, self.path)
                     refuse_changes(read_provenance(where).flat(), self.provenance.flat(), str(self.path))
         elif self.path.exists():
             raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
@@ -117,52 +136,52 @@ class StoreWriter:
     def part_path(self, number: int) -> Path:
         return self.parts / f"{number:06d}.h5"
 
-    def add(self, image_id: str, image_shape: Sequence[int], mined: Mined | None = None, prompts: Prompts | None = None) -> None:
-        """An image of (H, W, ...) and its mined objects; without them, one in which nothing was found."""
+    def add(self, image_id: str, image_shape: Sequence[int], mined: Mined, prompts: Prompts | None = None) -> None:
+        """An image of (H, W, ...) and what was mined in it; prompts only where there are objects."""
         height, width = image_shape[:2]
         self.pending.append(Pending(image_id, (height, width), mined, prompts))
 
     def add_unreadable(self, image_id: str) -> None:
         """An image that could not be read."""
-        self.pending.append(Pending(image_id, (0, 0), readable=False))
+        self.pending.append(Pending(image_id, (0, 0)))
 
     def commit(self, number: int) -> None:
         """Write what was added as part ``number``, whole or not at all."""
-        images, objects, coords, labels, maps = self.columns()
+        images, objects, coords, labels = self.columns()
         with new_hdf5(self.part_path(number)) as file:
-            create(file, self.provenance, len(images), len(objects), self.mask_size, self.num_points)
+            create(file, self.provenance, len(images), len(objects), self.shape)
             file["images"][:], file["objects"][:] = images, objects
             file["points/coords"][:], file["points/labels"][:] = coords, labels
-            for name in MAPS:
-                for i, row in enumerate(maps[name]):
-                    file[name][i] = row
+            for i, (image, first) in enumerate(zip(self.pending, images["first_object"], strict=True)):
+                write_maps(file, image.mined, i, int(first))
         self.pending = []
 
     def columns(self) -> Columns:
         """The pending images as rows of the store's tables."""
         first = np.cumsum([0, *(len(image) for image in self.pending)]).tolist()
-        rows = [(image.id, *image.size, start, len(image), image.readable) for image, start in zip(self.pending, first, strict=False)]
+        rows = [
+            (image.id, *image.size, start, len(image), image.mined is not None) for image, start in zip(self.pending, first, strict=False)
+        ]
         objects = np.empty(first[-1], OBJECT_ROW)
-        coords, labels = np.zeros((len(objects), self.num_points, 2), "f4"), np.zeros((len(objects), self.num_points), "i1")
+        coords, labels = np.zeros((len(objects), self.shape.num_points, 2), "f4"), np.zeros((len(objects), self.shape.num_points), "i1")
         for i, image in enumerate(self.pending):
-            if image.mined is None:
+            if image.mined is None or not len(image):
                 continue
             own = slice(first[i], first[i + 1])
-            objects["image"][own], objects["box"][own] = i, image.mined.boxes
-            for name in STORED:
-                objects[name][own] = getattr(image.mined, name)
-            if self.num_points:
+            objects["image"][own] = i
+            for name, column in STORED.items():
+                objects[column][own] = getattr(image.mined, name)
+            if self.shape.num_points:
                 assert image.prompts is not None and image.prompts.point_coords is not None
                 coords[own], labels[own] = image.prompts.point_coords, image.prompts.point_labels
-        maps = {name: [row for image in self.pending if image.mined is not None for row in getattr(image.mined, name)] for name in MAPS}
-        return Columns(np.array(rows, IMAGE_ROW), objects, coords, labels, maps)
+        return Columns(np.array(rows, IMAGE_ROW), objects, coords, labels)
 
     def finish(self, policy: Mapping[str, object] | None = None, calibration: Mapping[str, object] | None = None) -> None:
         """Merge the parts, in their order, into the store, and remove them; with what is accepted, where that is known only now."""
         provenance = self.provenance
         if policy is not None:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
-        merge(sorted(self.parts.glob(PART)), self.path, provenance, self.mask_size, self.num_points)
+        merge(sorted(self.parts.glob(PART)), self.path, provenance, self.shape)
         self.remove_parts()
 
 
@@ -174,6 +193,13 @@ def is_store(path: Path) -> bool:
         return str(file.attrs.get("schema", "")).startswith(SCHEMA.rpartition("/")[0])
 
 
+def refuse_earlier(part: Path, path: Path) -> None:
+    """RefusedError for a part of an unfinished store of schema 1, to which parts of today cannot be joined; a finished one may stay."""
+    with open_hdf5(part) as file:
+        if not path.exists() and file.attrs.get("schema") == EARLIER:
+            raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
+
+
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is whole and on disk."""
@@ -181,28 +207,37 @@ def new_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def create(file: h5py.File, provenance: Provenance, images: int, objects: int, mask_size: int, num_points: int) -> None:
+def write_maps(file: h5py.File, mined: Mined | None, image: int, first: int) -> None:
+    """The maps of the ``image``-th image, whose objects begin at ``first``; nothing of one that could not be read."""
+    if mined is None:
+        return
+    for name in IMAGE_MAPS:
+        file[name][image] = getattr(mined, name)
+    for i, probs in enumerate(mined.probs):
+        file["probs"][first + i] = probs
+
+
+def create(file: h5py.File, provenance: Provenance, images: int, objects: int, shape: Shape) -> None:
     """The empty tables of a store of so many images and objects."""
     file.attrs["schema"] = SCHEMA
     for name in ABOUT:
         file.attrs[name] = json.dumps(getattr(provenance, name), sort_keys=True)
     file.create_dataset("images", (images,), IMAGE_ROW)
     file.create_dataset("objects", (objects,), OBJECT_ROW)
-    file.create_dataset("points/coords", (objects, num_points, 2), "f4")
-    file.create_dataset("points/labels", (objects, num_points), "i1")
-    for name in MAPS:
-        file.create_dataset(
-            name,
-            (objects, mask_size, mask_size),
-            "u1",
-            compression="gzip",
-            compression_opts=1,
-            chunks=(1, mask_size, mask_size),
-            maxshape=(None, mask_size, mask_size),
-        )
+    file.create_dataset("points/coords", (objects, shape.num_points, 2), "f4")
+    file.create_dataset("points/labels", (objects, shape.num_points), "i1")
+    square = (shape.mask_size, shape.mask_size)
+    create_maps(file, "probs", objects, square, "u1")
+    create_maps(file, "network_probs", images, (shape.num_classes, *square), "u1")
+    create_maps(file, "components", images, square, "u2")
 
 
-def merge(parts: Sequence[Path], path: Path, provenance: Provenance, mask_size: int, num_points: int) -> None:
+def create_maps(file: h5py.File, name: str, count: int, shape: tuple[int, ...], kind: str) -> None:
+    """``count`` maps, each a gzip chunk of its own."""
+    file.create_dataset(name, (count, *shape), kind, compression="gzip", compression_opts=1, chunks=(1, *shape), maxshape=(None, *shape))
+
+
+def merge(parts: Sequence[Path], path: Path, provenance: Provenance, shape: Shape) -> None:
     """Join parts into one store; compressed chunks are copied as they are."""
     counts = []
     for part in parts:
@@ -210,7 +245,7 @@ def merge(parts: Sequence[Path], path: Path, provenance: Provenance, mask_size: 
             counts.append((len(file["images"]), len(file["objects"])))
     images, objects = np.sum(counts, axis=0) if counts else (0, 0)
     with new_hdf5(path) as target:
-        create(target, provenance, int(images), int(objects), mask_size, num_points)
+        create(target, provenance, int(images), int(objects), shape)
         image = first = 0
         for part, (some_images, some_objects) in zip(parts, counts, strict=True):
             with open_hdf5(part) as source:
@@ -228,7 +263,13 @@ def copy_part(source: h5py.File, target: h5py.File, image: int, first: int) -> N
     target["objects"][rows] = objects
     for name in ("points/coords", "points/labels"):
         target[name][rows] = source[name][:]
-    for name in MAPS:
-        for i in range(len(objects)):
-            mask, chunk = source[name].id.read_direct_chunk((i, 0, 0))
-            target[name].id.write_direct_chunk((first + i, 0, 0), chunk, mask)
+    copy_chunks(source["probs"], target["probs"], range(len(objects)), first)
+    for name in IMAGE_MAPS:
+        copy_chunks(source[name], target[name], np.flatnonzero(images["readable"]).tolist(), image)
+
+
+def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, rows: Iterable[int], first: int) -> None:
+    """Copy rows, compressed as they are, to the rows from ``first`` on."""
+    for i in rows:
+        mask, chunk = source.id.read_direct_chunk((i, *[0] * (source.ndim - 1)))
+        target.id.write_direct_chunk((first + i, *[0] * (source.ndim - 1)), chunk, mask)

@@ -112,6 +112,10 @@ class PolicyOptions(Options):
     disagreement_weight: Annotated[
         float | None, Field("Acceptance", "Weight of pixels where SAM and the U-Net++ disagree; 0: ignored.", min=0.0, max=1.0)
     ] = None
+    sure_pixels: Annotated[
+        float | None,
+        Field("Acceptance", "Weight of pixels that the U-Net++ is sure of in images without an accepted object.", min=0.0, max=1.0),
+    ] = None
 
 
 Dataset = Annotated[

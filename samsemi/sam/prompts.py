@@ -150,15 +150,19 @@ def make_prompts(
     stand deepest inside the nearest objects of other classes. Masks are its own map.
     """
     kinds = kinds.split("+") if isinstance(kinds, str) else kinds
-    height, width = objects.components.shape
-    boxes = objects.boxes + np.array([-margin, -margin, margin, margin], dtype=np.float32)
-    boxes = np.clip(boxes, 0, np.array([width - 1, height - 1] * 2, dtype=np.float32))
+    boxes = grow_boxes(objects.boxes, margin, objects.components.shape)
     coords = labels = None
     if "point" in kinds:
         coords, labels = object_points(objects.components, boxes, positive, negative)
         if others:
             coords, labels = add_other_points(objects, coords, labels, others)
     return Prompts(boxes if "box" in kinds else None, coords, labels, objects.logits(mask_size) if "mask" in kinds else None)
+
+
+def grow_boxes(boxes: np.ndarray, margin: float, size: tuple) -> np.ndarray:
+    """(N, 4) float32 boxes with ``margin`` pixels on each side, cut to an image of (H, W), or each to one of its own, H and W (N,)."""
+    last = np.stack([size[1], size[0]] * 2, axis=-1) - np.float32(1)
+    return np.clip(boxes + np.array([-margin, -margin, margin, margin], dtype=np.float32), 0, last).astype(np.float32)
 
 
 def object_points(components: np.ndarray, boxes: np.ndarray, positive: int, negative: int) -> tuple[np.ndarray, np.ndarray]:

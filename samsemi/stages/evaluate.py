@@ -18,7 +18,7 @@ from samsemi.errors import DataError, NothingUsable
 from samsemi.metrics import METRICS, compare, measure, summarize_values
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.pictures import draw_comparison
-from samsemi.mining.pseudolabels import mined_label, usable_ids
+from samsemi.mining.pseudolabels import accepted_ids, mined_label
 from samsemi.options.config import input_paths
 from samsemi.options.evaluate import EvalOptions
 from samsemi.options.shared import PolicyOptions
@@ -92,8 +92,8 @@ def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], data
     """The accepted masks of a store; only cases that have one and whose truth is known are measured."""
     store = open_store(path, dataset)
     policy = store_policy(store, options)
-    usable = set(usable_ids(store, policy))
-    chosen = [case for case in cases if case.id in usable and case.truth is not None]
+    accepted = set(accepted_ids(store, policy))
+    chosen = [case for case in cases if case.id in accepted and case.truth is not None]
     if not chosen:
         raise NothingUsable(
             f"{path}: no case has an accepted pseudo-label and a known truth", "prepare the data set with masks for all cases"

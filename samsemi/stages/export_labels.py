@@ -3,21 +3,20 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from samsemi import console
 from samsemi.data.coco import make_annotation, make_categories
 from samsemi.data.dataset import IGNORE, Dataset, read_dataset
 from samsemi.data.masks import write_mask
 from samsemi.errors import NothingUsable
+from samsemi.mining.composition import network_map, object_label
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.policy import Policy, decide, numbers
-from samsemi.mining.pseudolabels import mined_label, pseudo_label, trust, usable_ids
+from samsemi.mining.pseudolabels import accepted_ids, mined_label, trust, weighed_target
 from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined, Store
 from samsemi.options.config import input_paths
@@ -36,7 +35,7 @@ def export_labels(options: ExportLabelsOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset) if options.dataset else None
     store = open_store(options.store, dataset) if dataset else Store(options.store)
     policy = store_policy(store, options)
-    names = usable_ids(store, policy)
+    names = accepted_ids(store, policy)
     if not names:
         raise NothingUsable(f"{options.store}: no pseudo-label is accepted", "lower what was given as --min-..., or mine again")
     classes = dataset.classes if dataset else number_classes(store)
@@ -85,9 +84,8 @@ def write_masks(
 def weighed_label(mined: Mined, policy: Policy, num_classes: int, ignore_below: float) -> np.ndarray:
     """(H, W) uint8 classes of the accepted objects, IGNORE where a pixel of the pseudo-label weighs less than ``ignore_below``."""
     label = mined_label(mined, policy, num_classes)
-    _, weight = pseudo_label(mined, policy, num_classes)
-    at_size = np.asarray(Image.fromarray(weight).resize(label.shape[::-1], Image.Resampling.NEAREST))  # keeps rejected boxes whole
-    return np.where(at_size < ignore_below, np.uint8(IGNORE), label)
+    _, weight = weighed_target(mined, policy, num_classes, mined.image_size)
+    return np.where(weight < ignore_below, np.uint8(IGNORE), label)
 
 
 def write_coco(out: Path, store: Store, names: Sequence[str], policy: Policy, dataset: Dataset) -> dict[str, object]:
@@ -114,11 +112,10 @@ def write_coco(out: Path, store: Store, names: Sequence[str], policy: Policy, da
 
 
 def object_masks(mined: Mined, policy: Policy, num_classes: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The row and (H, W) bool mask of each accepted object: the label of an image in which it alone is not empty."""
-    rows = np.arange(len(mined))
+    """The row and (H, W) bool mask of each accepted object: what it adds to the label of its image."""
+    network = network_map(mined, num_classes, mined.image_size)
     for i in np.flatnonzero(decide(mined, policy) == 0).tolist():
-        alone = replace(mined, area=np.where(rows == i, mined.area, 0))
-        yield i, mined_label(alone, policy, num_classes) == mined.class_id[i]
+        yield i, object_label(mined, i, network, policy.sam_share) > 0.5
 
 
 def scores_of(mined: Mined, policy: Policy, i: int) -> dict[str, float]:

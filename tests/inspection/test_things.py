@@ -66,11 +66,11 @@ def data(tmp_path_factory) -> Path:
 def begin_store(path: Path) -> StoreWriter:
     """Two parts: three objects of two classes, of which two are accepted; then an image without any and one that cannot be read."""
     made_from = {"dataset": "d0", "model": "a" * 64, "sam": "tiny", "sam_weights": "b" * 64}
-    writer = StoreWriter(path, Provenance(CONFIG, made_from, Policy().to_json(), CALIBRATION), SIZE, num_points=0)
+    writer = StoreWriter(path, Provenance(CONFIG, made_from, Policy().to_json(), CALIBRATION), SIZE, num_points=0, num_classes=3)
     maps = block(2, 8, 2, 8), block(4, 7, 6, 12), block(10, 14, 2, 6)
     writer.add("a", (32, 64), mined_of(*maps, class_id=[1, 2, 2], agreement=[1, 1, 0.1]))
     writer.commit(0)
-    writer.add("b", (32, 64))
+    writer.add("b", (32, 64), mined_of(num_classes=3))
     writer.add_unreadable("c")
     writer.commit(1)
     return writer
@@ -148,7 +148,7 @@ def write_split(path: Path) -> Path:
 
 def test_store(store):
     found = info(store)
-    assert (found["kind"], found["schema"], found["finished"]) == ("store", "samsemi.pseudo-labels/1", True)
+    assert (found["kind"], found["schema"], found["finished"]) == ("store", "samsemi.pseudo-labels/2", True)
     assert (found["images"], found["nothing_found"], found["unreadable"], found["objects"]) == (3, 1, 1, 3)
     assert (found["accepted"], found["accepted_images"], found["rejected"]) == (2, 1, {"agreement": 1})
     assert found["by_class"] == {

@@ -9,9 +9,9 @@ from samsemi.mining.store_writer import StoreWriter
 
 def store_of(path, **maps) -> Store:
     """One object in each named image, with its probability map; None where nothing was found."""
-    writer = StoreWriter(path, Provenance({}, {}, {}), 16, 0)
+    writer = StoreWriter(path, Provenance({}, {}, {}), 16, 0, 2)
     for name, probs in maps.items():
-        writer.add(name, (16, 16, 3), *(() if probs is None else (mined_of(probs, image_size=(16, 16)),)))
+        writer.add(name, (16, 16, 3), mined_of(*([] if probs is None else [probs]), image_size=(16, 16)))
     writer.commit(0)
     writer.finish()
     return Store(path)

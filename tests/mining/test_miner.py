@@ -9,6 +9,7 @@ import torch
 from builders import MINING, succeed
 
 from samsemi.mining.miner import Miner, choose_kinds
+from samsemi.mining.pseudolabels import quantize
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, average_masks, load_sam
@@ -178,8 +179,20 @@ def test_flips_average_the_map_over_the_mirrored_views():
 def test_image_in_which_nothing_is_found_is_not_asked_for():
     sam = Recorder()
     miner = Miner(segmenter_of(), sam, MineOptions(dataset="d", model="m", out="s.h5"))
-    assert miner.prompt({"a": np.zeros((SIDE, SIDE, 3), np.uint8)}, [probs_of(2)]) == {} and sam.asked == []
+    mined, prompts = miner.prompt({"a": np.zeros((SIDE, SIDE, 3), np.uint8)}, [probs_of(2)])["a"]
+    assert (len(mined), prompts, sam.asked) == (0, None, [])
+    assert mined.probs.shape == (0, SIDE, SIDE) and mined.network_probs == pytest.approx(quantize(probs_of(2)))
     assert miner.prompt({}, []) == {}
+
+
+def test_store_knows_the_boxes_that_sam_was_prompted_with_and_where_the_network_saw_the_objects():
+    probs = probs_of(3, BLOCK, (2, 26, 30, 0, 6))
+    mined, kept = ask(Recorder(), probs, prompts="box", box_margin=3)
+    assert (mined.prompt_boxes == kept.boxes).all() and mined.boxes.tolist() == [[10, 8, 23, 19], [0, 26, 5, 29]]
+    assert mined.prompt_boxes.tolist() == [[7, 5, 26, 22], [0, 23, 8, 31]] and mined.windows.tolist() == [[0, 0, SIDE, SIDE]] * 2
+    assert (mined.components == (probs[1] > 0.5) + 2 * (probs[2] > 0.5)).all() and (mined.network_probs == quantize(probs)).all()
+    pointed, _ = ask(Recorder(), probs, prompts="point", box_margin=3)
+    assert (pointed.prompt_boxes == mined.prompt_boxes).all()
 
 
 def test_all_ways_to_ask_at_once_make_a_store(dataset, warm, tmp_path):

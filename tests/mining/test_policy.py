@@ -91,4 +91,5 @@ def test_numbers_of_a_policy_are_all_but_the_fitted_model():
         "background_below",
         "sam_share",
         "disagreement_weight",
+        "sure_pixels",
     }

@@ -8,7 +8,17 @@ from PIL import Image
 
 from samsemi.data.dataset import Case
 from samsemi.mining.policy import REASONS, Policy, Quality, decide
-from samsemi.mining.pseudolabels import certainty, count_pixels, mined_label, pseudo_label, pseudo_sample, quantize, score_masks, usable_ids
+from samsemi.mining.pseudolabels import (
+    accepted_ids,
+    certainty,
+    count_pixels,
+    mined_label,
+    pseudo_label,
+    pseudo_sample,
+    quantize,
+    score_masks,
+    usable_ids,
+)
 from samsemi.mining.store import Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.sam.prompts import find_objects, make_prompts
@@ -38,7 +48,7 @@ def test_scores_equal_their_definitions(monkeypatch, pixels_per_chunk):
     probs = probs_with((2, 20, 5, 25), (22, 38, 30, 58), (2, 12, 40, 55))
     objects = find_objects(probs)
     answer = answer_of(probs, 3)
-    mined = score_masks(answer, objects)
+    mined = score_masks(answer, objects, probs)
     logits = answer.at_image_size().numpy()
     for i in range(3):
         mask, asked = logits[i] > 0, objects.components == i + 1
@@ -57,37 +67,45 @@ def test_mask_that_equals_the_object_agrees_and_one_beside_it_does_not():
     objects = find_objects(probs)
     logits = np.where(objects.components == 1, 9.0, -9.0).astype(np.float32)
     answer = MaskBatch(torch.from_numpy(np.stack([logits, logits])), torch.ones(2), (64, 64), (64, 64), 64)
-    mined = score_masks(answer, objects)
+    mined = score_masks(answer, objects, probs)
     assert mined.agreement.tolist() == [1, 0] and mined.stability.tolist() == [1, 1] and mined.area.tolist() == [256, 256]
 
 
 def test_scores_have_the_types_of_the_store():
-    mined = score_masks(answer_of(probs_with((2, 20, 5, 25)), 1), find_objects(probs_with((2, 20, 5, 25))))
-    kinds = {name: getattr(mined, name).dtype for name in (*SCORES, "area", "probs", "prior")}
+    probs = probs_with((2, 20, 5, 25))
+    mined = score_masks(answer_of(probs, 1), find_objects(probs), probs)
+    kinds = {
+        name: getattr(mined, name).dtype
+        for name in (*SCORES, "area", "probs", "network_probs", "components", "boxes", "prompt_boxes", "windows")
+    }
     assert kinds == dict.fromkeys(SCORES, np.float32) | {
         "area": np.int64,
         "probs": np.uint8,
-        "prior": np.uint8,
+        "network_probs": np.uint8,
+        "components": np.uint16,
+        **dict.fromkeys(("boxes", "prompt_boxes", "windows"), np.float32),
     }
 
 
-def test_kept_maps_are_sams_probability_and_the_map_that_asked_over_the_image_without_padding():
+def test_kept_maps_are_sams_probability_and_the_networks_map_over_the_image_without_padding():
     probs = probs_with((10, 30, 30, 50))
     objects = find_objects(probs)
     answer = answer_of(probs, 1)
-    mined = score_masks(answer, objects, size=24)
-    assert mined.probs.shape == mined.prior.shape == (1, 24, 24)
+    mined = score_masks(answer, objects, probs, size=24)
+    assert mined.probs.shape == (1, 24, 24) and mined.network_probs.shape == (2, 24, 24) and mined.components.shape == (24, 24)
     expected = torch.nn.functional.interpolate(answer.at_image_size()[None], (24, 24), mode="bilinear", antialias=True)[0, 0].sigmoid()
     assert np.abs(mined.probs[0] / 255 - expected.numpy()).mean() < 0.03
-    inside = mined.prior[0] > 127
+    inside = mined.components == 1
     assert inside[6:18, 12:20].all() and inside.sum() <= 13 * 9
-    assert mined.prior[0, 12, 16] == pytest.approx(0.9 * 255, abs=1) and mined.prior[0, 0, 0] == pytest.approx(0.1 * 255, abs=1)
+    assert mined.network_probs[:, 12, 16] == pytest.approx([26, 230], abs=1)
+    assert mined.network_probs[:, 0, 0] == pytest.approx([230, 26], abs=1)
+    assert mined.windows.tolist() == [[0, 0, 60, 40]] and (mined.prompt_boxes == mined.boxes).all()
 
 
 def test_empty_mask_is_rejected_as_empty_and_has_no_nan():
     probs = probs_with((8, 24, 8, 24))
     answer = MaskBatch(torch.full((1, SIZE, SIZE), -9.0), torch.ones(1), (40, 60), (43, 64), 64)
-    mined = score_masks(answer, find_objects(probs))
+    mined = score_masks(answer, find_objects(probs), probs)
     assert (mined.area[0], mined.stability[0], mined.agreement[0]) == (0, 0, 0)
     assert REASONS[decide(mined, ALL)[0]] == "empty"
 
@@ -95,8 +113,8 @@ def test_empty_mask_is_rejected_as_empty_and_has_no_nan():
 def test_no_objects_score_to_nothing():
     objects = find_objects(probs_with())
     answer = MaskBatch(torch.zeros(0, SIZE, SIZE), torch.zeros(0), (40, 60), (43, 64), 64)
-    mined = score_masks(answer, objects)
-    assert len(mined) == 0 and mined.probs.shape == (0, SIZE, SIZE)
+    mined = score_masks(answer, objects, probs_with())
+    assert len(mined) == 0 and mined.probs.shape == (0, SIZE, SIZE) and mined.network_probs[1] == pytest.approx(26, abs=1)
     assert decide(mined, Policy()).tolist() == []
 
 
@@ -148,7 +166,7 @@ def test_quantized_probabilities_come_back_within_half_a_step():
 
 
 def test_target_is_sams_probability_and_the_rest_background():
-    target, weight = pseudo_label(mined_of(block(2, 8, 2, 8, 0.8)), ALL, num_classes=2)
+    target, weight = pseudo_label(mined_of(block(2, 8, 2, 8, 0.8)), ALL, num_classes=2, size=SIZE)
     assert target.dtype == weight.dtype == np.float32 and target.shape == (2, SIZE, SIZE) and weight.shape == (SIZE, SIZE)
     assert target[1] == pytest.approx(block(2, 8, 2, 8, 0.8)) and target[0] == pytest.approx(1 - target[1])
 
@@ -156,14 +174,14 @@ def test_target_is_sams_probability_and_the_rest_background():
 def test_weight_is_certainty_times_mean_score_of_the_accepted():
     """Entropy of (0.2, 0.8) is 0.7219 bits; scores 0.9 * 0.8 and 0.5 * 0.6."""
     mined = mined_of(block(0, 4, 0, 4, 0.8), block(8, 12, 8, 12), predicted_iou=[0.9, 0.5], agreement=[0.8, 0.6])
-    _, weight = pseudo_label(mined, ALL, num_classes=2)
+    _, weight = pseudo_label(mined, ALL, num_classes=2, size=SIZE)
     trust = (0.9 * 0.8 + 0.5 * 0.6) / 2
     assert weight[10, 10] == pytest.approx(trust, abs=1e-4) and weight[15, 15] == pytest.approx(trust, abs=1e-4)
     assert weight[1, 1] == pytest.approx(trust * (2 - 0.7219) / 2, abs=1e-3)
 
 
 def test_predicted_iou_above_1_gives_no_more_than_full_trust():
-    _, weight = pseudo_label(mined_of(block(0, 4, 0, 4), predicted_iou=[1.3]), ALL, num_classes=2)
+    _, weight = pseudo_label(mined_of(block(0, 4, 0, 4), predicted_iou=[1.3]), ALL, num_classes=2, size=SIZE)
     assert weight.max() == 1
 
 
@@ -172,49 +190,29 @@ def test_target_always_sums_to_1(num_classes):
     rng = np.random.default_rng(0)
     maps = rng.random((9, SIZE, SIZE)).astype(np.float32)
     mined = mined_of(*maps, class_id=rng.integers(1, num_classes, 9), agreement=rng.random(9))
-    target, weight = pseudo_label(mined, Policy(min_agreement=0.3), num_classes)
+    target, weight = pseudo_label(mined, Policy(min_agreement=0.3), num_classes, SIZE)
     assert target.sum(axis=0) == pytest.approx(np.ones((SIZE, SIZE)), abs=1e-5)
     assert target.min() >= -1e-6 and weight.min() >= 0 and weight.max() <= 1 and np.isfinite(weight).all()
 
 
 def test_objects_of_one_class_join_by_the_larger_probability():
-    target, _ = pseudo_label(mined_of(block(0, 8, 0, 8, 0.6), block(4, 12, 4, 12, 0.9)), ALL, num_classes=2)
+    target, _ = pseudo_label(mined_of(block(0, 8, 0, 8, 0.6), block(4, 12, 4, 12, 0.9)), ALL, num_classes=2, size=SIZE)
     assert (target[1, 1, 1], target[1, 6, 6], target[1, 10, 10]) == pytest.approx((0.6, 0.9, 0.9), abs=2e-3)
 
 
 def test_overlapping_classes_share_a_pixel_by_their_probabilities():
     mined = mined_of(block(0, 8, 0, 8, 0.9), block(4, 12, 4, 12, 0.6), block(14, 16, 14, 16, 0.3), class_id=[1, 2, 3])
-    target, weight = pseudo_label(mined, ALL, num_classes=4)
+    target, weight = pseudo_label(mined, replace(ALL, sam_share=1.0), num_classes=4, size=SIZE)
     assert target[:, 6, 6] == pytest.approx([0, 0.6, 0.4, 0], abs=3e-3)
     assert target[:, 1, 1] == pytest.approx([0.1, 0.9, 0, 0], abs=3e-3)
     assert target[:, 15, 15] == pytest.approx([0.7, 0, 0, 0.3], abs=3e-3)
     assert weight[6, 6] < weight[1, 1]
 
 
-def test_boxes_and_masks_of_rejected_objects_have_weight_0_and_are_not_in_the_target():
-    """Image of 32 x 64 squeezed to 16 x 16: the box (8, 20)-(23, 27) covers the columns 2..5 and rows 10..13."""
-    rejected = block(0, 3, 12, 15)
-    prior = block(5, 7, 8, 10)
-    mined = mined_of(
-        block(0, 4, 0, 4), rejected, prior=[block(0, 4, 0, 4), prior], boxes=[[0, 0, 15, 7], [8, 20, 23, 27]], agreement=[1.0, 0.1]
-    )
-    target, weight = pseudo_label(mined, Policy(), num_classes=2)
-    expected = np.ones((SIZE, SIZE), dtype=bool)
-    expected[10:14, 2:6] = expected[0:3, 12:15] = expected[5:7, 8:10] = False
-    assert ((weight > 0) == expected).all()
-    assert target[1] == pytest.approx(block(0, 4, 0, 4))
-
-
-def test_part_of_a_cell_that_a_rejected_box_touches_has_weight_0():
-    mined = mined_of(block(0, 2, 0, 2), block(0, 1, 0, 1, 0.0), boxes=[[0, 0, 1, 1], [21, 11, 25, 12]], area=[9, 0])
-    _, weight = pseudo_label(mined, Policy(), num_classes=2)
-    assert {tuple(place) for place in np.argwhere(weight == 0)} == {(5, 5), (6, 5), (5, 6), (6, 6)}
-
-
 @pytest.mark.parametrize("mined", [mined_of(), mined_of(block(2, 8, 2, 8), agreement=[0.0])], ids=["nothing found", "all rejected"])
 def test_without_an_accepted_object_nothing_is_vouched_for(mined):
-    target, weight = pseudo_label(mined, Policy(), num_classes=3)
-    assert not weight.any() and (target.sum(axis=0) == 1).all() and not target[1:].any()
+    target, weight = pseudo_label(mined, Policy(), num_classes=3, size=SIZE)
+    assert not weight.any() and target.sum(axis=0) == pytest.approx(np.ones((SIZE, SIZE)))
 
 
 @pytest.mark.parametrize(
@@ -235,10 +233,10 @@ def test_mined_label_is_at_image_size_and_holds_accepted_classes_only():
 @pytest.fixture
 def store(tmp_path):
     """Two mined images of 32 x 64, one of which has only a rejected object, and one in which nothing was found."""
-    writer = StoreWriter(tmp_path / "s.h5", Provenance({}, {}, {}), SIZE, num_points=0)
+    writer = StoreWriter(tmp_path / "s.h5", Provenance({}, {}, {}), SIZE, num_points=0, num_classes=2)
     writer.add("good", (32, 64), mined_of(block(4, 12, 4, 12, 0.9), boxes=[[16, 8, 47, 23]]))
     writer.add("bad", (32, 64), mined_of(block(4, 12, 4, 12, 0.9), agreement=[0.1]))
-    writer.add("empty", (32, 64))
+    writer.add("empty", (32, 64), mined_of())
     writer.commit(0)
     writer.finish()
     return Store(tmp_path / "s.h5")
@@ -278,14 +276,14 @@ def test_prompts_of_two_objects_find_their_own_answers_in_the_scores():
     masks = np.full((2, 64, 64), -9, dtype=np.float32)
     for i, (x0, y0, x1, y1) in enumerate(prompts.boxes * 64 / 60):
         masks[i, round(y0) : round(y1), round(x0) : round(x1)] = 9
-    mined = score_masks(MaskBatch(torch.from_numpy(masks), torch.ones(2), (40, 60), (43, 64), 64), objects)
+    mined = score_masks(MaskBatch(torch.from_numpy(masks), torch.ones(2), (40, 60), (43, 64), 64), objects, probs)
     assert (mined.agreement > 0.6).all()
 
 
 def labeled_by(sam: float, unetpp: float, share: float, **values) -> float:
     """Foreground of a blended target where SAM and the U-Net++ give these probabilities."""
     mined = mined_of(np.full((SIZE, SIZE), sam), prior=[np.full((SIZE, SIZE), unetpp)], **values)
-    return float(pseudo_label(mined, replace(ALL, sam_share=share), 2)[0][1, 8, 8])
+    return float(pseudo_label(mined, replace(ALL, sam_share=share), 2, SIZE)[0][1, 8, 8])
 
 
 def test_whole_share_of_sam_is_sam_and_none_is_the_unetpp():
@@ -304,9 +302,9 @@ def test_equal_shares_weigh_by_how_sure_each_is_of_object_and_pixel():
 def test_pixels_on_which_sam_and_the_unetpp_disagree_weigh_less_or_nothing():
     mined = mined_of(block(0, 8, 0, 8), prior=[block(0, 8, 4, 12)])
     disputed = (block(0, 8, 0, 8) > 0) != (block(0, 8, 4, 12) > 0)
-    whole = pseudo_label(mined, replace(ALL, disagreement_weight=1.0), 2)[1]
+    whole = pseudo_label(mined, replace(ALL, disagreement_weight=1.0), 2, SIZE)[1]
     for share in (0.0, 0.25):
-        weight = pseudo_label(mined, replace(ALL, disagreement_weight=share), 2)[1]
+        weight = pseudo_label(mined, replace(ALL, disagreement_weight=share), 2, SIZE)[1]
         assert weight[disputed] == pytest.approx(share * whole[disputed])
         assert (weight[~disputed] == whole[~disputed]).all() and whole.min() > 0
 
@@ -314,7 +312,7 @@ def test_pixels_on_which_sam_and_the_unetpp_disagree_weigh_less_or_nothing():
 def test_calibrated_objects_are_trusted_by_their_probability():
     even = Quality((0.5,) * 6, (0.5,) * 6, (2.0, 0, 0, 0, 0, 0), 0.0)
     mined = mined_of(block(2, 8, 2, 8), confidence=[0.75], predicted_iou=[0.1])
-    weight = pseudo_label(mined, replace(ALL, sam_share=1.0, quality=even), 2)[1]
+    weight = pseudo_label(mined, replace(ALL, sam_share=1.0, quality=even), 2, SIZE)[1]
     assert weight == pytest.approx(np.full((SIZE, SIZE), 1 / (1 + np.exp(-1))), abs=1e-4)
 
 
@@ -322,6 +320,20 @@ def test_places_of_objects_that_are_surely_none_are_background_and_those_of_doub
     even = Quality((0.5,) * 6, (0.5,) * 6, (2.0, 0, 0, 0, 0, 0), 0.0)
     policy = replace(ALL, min_quality=0.5, background_below=0.2, sam_share=1.0, quality=even)
     mined = mined_of(block(0, 4, 0, 4), block(6, 9, 6, 9), block(12, 15, 12, 15), confidence=[0.9, 0.4, 0.05])
-    target, weight = pseudo_label(mined, policy, 2)
+    target, weight = pseudo_label(mined, policy, 2, SIZE)
     assert not weight[6:9, 6:9].any() and weight[12:15, 12:15].min() > 0
     assert target[0, 12:15, 12:15] == pytest.approx(1) and target[1, 0:4, 0:4] == pytest.approx(1)
+
+
+def test_images_with_sure_pixels_alone_are_usable_only_where_those_are_wanted(store):
+    """In 'bad' the network is sure of the background, in 'empty' of everything."""
+    assert usable_ids(store, Policy(sure_pixels=0.2)) == ["good", "bad", "empty"]
+    assert usable_ids(store, Policy()) == accepted_ids(store, Policy(sure_pixels=0.2)) == ["good"]
+
+
+def test_image_that_cannot_be_read_is_never_usable(tmp_path):
+    writer = StoreWriter(tmp_path / "u.h5", Provenance({}, {}, {}), SIZE, num_points=0, num_classes=2)
+    writer.add_unreadable("broken")
+    writer.commit(0)
+    writer.finish()
+    assert usable_ids(Store(tmp_path / "u.h5"), Policy(sure_pixels=1.0)) == []

@@ -16,7 +16,7 @@ def test_options_are_those_of_the_table():
 def test_columns_thresholds_and_reasons_are_those_of_the_table():
     scores = ["predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio"]
     assert list(COLUMNS) == scores, "the order of columns is that of the schema"
-    assert list(OBJECT_ROW.names) == ["image", "class_id", "box", *scores, "area"]
+    assert list(OBJECT_ROW.names) == ["image", "class_id", "box", "prompt_box", "window", *scores, "area"]
     assert set(THRESHOLDS) < {field.name for field in fields(Mined)}
     assert {score.name: getattr(Policy(), f"min_{score.name}") for score in SCORES} == {score.name: score.least for score in SCORES}
     assert ("accepted", "empty", *THRESHOLDS, "quality", "background") == REASONS

@@ -10,11 +10,22 @@ from torch.utils.data import DataLoader
 
 from samsemi.errors import CheckpointError, RefusedError
 from samsemi.mining import store_writer
-from samsemi.mining.store import SCHEMA, Mined, Provenance, Store, read_provenance
+from samsemi.mining.store import (
+    IMAGE_ROW,
+    NEW_COLUMNS,
+    OBJECT_ROW,
+    SCHEMA,
+    Mined,
+    Provenance,
+    Store,
+    convert_objects,
+    read_provenance,
+    rebuild_maps,
+)
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.sam.prompts import Prompts
 
-SIZE, POINTS = 8, 3
+SIZE, POINTS, CLASSES = 8, 3, 4
 PROVENANCE = Provenance({"prompts": "box+point"}, {"dataset": "d0", "model": "m0", "sam": "tiny"}, {"min_agreement": 0.5})
 SCORE_NAMES = ("predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio")
 COUNTS = {"a": 2, "b": 0, "c": 1, "d": 3, "e": 0}
@@ -27,10 +38,11 @@ def mined_of(name: str, count: int) -> tuple[Mined, Prompts]:
     mined = Mined(
         image_size=(40 + ord(name), 60),
         class_id=rng.integers(1, 4, count).astype(np.uint8),
-        boxes=rng.random((count, 4)).astype(np.float32),
+        **{key: rng.random((count, 4)).astype(np.float32) for key in ("boxes", "prompt_boxes", "windows")},
         area=rng.integers(1, 2**40, count),
         probs=rng.integers(0, 256, (count, SIZE, SIZE)).astype(np.uint8),
-        prior=rng.integers(0, 256, (count, SIZE, SIZE)).astype(np.uint8),
+        network_probs=rng.integers(0, 256, (CLASSES, SIZE, SIZE)).astype(np.uint8),
+        components=rng.integers(0, count + 1, (SIZE, SIZE)).astype(np.uint16),
         **scores,
     )
     points = rng.random((count, POINTS, 2)).astype(np.float32), rng.integers(0, 2, (count, POINTS)).astype(np.int32)
@@ -38,7 +50,7 @@ def mined_of(name: str, count: int) -> tuple[Mined, Prompts]:
 
 
 def writer_of(path, provenance=PROVENANCE, num_points=POINTS, **how) -> StoreWriter:
-    return StoreWriter(path, provenance, SIZE, num_points, **how)
+    return StoreWriter(path, provenance, SIZE, num_points, CLASSES, **how)
 
 
 def commit(writer: StoreWriter, number: int, names: str) -> None:
@@ -46,11 +58,9 @@ def commit(writer: StoreWriter, number: int, names: str) -> None:
     for name in names:
         if name == "e":
             writer.add_unreadable(name)
-        elif COUNTS[name]:
+        else:
             mined, prompts = mined_of(name, COUNTS[name])
             writer.add(name, (*mined.image_size, 3), mined, prompts)
-        else:
-            writer.add(name, (10, 20, 3))
     writer.commit(number)
 
 
@@ -77,7 +87,7 @@ def content(path) -> dict[str, bytes]:
 def test_what_was_added_is_read_back(tmp_path):
     store = write_store(tmp_path / "s.h5")
     assert store.ids == list("abcde") and store.provenance == PROVENANCE and store.mask_size == SIZE
-    for name in "acd":
+    for name in "abcd":
         mined, prompts = mined_of(name, COUNTS[name])
         assert_same_mined(store.read(name), mined)
         coords, labels = store.read_points(name)
@@ -88,16 +98,17 @@ def test_scores_are_read_without_the_maps(tmp_path):
     store = write_store(tmp_path / "s.h5")
     mined = store.read("d", maps=False)
     assert np.array_equal(mined.stability, mined_of("d", 3)[0].stability) and len(mined) == 3
-    assert mined.probs.size == mined.prior.size == 0
+    assert mined.probs.size == mined.network_probs.size == mined.components.size == 0
 
 
 def test_image_without_objects_and_unreadable_image_are_kept_as_such(tmp_path):
     store = write_store(tmp_path / "s.h5")
-    for name, size, readable in (("b", (10, 20), True), ("e", (0, 0), False)):
+    for name, size, readable in (("b", (40 + ord("b"), 60), True), ("e", (0, 0), False)):
         mined = store.read(name)
         assert len(mined) == 0 and mined.probs.shape == (0, SIZE, SIZE) and mined.image_size == store.image_size(name) == size
         assert store.images[store.row[name]]["readable"] == readable
         assert store.read_points(name)[0].shape == (0, POINTS, 2)
+        assert mined.network_probs.shape == (CLASSES, SIZE, SIZE) and mined.network_probs.any() == readable
 
 
 def test_store_without_any_object_or_any_image_is_a_store(tmp_path):
@@ -114,7 +125,7 @@ def test_store_without_points(tmp_path):
 def test_store_is_plain_hdf5_as_its_docstring_says(tmp_path):
     write_store(tmp_path / "s.h5")
     with h5py.File(tmp_path / "s.h5") as file:
-        assert file.attrs["schema"] == SCHEMA == "samsemi.pseudo-labels/1"
+        assert file.attrs["schema"] == SCHEMA == "samsemi.pseudo-labels/2"
         assert {name: json.loads(file.attrs[name]) for name in ("config", "made_from", "policy")} == {
             "config": PROVENANCE.config,
             "made_from": PROVENANCE.made_from,
@@ -130,6 +141,28 @@ def test_store_is_plain_hdf5_as_its_docstring_says(tmp_path):
         assert (probs.dtype, probs.shape, probs.chunks) == (np.uint8, (6, SIZE, SIZE), (1, SIZE, SIZE))
         assert (probs.compression, probs.compression_opts) == ("gzip", 1)
         assert np.array_equal(probs[3:6], mined_of("d", 3)[0].probs)
+        network, components = file["network_probs"], file["components"]
+        assert (network.dtype, network.shape, network.chunks) == (np.uint8, (5, CLASSES, SIZE, SIZE), (1, CLASSES, SIZE, SIZE))
+        assert (components.dtype, components.shape, components.chunks) == (np.uint16, (5, SIZE, SIZE), (1, SIZE, SIZE))
+        assert np.array_equal(network[3], mined_of("d", 3)[0].network_probs) and not network[4].any()
+
+
+def test_networks_map_of_schema_1_is_rebuilt_from_the_maps_of_its_objects():
+    """In each, the other objects of its class were taken out; a pixel is the object's that has most of it, above one half."""
+    prior = np.array([[[255, 51, 0, 0]], [[51, 204, 153, 0]], [[0, 0, 153, 102]]], np.uint8)
+    maps = rebuild_maps(prior, np.array([1, 1, 2]), 3)
+    assert maps["network_probs"][:, 0].tolist() == [[0, 51, 0, 153], [255, 204, 128, 0], [0, 0, 128, 102]]
+    assert maps["components"].tolist() == [[1, 2, 2, 0]]
+
+
+def test_boxes_of_schema_1_had_the_margin_of_the_options_within_the_image():
+    images = np.array([("a", 20, 30, 0, 1, True), ("b", 8, 9, 1, 1, True)], IMAGE_ROW)
+    columns = [name for name in OBJECT_ROW.names if name not in NEW_COLUMNS]
+    objects = np.zeros(2, OBJECT_ROW)[columns]
+    objects["image"], objects["box"] = [0, 1], [[1, 5, 10, 15], [4, 4, 6, 6]]
+    converted = convert_objects(objects, images, {"box_margin": 3})
+    assert converted["prompt_box"].tolist() == [[0, 2, 13, 18], [1, 1, 8, 7]]
+    assert converted["window"].tolist() == [[0, 0, 30, 20], [0, 0, 9, 8]] and (converted["box"] == objects["box"]).all()
 
 
 def test_order_is_that_of_the_parts_whatever_the_order_of_writing(tmp_path):
@@ -151,7 +184,7 @@ def test_resumed_store_keeps_the_parts_and_equals_an_uninterrupted_one(tmp_path)
     writer = writer_of(path)
     commit(writer, 0, "ab")
     before = os.stat(writer.part_path(0)).st_mtime_ns
-    writer.add("c", (1, 1))  # in flight when killed
+    writer.add_unreadable("c")  # in flight when killed
     again = writer_of(path, resume=True)
     assert not again.is_finished() and again.has_part(0) and not again.has_part(1)
     commit(again, 1, "c")
@@ -160,6 +193,24 @@ def test_resumed_store_keeps_the_parts_and_equals_an_uninterrupted_one(tmp_path)
     again.finish()
     write_store(tmp_path / "t.h5")
     assert content(path) == content(tmp_path / "t.h5")
+
+
+def test_unfinished_store_of_schema_1_is_not_resumed(tmp_path):
+    path = tmp_path / "s.h5"
+    commit(writer_of(path), 0, "ab")
+    with h5py.File(path.with_name("s.h5.parts") / "000000.h5", "a") as file:
+        file.attrs["schema"] = "samsemi.pseudo-labels/1"
+    with pytest.raises(RefusedError, match="was begun by an earlier samsemi .*pseudo-labels/1") as caught:
+        writer_of(path, resume=True)
+    assert "--overwrite" in caught.value.hint
+    assert not writer_of(path, overwrite=True).has_part(0)
+
+
+def test_finished_store_of_schema_1_is_found_finished(tmp_path):
+    path = write_store(tmp_path / "s.h5").path
+    with h5py.File(path, "a") as file:
+        file.attrs["schema"] = "samsemi.pseudo-labels/1"
+    assert writer_of(path, resume=True).is_finished()
 
 
 @pytest.mark.parametrize("left", ["half", ""])
@@ -266,7 +317,7 @@ def test_missing_foreign_and_damaged_files_are_checkpoint_errors(tmp_path):
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["data"] = np.zeros(3)
     with h5py.File(tmp_path / "later.h5", "w") as file:
-        file.attrs["schema"] = "samsemi.pseudo-labels/2"
+        file.attrs["schema"] = "samsemi.pseudo-labels/3"
     write_store(tmp_path / "cut.h5")
     whole = (tmp_path / "cut.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
@@ -274,7 +325,7 @@ def test_missing_foreign_and_damaged_files_are_checkpoint_errors(tmp_path):
         ("missing", "no such store"),
         ("text", "HDF5"),
         ("foreign", "not a pseudo-label"),
-        ("later", "/2"),
+        ("later", "/3"),
         ("cut", "damaged"),
     ):
         for read in (Store, read_provenance):

@@ -34,12 +34,12 @@ def mined(tmp_path) -> tuple[Path, Path]:
     shares = ("--val", 0.25, "--test", 0, "--classes", "cell,nucleus")
     succeed("prepare", tmp_path / "images", "--masks", tmp_path / "masks", "--out", tmp_path / "data", *shares)
     fingerprint = read_dataset(tmp_path / "data").fingerprint()
-    writer = StoreWriter(tmp_path / "s.h5", Provenance({}, {"dataset": fingerprint}, {}), SIZE, num_points=0)
+    writer = StoreWriter(tmp_path / "s.h5", Provenance({}, {"dataset": fingerprint}, {}), SIZE, num_points=0, num_classes=3)
     boxes = [[8, 4, 31, 15], [24, 8, 47, 13], [8, 20, 23, 27]]
     writer.add("sub__a", (HEIGHT, WIDTH), mined_of(CELL, NUCLEUS, OTHER, class_id=[1, 2, 1], agreement=[1, 0.9, 0.1], boxes=boxes))
-    writer.add("b", (HEIGHT, WIDTH), mined_of(CELL, LARGE, class_id=[1, 1], boxes=boxes[:2]))
-    writer.add("c", (HEIGHT, WIDTH), mined_of(CELL, agreement=[0.1], boxes=boxes[:1]))
-    writer.add("d", (HEIGHT, WIDTH))
+    writer.add("b", (HEIGHT, WIDTH), mined_of(CELL, LARGE, num_classes=3, boxes=boxes[:2]))
+    writer.add("c", (HEIGHT, WIDTH), mined_of(CELL, num_classes=3, agreement=[0.1], boxes=boxes[:1]))
+    writer.add("d", (HEIGHT, WIDTH), mined_of(num_classes=3))
     writer.commit(0)
     writer.finish()
     return tmp_path / "data", tmp_path / "s.h5"
@@ -91,7 +91,8 @@ def paint(segmentation: dict) -> np.ndarray:
 
 def test_coco_has_every_accepted_object_with_its_mask_and_scores(mined, tmp_path):
     data, store = mined
-    result = succeed("export-labels", store, "--dataset", data, "--out", tmp_path / "out", "--format", "coco", "--json").result
+    words = ("--dataset", data, "--format", "coco", "--sam-share", 1)
+    result = succeed("export-labels", store, *words, "--out", tmp_path / "out", "--json").result
     assert result["objects"] == 4 and result["by_class"] == {"cell": 3, "nucleus": 1}
     coco = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert coco["categories"] == [{"id": 1, "name": "cell"}, {"id": 2, "name": "nucleus"}]
@@ -122,7 +123,7 @@ def test_wrong_calls_are_named(mined, tmp_path):
 
 
 def test_nothing_accepted_ends_with_7(tmp_path):
-    writer = StoreWriter(tmp_path / "e.h5", Provenance({}, {}, {}), SIZE, num_points=0)
+    writer = StoreWriter(tmp_path / "e.h5", Provenance({}, {}, {}), SIZE, num_points=0, num_classes=2)
     writer.add("c", (HEIGHT, WIDTH), mined_of(block(2, 8, 2, 8), agreement=[0.1]))
     writer.commit(0)
     writer.finish()
