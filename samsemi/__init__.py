@@ -18,7 +18,7 @@ from typing import Any
 
 from samsemi import clock, console
 from samsemi.options.commands import STAGES
-from samsemi.options.fields import Option, declared
+from samsemi.options.fields import Option, declared, fill_presets
 
 logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
@@ -47,7 +47,7 @@ def _function_of(command: str) -> Callable[..., dict[str, object]]:
         console.set_quiet(chosen.pop("quiet", False))
         clock.start()
         stage = getattr(import_module(f"samsemi.stages.{module}"), module)
-        return json.loads(json.dumps(stage(options(**chosen)), default=str))
+        return json.loads(json.dumps(stage(options(**fill_presets(options, chosen))), default=str))
 
     parameters = [_as_parameter(option) for option in declared(options).values()]
     parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool))

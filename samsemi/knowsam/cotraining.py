@@ -90,7 +90,7 @@ class CoTraining(nn.Module):
         with torch.no_grad():
             teacher_logits = torch.cat([logits.fused[:half], model.peer_logits(weak.image).fused])
         if model.teacher is not None:
-            of_labeled = model.teacher(labeled.image, teacher_logits[:half])
+            of_labeled = model.teacher(labeled.image, drop_maps(teacher_logits[:half], options.map_dropout))
             with torch.no_grad():
                 teacher_logits = torch.cat([of_labeled, model.teacher(weak.image, teacher_logits[half:])])
             terms["sam"] = segmentation_loss(of_labeled, labeled.target, labeled.weight)
@@ -135,6 +135,15 @@ def mean_of_peers(logits: PeerLogits, loss: Callable[..., Tensor], *arguments: o
 def rows_of(logits: PeerLogits, rows: slice) -> PeerLogits:
     """The logits of some of the images."""
     return PeerLogits(*(part[rows] for part in logits))
+
+
+def drop_maps(logits: Tensor, share: float) -> Tensor:
+    """(B, K, S, S) logits with those of a random ``share`` of the images replaced: by 0, an empty map, or, every other time, by the next
+    image's, a wrong one. By torch's generator."""
+    if not share:
+        return logits
+    dropped, wrong = torch.rand(2, len(logits), 1, 1, 1, device=logits.device)
+    return torch.where(dropped < share, torch.where(wrong < 0.5, logits.roll(-1, 0), 0.0), logits)
 
 
 def hard_target(logits: Tensor) -> Tensor:

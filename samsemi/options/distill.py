@@ -18,6 +18,24 @@ from samsemi.options.shared import (
     check_network,
 )
 
+PUBLISHED_ITERATIONS = 50_000
+"""For which the published settings, the defaults, are meant."""
+PRESETS: dict[str, dict[str, object]] = {
+    "published": {},
+    "short": {
+        "size": 96,
+        "batch_size": 8,
+        "iterations": 600,
+        "optimizer": "adamw",
+        "lr": 4e-3,
+        "sam_lr": 1e-3,
+        "temperature": 2.0,
+        "peers": "unetplusplus:tu-mobilenetv3_small_100,unet:tu-mobilenetv3_small_100",
+        "decoder_channels": "48,32,16,12,8",
+    },
+}
+"""What --preset sets: 'short' is for some hundred iterations on a CPU."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillOptions(TrainingOptions, PolicyOptions):
@@ -43,11 +61,18 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     size: NetworkSize = 256
     encoder_weights: Annotated[Literal["none", "imagenet"], Field("Network", "imagenet: pretrained encoders.", metavar="NAME")] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
-    iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 50_000
+    preset: Annotated[
+        Literal["published", "short"],
+        Field("Training", "short: settings for some hundred steps on a CPU, but for those that are given.", neutral=True, presets=PRESETS),
+    ] = "published"
+    iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = PUBLISHED_ITERATIONS
     batch_size: Annotated[int, Field("Training", "Images per step, half labeled.", min=4)] = 24
     lr: Annotated[float, Field("Training", "Highest learning rate in peers.", min=1e-8, max=10.0, metavar="X")] = 0.01
     optimizer: Annotated[Literal["sgd", "adamw"], Field("Training", "sgd (linear) or adamw (cosine).")] = "sgd"
     sam_lr: Annotated[float, Field("SAM", "Highest learning rate in SAM.", min=1e-8, max=10.0, metavar="X")] = 1e-4
+    map_dropout: Annotated[
+        float, Field("SAM", "Share of the labeled images of which SAM does not get the peers' map.", min=0.0, max=1.0)
+    ] = 0.0
     temperature: Annotated[float, Field("Training", "Softens SAM's logits.", min=0.1)] = 10.0
     distill_weight: Annotated[float, Field("Training", "Weight of what SAM teaches.", min=0.0)] = 1.0
     entropy_weight: Annotated[float, Field("Training", "Weight of entropy minimization.", min=0.0)] = 0.9

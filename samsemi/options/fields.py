@@ -6,6 +6,7 @@ Knows nothing of a command line: samsemi.parameters makes flags of it, samsemi i
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -39,6 +40,8 @@ class Field:
     """What it names is hashed into what the output is made from: with --resume it may come from elsewhere."""
     neutral: bool = False
     """Does not change what is computed: with --resume it may have another value."""
+    presets: Mapping[str, Mapping[str, object]] | None = None
+    """Of an option whose value names a set of values of others, for those that are not given: these sets."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,14 @@ def declared(options: type[Options]) -> dict[str, Option]:
         kind, field = get_args(hints[entry.name])
         found[entry.name] = Option(entry.name, kind, entry.default, field)
     return found
+
+
+def fill_presets(options: type[Options], given: Mapping[str, object]) -> dict[str, object]:
+    """The values that are given, and those that presets among them set."""
+    known = declared(options)
+    named = [(known[name].field.presets, value) for name, value in given.items() if name in known]
+    sets = [presets[value] for presets, value in named if presets and isinstance(value, str) and value in presets]
+    return {name: value for values in (*sets, given) for name, value in values.items()}
 
 
 def check_value(option: Option, value: object, shown: str | None = None) -> None:

@@ -11,9 +11,9 @@ from samsemi.options.adapt import AdaptOptions
 from samsemi.options.check import CheckOptions
 from samsemi.options.commands import STAGES
 from samsemi.options.config import hashed_names, input_paths, may_change, read_defaults
-from samsemi.options.distill import DistillOptions
+from samsemi.options.distill import PRESETS, DistillOptions
 from samsemi.options.evaluate import EvalOptions
-from samsemi.options.fields import PANELS, Option, check_value, declared
+from samsemi.options.fields import PANELS, Option, check_value, declared, fill_presets
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.mine import PROMPT_CHOICES, MineOptions, parse_prompts
 from samsemi.options.predict import PredictOptions
@@ -159,7 +159,7 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
     assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
     assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", *anyhow}
-    assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", *anyhow}
+    assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
         *("dataset", "model", "sam_checkpoint", "embeddings", "overlays"),
         *(anyhow - {"workers"}),
@@ -170,6 +170,15 @@ def test_choices_that_are_completed_are_taken():
     for text in PROMPT_CHOICES:
         parse_prompts(text)
     assert set(ENCODERS) <= {*smp.encoders.get_encoder_names(), *(name for name in ENCODERS if name.startswith("tu-"))}
+
+
+def test_preset_sets_what_is_not_given():
+    given = {"dataset": Path("data"), "out": Path("run"), "preset": "short", "iterations": 50, "optimizer": "sgd"}
+    options = DistillOptions(**fill_presets(DistillOptions, given))
+    assert (options.iterations, options.optimizer, options.preset) == (50, "sgd", "short")
+    rest = {name: value for name, value in PRESETS["short"].items() if name not in given}
+    assert rest and {name: getattr(options, name) for name in rest} == rest
+    assert fill_presets(DistillOptions, {"preset": "published"}) == {"preset": "published"}
 
 
 def test_options_cannot_be_changed():

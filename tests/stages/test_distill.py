@@ -23,12 +23,14 @@ from builders import (
     watched_states,
 )
 
+import samsemi
 from samsemi.data.dataset import read_dataset
 from samsemi.data.overlays import enlarge
+from samsemi.options.distill import DistillOptions
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.sams import SAMS
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.stages import finetune
+from samsemi.stages import distill, finetune
 from samsemi.tensors import load_tensors
 from samsemi.training import loop as training
 from samsemi.training.batches import Sample, Stream
@@ -149,6 +151,27 @@ def test_peers_fall_in_a_line_and_sam_has_a_rate_of_its_own(dataset, tmp_path, m
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), adam(self, *a))[1])
     succeed("distill", dataset, "--out", tmp_path / "run", *SHORT, "--overlays", 0, "--lr", 0.08, "--sam-lr", 0.004)
     assert rates == pytest.approx([0.08, 0.004, 0.06, 0.003, 0.04, 0.002, 0.02, 0.001])
+
+
+def test_preset_goes_before_the_default_and_after_what_is_given(dataset, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(distill, "distill", lambda options: seen.append(options) or {})
+    (tmp_path / "config.toml").write_text("[distill]\npreset = 'short'\nlr = 0.5\ntemperature = 3.0\n")
+    run = ("distill", dataset, "--out", tmp_path / "run")
+    succeed(*run, "--preset", "short", "--iterations", 5)
+    succeed(*run, "--config", tmp_path / "config.toml", "--temperature", 4)
+    samsemi.distill(dataset=dataset, out=tmp_path / "run", preset="short", size=64)
+    found = [(o.optimizer, o.iterations, o.lr, o.temperature, o.size) for o in seen]
+    assert found == [("adamw", 5, 4e-3, 2.0, 96), ("adamw", 600, 0.5, 4.0, 96), ("adamw", 600, 4e-3, 2.0, 64)]
+
+
+@pytest.mark.parametrize(
+    ("given", "warned"), [({}, False), ({"iterations": 600}, True), ({"iterations": 600, "optimizer": "adamw"}, False)]
+)
+def test_few_iterations_of_the_published_settings_are_warned_of(given, warned, capsys):
+    distill.warn_of_few_iterations(DistillOptions(dataset=Path("d"), out=Path("o"), **given))
+    err = capsys.readouterr().err
+    assert ("--preset short" in err and "600" in err) == warned
 
 
 def test_with_adamw_the_rates_are_those_of_every_other_training(dataset, tmp_path, monkeypatch):
