@@ -70,8 +70,8 @@ def callback_of(option: Option) -> Callable | None:
     if presets is None:
         return None
 
-    def load_preset(context: typer.Context, value: str) -> str:
-        context.default_map = {**presets[value], **(context.default_map or {})}
+    def load_preset(context: typer.Context, value: str | None) -> str | None:
+        context.default_map = {**presets.get(value or "", {}), **(context.default_map or {})}
         return value
 
     return load_preset
