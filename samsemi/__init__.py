@@ -61,7 +61,7 @@ def _function_of(command: str) -> Callable[..., dict[str, object]]:
 
 
 def _as_parameter(option: Option) -> inspect.Parameter:
-    """A keyword-only parameter; a path may be given as text, too."""
-    kind = option.kind | str if Path in option.kinds else option.kind
+    """A keyword-only parameter; a path may be given as text, too, and one alone where there may be several."""
+    kind = option.kind | Path | str if option.base is Path else option.kind
     default = inspect.Parameter.empty if option.required else option.default
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

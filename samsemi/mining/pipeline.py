@@ -29,18 +29,25 @@ LOG = logging.getLogger("samsemi")
 
 
 def mine_store(
-    cases: Sequence[Case], segmenter: Segmenter, sam: SamBackend, dataset: Dataset, options: MineOptions, fold_maps: FoldMaps | None = None
+    cases: Sequence[Case],
+    segmenters: Sequence[Segmenter],
+    sam: SamBackend,
+    dataset: Dataset,
+    options: MineOptions,
+    fold_maps: FoldMaps | None = None,
 ) -> tuple[Store, int]:
-    """The store ``options.out``, mined and calibrated, or found finished; and the number of images mined now."""
+    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the number of images
+    mined now."""
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
-    provenance = provenance_of(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()), out_of_fold)
+    hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
+    provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
     writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
     count = 0
     if writer.is_finished():
         refuse_changed_files(dataset.cases.values())
         LOG.info(f"{options.out} is finished already")
     else:
-        miner = Miner(segmenter, sam, options)
+        miner = Miner(segmenters[0], sam, options, segmenters[1:])
         count = mine_cases(cases, miner, writer)
         finish_store(writer, miner, dataset, fold_maps)
         miner.close()
@@ -65,7 +72,8 @@ def prepare_again(
     CheckpointError where the SAM has other weights, or the cache of embeddings is another SAM's.
     """
     hint = "mine the store again with this samsemi"
-    given = {"dataset": dataset.folder, "model": run, "out": run / "stores", "resume": True, "sam_checkpoint": sam_checkpoint}
+    given = {"dataset": dataset.folder, "model": (run,), "fold_models": False, "out": run / "stores", "resume": True}
+    given["sam_checkpoint"] = sam_checkpoint
     given["embeddings"] = embeddings or run / "embeddings.h5"
     options = from_json(MineOptions, {**store.provenance.config, **given}, f"{store.path}, config", hint)
     loaded = load_sam_of(store, options, sam, device)
@@ -89,10 +97,10 @@ def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: tor
 
 
 def remine(again: MiningAgain, segmenter: Segmenter, iteration: int) -> Store:
-    """Mine all unlabeled cases with another model; SAM's embeddings come from the cache."""
+    """Mine all unlabeled cases with another model, that alone; SAM's embeddings come from the cache."""
     LOG.info(f"mining again at iteration {iteration}")
     options = replace(again.options, out=store_path(again, iteration))
-    store, _ = mine_store(again.dataset.split("unlabeled"), segmenter, again.sam, again.dataset, options)
+    store, _ = mine_store(again.dataset.split("unlabeled"), [segmenter], again.sam, again.dataset, options)
     return store
 
 

@@ -7,7 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -65,8 +65,15 @@ class Option:
         return self.name.upper() if self.field.argument else "--" + self.name.replace("_", "-")
 
     @property
+    def repeated(self) -> bool:
+        """Whether its value is a tuple, and its flag may be given several times."""
+        return get_origin(self.kind) is tuple
+
+    @property
     def kinds(self) -> tuple[typing.Any, ...]:
-        """The alternatives of its annotation, None among them where that is allowed."""
+        """The alternatives of its annotation, None among them where that is allowed; of what is repeated, those of each value."""
+        if self.repeated:
+            return get_args(self.kind)[:1]
         return get_args(self.kind) if get_origin(self.kind) in (types.UnionType, typing.Union) else (self.kind,)
 
     @property
@@ -88,7 +95,10 @@ class Options:
         for name, option in declared(type(self)).items():
             value = getattr(self, name)
             check_value(option, value)
-            if isinstance(value, str) and Path in option.kinds:
+            if option.repeated:
+                values = [value] if isinstance(value, str | Path) else value
+                object.__setattr__(self, name, tuple(Path(part) if Path in option.kinds else part for part in values))
+            elif isinstance(value, str) and Path in option.kinds:
                 object.__setattr__(self, name, Path(value))
 
 
@@ -113,6 +123,13 @@ def fill_presets(options: type[Options], given: Mapping[str, object]) -> dict[st
 def check_value(option: Option, value: object, shown: str | None = None) -> None:
     """UsageError, beginning with ``shown`` or the flag, unless the value has the declared type and stands in the range or choice."""
     shown = shown or option.flag
+    if option.repeated and isinstance(value, list | tuple):
+        if len(set(value)) < max(1, len(value)):
+            problem = "one is named twice" if value else "none is given"
+            raise UsageError(f"{shown} {', '.join(map(str, value))}: {problem}", "name each once")
+        for part in value:
+            check_value(replace(option, kind=option.kinds[0]), part, shown)
+        return
     if value is None and type(None) in option.kinds:
         return
     if option.literals:
