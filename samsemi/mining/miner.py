@@ -129,7 +129,8 @@ class Miner:
             joined, consensus = average_masks([output[i] for output in outputs])
             boxes = grow_boxes(objects.boxes, margin, objects.components.shape)
             scored = score_masks(joined, objects, probs[name], size, consensus, boxes)
-            mined[name] = (replace(scored, ensemble=agreement_of(labels.get(name), objects, len(probs[name]))), alternatives[0][i])
+            ensemble = agreement_of(labels.get(name), objects, len(probs[name]))
+            mined[name] = (replace(scored, ensemble=ensemble), alternatives[0][i])  # type: ignore[call-arg]
         return mined
 
     def make_alternatives(self, name: str, objects: Objects) -> list[Prompts]:
