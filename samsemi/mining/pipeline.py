@@ -16,7 +16,7 @@ from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
-from samsemi.options.sams import SAMS
+from samsemi.options.sams import DISTILLED, find_entry
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.protocol import SamBackend, load_sam
@@ -84,11 +84,14 @@ def prepare_again(
 
 def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: torch.device) -> SamBackend:
     """The SAM that a store was mined by; CheckpointError for other weights, UsageError for code that may not run."""
-    if options.sam not in SAMS and options.sam != sam:
+    name = sam if sam and sam.startswith(DISTILLED) and options.sam.startswith(DISTILLED) else options.sam
+    if not find_entry(name) and options.sam != sam:
         raise UsageError(f"{store.path} was mined by {options.sam}, code of your own", f"give --sam {options.sam} if it may run")
-    hint = f"give the weights of the {options.sam} that the store was mined with as --sam-checkpoint"
+    hint = f"give the weights of the {name} that the store was mined with as --sam-checkpoint"
+    if name.startswith(DISTILLED):
+        hint = f"give --sam {DISTILLED}RUN where the run lies elsewhere"
     try:
-        loaded = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+        loaded = load_sam(name, options.sam_checkpoint, device, options.precision)
     except CheckpointError as error:
         raise CheckpointError(f"mining again like {store.path}: {error.message}", hint) from None
     if loaded.identity != store.provenance.made_from.get("sam_weights"):

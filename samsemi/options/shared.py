@@ -129,7 +129,8 @@ SamName = Annotated[
     str,
     Field(
         "SAM",
-        f"{', '.join(NETWORKS)}; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own.",
+        f"{', '.join(NETWORKS)}; none: the model's own masks; ellipse: one in each box; distilled:RUN: KnowSAM's; "
+        "MODULE:FUNCTION: your own.",
         metavar="NAME",
         choices=tuple(SAMS),
     ),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samsemi import clock, console
-from samsemi.data.dataset import need_cases, read_dataset
+from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
 from samsemi.mining.calibration import LEAST_PRECISION
@@ -17,7 +17,7 @@ from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
-from samsemi.sam.protocol import load_sam
+from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 
 NEARLY_EMPTY = 0.1
@@ -31,6 +31,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     cases = need_cases(dataset, "unlabeled")
     segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
     sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+    refuse_other_classes(sam, dataset)
     fold_maps = find_fold_maps(options.model[0], len(segmenters)) if options.calibrate else None
     start = time.monotonic()
     store, mined = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
@@ -51,6 +52,16 @@ def mine(options: MineOptions) -> dict[str, object]:
         "seconds": clock.lap(),
         "images_per_second": mined / max(seconds, 1e-9),
     }
+
+
+def refuse_other_classes(sam: SamBackend, dataset: Dataset) -> None:
+    """CheckpointError for a SAM that has learnt other classes than a data set has."""
+    classes = getattr(sam, "classes", dataset.classes)
+    if classes != dataset.classes:
+        raise CheckpointError(
+            f"{sam.name} has learnt the classes {', '.join(classes)}, {dataset.folder} has {', '.join(dataset.classes)}",
+            "give a run of `samsemi distill` on this data set",
+        )
 
 
 def model_folders(options: MineOptions) -> list[Path]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from builders import (
     ACCEPT_ALL,
+    CPU,
     MINING,
     NETWORK,
     RUN_FILES,
@@ -29,6 +30,7 @@ from samsemi.data.overlays import enlarge
 from samsemi.options.distill import DistillOptions
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.sams import SAMS
+from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import distill, finetune
 from samsemi.tensors import load_tensors
@@ -239,6 +241,36 @@ def test_finetune_takes_a_store_and_a_teacher(dataset, warm, store, distilled, t
     succeed(*tune, *ACCEPT_ALL, "--out", tmp_path / "run")
     row = history_of(tmp_path / "run")[-1]
     assert float(row["distillation"]) > 0 and float(row["pseudo"]) > 0
+
+
+def test_its_sam_mines_prompted_by_the_map_of_any_model(dataset, warm, distilled, tmp_path):
+    """What it has learnt of the labeled cases does not calibrate it; a run that lies elsewhere is named to mine again."""
+    run, store, moved = tmp_path / "ks", tmp_path / "s.h5", tmp_path / "moved"
+    shutil.copytree(distilled[0], run)
+    result = succeed("mine", dataset, "--model", warm, "--sam", f"distilled:{run}", "--out", store, *MINING, "--json").result
+    assert result["sam"] == "distilled" and result["objects"] > 0
+    with h5py.File(store) as file:
+        made_from, calibration = (json.loads(file.attrs[name]) for name in ("made_from", "calibration"))
+    assert made_from["sam"] == "distilled" and len(made_from["sam_weights"]) == 64 and set(calibration["cases"]) == {"val"}
+    assert load_sam(f"distilled:{run}", None, CPU).adapted_to == read_dataset(dataset).fingerprint()
+    run.rename(moved)
+    tune = ("finetune", dataset, "--model", warm, "--store", store, *ACCEPT_ALL, "--iterations", 2, "--batch-size", 2)
+    continuous = (*tune, "--out", tmp_path / "tuned", "--schedule", "continuous", "--remine-every", 1)
+    refused(5, *continuous, said=(run,))
+    succeed(*continuous, "--sam", f"distilled:{moved}")
+    assert len(list((tmp_path / "tuned" / "stores").glob("*.h5"))) == 1
+
+
+def test_sam_of_a_run_that_cannot_mine_is_an_error(dataset, warm, distilled, tmp_path):
+    mine = ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam")
+    refused(5, *mine, f"distilled:{warm}", said=(warm, "teacher.safetensors"))
+    refused(5, *mine, f"distilled:{distilled[0]}", "--sam-checkpoint", tmp_path / "missing.pth", said=("missing.pth",))
+    other = shutil.copytree(distilled[0], tmp_path / "other")
+    card = json.loads((other / "model.json").read_text())
+    card["model"]["classes"] = ["background", "other"]
+    (other / "model.json").write_text(json.dumps(card))
+    refused(5, *mine, f"distilled:{other}", said=("background, other", read_dataset(dataset).classes[1]))
+    refused(2, "adapt", dataset, "--sam", f"distilled:{distilled[0]}", "--out", tmp_path / "sam.safetensors", said=("cannot be trained",))
 
 
 def test_teacher_without_its_sam_or_damaged_is_said_so(dataset, warm, distilled, tmp_path):
