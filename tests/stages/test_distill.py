@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ from builders import (
     call,
     files_in,
     interrupt_at,
+    load_example,
     read_array,
     refused,
     succeed,
@@ -241,6 +243,16 @@ def test_finetune_takes_a_store_and_a_teacher(dataset, warm, store, distilled, t
     succeed(*tune, *ACCEPT_ALL, "--out", tmp_path / "run")
     row = history_of(tmp_path / "run")[-1]
     assert float(row["distillation"]) > 0 and float(row["pseudo"]) > 0
+
+
+def test_example_measures_what_sam_makes_of_the_map(dataset, distilled, monkeypatch, capsys):
+    example = load_example("map_reliance")
+    monkeypatch.setattr(sys, "argv", ["map_reliance.py", str(dataset), str(distilled[0])])
+    example.main()
+    found = dict(line.rsplit(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert list(found) == ["the networks", *(f"SAM by {name}" for name in example.PROMPTS)]
+    scores = [distilled[1][name] for name in ("val_dice", "val_sam_dice")]
+    assert [float(found["the networks"]), float(found["SAM by the networks' map"])] == pytest.approx(scores, abs=1e-3)
 
 
 def test_its_sam_mines_prompted_by_the_map_of_any_model(dataset, warm, distilled, tmp_path):
