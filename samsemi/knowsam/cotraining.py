@@ -14,7 +14,9 @@ Each loss of the public code of KnowSAM (arXiv 2412.13742) is here, with these d
 - The averaged weights (--ema) are validated and kept, the last ones or the best (--keep), as by every training of samsemi, and the teacher
   goes with the peers whose map prompts it; the code keeps the best of each by itself.
 - Unlabeled images have two views that lie alike: the peers learn from one that is strongly recolored, SAM and the map that prompts it see
-  the other. The code shows both the same strong view; on strong views of samsemi's SAM is worse than the peers.
+  the other. The code shows both the same strong view; on strong views of samsemi's SAM is worse than the peers. The other view's map takes
+  a pass of its own, without gradients but in training mode: batch norm counts it in its running statistics.
+- With --map-dropout SAM does not get the map of some of the labeled images, so that it learns to see by itself; the code always gives it.
 - Augmentation is samsemi's: every image is turned, shifted and scaled; the code moves half of them, by less, distorts the unlabeled ones
   and cuts holes. Peers see normalized images; the code's see them as they are. Resizing is antialiased; the code takes the nearest pixel.
 - With --optimizer adamw rates warm up and fall in a cosine, as in all other trainings of samsemi; with sgd in a line, as in the code.
