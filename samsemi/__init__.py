@@ -18,7 +18,7 @@ from typing import Any
 
 from samsemi import clock, console
 from samsemi.options.commands import STAGES
-from samsemi.options.fields import Option, declared
+from samsemi.options.fields import Option, declared, fill_presets
 
 logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
@@ -47,7 +47,7 @@ def _function_of(command: str) -> Callable[..., dict[str, object]]:
         console.set_quiet(chosen.pop("quiet", False))
         clock.start()
         stage = getattr(import_module(f"samsemi.stages.{module}"), module)
-        return json.loads(json.dumps(stage(options(**chosen)), default=str))
+        return json.loads(json.dumps(stage(options(**fill_presets(options, chosen))), default=str))
 
     parameters = [_as_parameter(option) for option in declared(options).values()]
     parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool))
@@ -61,7 +61,7 @@ def _function_of(command: str) -> Callable[..., dict[str, object]]:
 
 
 def _as_parameter(option: Option) -> inspect.Parameter:
-    """A keyword-only parameter; a path may be given as text, too."""
-    kind = option.kind | str if Path in option.kinds else option.kind
+    """A keyword-only parameter; a path may be given as text, too, and one alone where there may be several."""
+    kind = option.kind | Path | str if option.base is Path else option.kind
     default = inspect.Parameter.empty if option.required else option.default
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

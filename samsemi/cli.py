@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from samsemi import clock, console
 from samsemi.errors import DeviceError, ProblemsFound, RefusedError, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
 from samsemi.options.config import input_paths, read_defaults
-from samsemi.options.fields import Options, declared
+from samsemi.options.fields import Option, Options, declared
 from samsemi.options.shared import ConsoleOptions
 from samsemi.outputs import refusal
 from samsemi.parameters import as_parameter, help_class
@@ -55,10 +56,25 @@ def main_options(
 
 
 def load_config(context: typer.Context, value: Path | None) -> Path | None:
-    """Make a TOML file's values the defaults of the command: flag > file > default."""
+    """Make a TOML file's values the defaults of the command: flag > file > preset > default."""
     if value is not None:
-        context.default_map = read_defaults(value, context.info_name or "")
+        context.default_map = {**(context.default_map or {}), **read_defaults(value, context.info_name or "")}
     return value
+
+
+def callback_of(option: Option) -> Callable | None:
+    """What is called with the value of an option before the others are read, since it decides on their defaults."""
+    presets = option.field.presets
+    if option.name == "config":
+        return load_config
+    if presets is None:
+        return None
+
+    def load_preset(context: typer.Context, value: str | None) -> str | None:
+        context.default_map = {**presets.get(value or "", {}), **(context.default_map or {})}
+        return value
+
+    return load_preset
 
 
 def add_command(name: str, module: str, options: type[Options]) -> None:
@@ -80,7 +96,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
         console.show_result(f"samsemi {name}", shown, json, tables)
 
     declarations = [*declared(options).values(), *declared(ConsoleOptions).values()]
-    parameters = [as_parameter(option, load_config if option.name == "config" else None) for option in declarations]
+    parameters = [as_parameter(option, callback_of(option)) for option in declarations]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command(name, cls=help_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)

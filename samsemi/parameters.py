@@ -31,7 +31,8 @@ def as_parameter(option: Option, callback: Callable | None = None) -> inspect.Pa
     else:
         info = typer.Option(spelling(option), **settings, callback=callback, is_eager=callback is not None)
     default = inspect.Parameter.empty if option.required else option.default
-    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[option.kind, info], default=default)
+    kind = list[option.base] if option.repeated else option.kind  # type: ignore[name-defined]
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info], default=default)
 
 
 def completion(choices: Sequence[str]) -> Callable[[str], list[str]]:

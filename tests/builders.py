@@ -58,7 +58,7 @@ HEIGHT, WIDTH = 40, 60
 SIZE = 16
 
 
-SCORES = ("predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio")
+SCORES = ("predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio", "ensemble")
 
 
 ALL = Policy(min_confidence=0, min_predicted_iou=0, min_stability=0, min_agreement=0)

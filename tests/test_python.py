@@ -42,7 +42,9 @@ def assert_same_parameters(function: Callable, options: dict[str, Option]) -> No
     for option in options.values():
         default = inspect.Parameter.empty if option.required else option.default
         assert parameters[option.name].default is default
-        assert hints[option.name] == parameters[option.name].annotation == (option.kind | str if option.base is Path else option.kind)
+        assert (
+            hints[option.name] == parameters[option.name].annotation == (option.kind | Path | str if option.base is Path else option.kind)
+        )
         assert f"{option.name}: {option.field.help}" in inspect.getdoc(function)
     assert parameters["quiet"].default is False and hints["return"] == dict[str, object]
 

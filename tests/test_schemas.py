@@ -90,10 +90,11 @@ def test_store_of_schema_1_is_read():
     assert mined.network_probs.shape == (store.num_classes, 16, 16) and mined.network_probs.sum(axis=0) == pytest.approx(255, abs=1)
     assert mined.components.shape == (16, 16) and not store.read("case1").network_probs.any()
     assert store.read_points("case2")[1].tolist() == [[1, 0]]
-    quality = Quality((0.5,) * 6, (0.25,) * 6, (1.0, 0.5, 0.0, 0.25, 0.0, -0.5), 0.125)
+    assert mined.ensemble.tolist() == [1, 1]
+    quality = Quality((*(0.5,) * 6, 0.0), (*(0.25,) * 6, 1.0), (1.0, 0.5, 0.0, 0.25, 0.0, -0.5, 0.0), 0.125)
     wanted = Policy(min_confidence=0, min_agreement=0, min_predicted_iou=0, min_quality=0.25, sam_share=0.75, quality=quality)
     assert store_policy(store, PolicyOptions()) == wanted
-    places = {"dataset": "d", "model": "m", "out": "o"}
+    places = {"dataset": "d", "model": ("m",), "out": "o"}
     again = from_json(MineOptions, {**store.provenance.config, **places}, "config")
     assert again == MineOptions(**places, prompts="box+point,box", min_area=16)
     assert store.provenance.calibration["precision"] == 0.9

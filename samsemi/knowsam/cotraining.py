@@ -14,7 +14,9 @@ Each loss of the public code of KnowSAM (arXiv 2412.13742) is here, with these d
 - The averaged weights (--ema) are validated and kept, the last ones or the best (--keep), as by every training of samsemi, and the teacher
   goes with the peers whose map prompts it; the code keeps the best of each by itself.
 - Unlabeled images have two views that lie alike: the peers learn from one that is strongly recolored, SAM and the map that prompts it see
-  the other. The code shows both the same strong view; on strong views of samsemi's SAM is worse than the peers.
+  the other. The code shows both the same strong view; on strong views of samsemi's SAM is worse than the peers. The other view's map takes
+  a pass of its own, without gradients but in training mode: batch norm counts it in its running statistics.
+- With --map-dropout SAM does not get the map of some of the labeled images, so that it learns to see by itself; the code always gives it.
 - Augmentation is samsemi's: every image is turned, shifted and scaled; the code moves half of them, by less, distorts the unlabeled ones
   and cuts holes. Peers see normalized images; the code's see them as they are. Resizing is antialiased; the code takes the nearest pixel.
 - With --optimizer adamw rates warm up and fall in a cosine, as in all other trainings of samsemi; with sgd in a line, as in the code.
@@ -90,7 +92,7 @@ class CoTraining(nn.Module):
         with torch.no_grad():
             teacher_logits = torch.cat([logits.fused[:half], model.peer_logits(weak.image).fused])
         if model.teacher is not None:
-            of_labeled = model.teacher(labeled.image, teacher_logits[:half])
+            of_labeled = model.teacher(labeled.image, drop_maps(teacher_logits[:half], options.map_dropout))
             with torch.no_grad():
                 teacher_logits = torch.cat([of_labeled, model.teacher(weak.image, teacher_logits[half:])])
             terms["sam"] = segmentation_loss(of_labeled, labeled.target, labeled.weight)
@@ -135,6 +137,15 @@ def mean_of_peers(logits: PeerLogits, loss: Callable[..., Tensor], *arguments: o
 def rows_of(logits: PeerLogits, rows: slice) -> PeerLogits:
     """The logits of some of the images."""
     return PeerLogits(*(part[rows] for part in logits))
+
+
+def drop_maps(logits: Tensor, share: float) -> Tensor:
+    """(B, K, S, S) logits with those of a random ``share`` of the images replaced: by 0, an empty map, or, every other time, by the next
+    image's, a wrong one. By torch's generator."""
+    if not share:
+        return logits
+    dropped, wrong = torch.rand(2, len(logits), 1, 1, 1, device=logits.device)
+    return torch.where(dropped < share, torch.where(wrong < 0.5, logits.roll(-1, 0), 0.0), logits)
 
 
 def hard_target(logits: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.options.sams import NETWORKS
-from samsemi.sam.protocol import FEATURES, SamBackend, SamNetwork, TrainableSam
+from samsemi.options.sams import NETWORKS, SAMS
+from samsemi.sam.protocol import FEATURES, SamBackend, SamNetwork, TrainableSam, load_sam
 from samsemi.schemas import from_json, need_schema, parse_object
 from samsemi.segmenters.networks import double_conv
 from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, save_tensors
@@ -179,16 +179,23 @@ class Teacher(nn.Module):
 
         Each class is prompted by its own tokens and by the fused logits of the class as mask prompt.
         """
-        count, num_classes, size, _ = fused.shape
+        return F.interpolate(self.decode(self.encode(images), fused), fused.shape[2:], mode="bilinear")
+
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, S, S) in [0, 1] -> the tensors of their embeddings (B, ...)."""
         inputs = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
-        embedding = self.sam.encode(self.normalize(inputs * 255))
+        return self.sam.encode(self.normalize(inputs * 255))
+
+    def decode(self, embedding: Mapping[str, Tensor], fused: Tensor) -> Tensor:
+        """Embeddings (B, ...) and logits (B, K, S, S) of their images -> (B, K, m, m) logits at SAM's mask resolution."""
+        count, num_classes = fused.shape[:2]
         masks = F.interpolate(fused.detach().float(), self.sam.prompt_encoder.mask_input_size, mode="bilinear", antialias=True)
         sparse, dense = self.sam.embed_prompts(None, None, masks.flatten(0, 1)[:, None])
         if self.prompts:
             sparse = torch.stack([prompt(embedding[FEATURES]) for prompt in self.prompts], dim=1).flatten(0, 1).to(dense.dtype)
         per_class = {name: values.repeat_interleave(num_classes, dim=0) for name, values in embedding.items()}
         logits, _ = self.sam.decode(per_class, sparse, dense)
-        return F.interpolate(logits[:, 0].unflatten(0, (count, num_classes)).float(), (size, size), mode="bilinear")
+        return logits[:, 0].unflatten(0, (count, num_classes)).float()
 
     def learned(self) -> dict[str, Tensor]:
         """State without SAM's own weights."""
@@ -233,11 +240,23 @@ def read_teacher_card(folder: Path) -> TeacherCard:
     return from_json(TeacherCard, values, str(path), AGAIN)
 
 
-def load_teacher(folder: Path, sam: SamBackend, num_classes: int) -> Teacher:
+def load_sam_of_teacher(folder: Path, checkpoint: Path | None, option: str, device: torch.device, precision: str) -> SamBackend:
+    """The SAM that a run's teacher adapts; CheckpointError where it cannot be loaded, ``option`` being that of its weights."""
+    card = read_teacher_card(folder)
+    if card.sam not in SAMS:
+        raise CheckpointError(f"{folder} was distilled from {card.sam}, which is no SAM of samsemi", "distill from another")
+    try:
+        return load_sam(card.sam, checkpoint, device, precision)
+    except CheckpointError as error:
+        hint = f"give the weights of the {card.sam} that {folder} was made with as {option}"
+        raise CheckpointError(f"{folder}: {error.message}", hint) from None
+
+
+def load_teacher(folder: Path, sam: SamBackend, num_classes: int, option: str = "--teacher-checkpoint") -> Teacher:
     """The teacher of a run, in eval mode; ``sam`` is the SAM that its card names."""
     card = read_teacher_card(folder)
     if sam.identity != card.sam_weights:
-        raise CheckpointError(f"{folder} was distilled from a {card.sam} with other weights", "give them as --teacher-checkpoint")
+        raise CheckpointError(f"{folder} was distilled from a {card.sam} with other weights", f"give them as {option}")
     teacher = make_teacher(sam, num_classes, card.side, card.learned_prompts)
     of_sam = {name: value for name, value in teacher.state_dict().items() if name in teacher.frozen}
     path = Path(folder) / TEACHER

@@ -51,7 +51,7 @@ class Judged:
     """The N objects of some cases, with the truth about them."""
 
     scores: np.ndarray
-    """(N, 6), in the order of SCORES."""
+    """(N, 7), in the order of SCORES."""
     iou: np.ndarray
     """(N,) of SAM's mask with the true object that it shares most pixels with; 0 without one."""
     dice: np.ndarray
@@ -199,12 +199,14 @@ def describe_precision(about: Mapping[str, Any]) -> str:
 
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, ...]:
-    """(n, 6) scores of the objects that are mined in a case, the truth about them as of ``measure_objects``, and (n,)
+    """(n, 7) scores of the objects that are mined in a case, the truth about them as of ``measure_objects``, and (n,)
     classes; an image that cannot
     be read has none, and an object with a score that is no number is left out."""
     images = read_case_images([case])
-    maps = [fold_maps.read(case.id, image.shape[:2]) for image in images.values()] if fold_maps else miner.find(list(images.values()))
-    found = miner.prompt(images, maps)
+    if fold_maps:
+        found = miner.prompt(images, [fold_maps.read(case.id, image.shape[:2]) for image in images.values()])
+    else:
+        found = miner.prompt(images, *miner.find(list(images.values())))
     if not found:
         return NO_OBJECTS
     mined, _ = found[case.id]

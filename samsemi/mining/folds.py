@@ -21,6 +21,16 @@ OUT_OF_FOLD = "out_of_fold.h5"
 """File of a run folder."""
 
 
+def fold_folders(run: Path, count: int) -> list[Path]:
+    """The runs of the models of a run's folds."""
+    return [run / f"fold-{number}" for number in range(1, count + 1)]
+
+
+def find_folds(run: Path) -> list[Path]:
+    """The runs of the models of the folds that a run has; none where it was trained without."""
+    return fold_folders(run, len(list(Path(run).glob("fold-*"))))
+
+
 def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]:
     """Whole groups (patients) dealt to ``count`` folds of nearly the same number of groups."""
     groups = sorted({case.group for case in cases})

@@ -12,6 +12,7 @@ from samsemi import console
 from samsemi.data.dataset import Case, Dataset, read_case_images
 from samsemi.devices import autocast, choose_precision
 from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import nothing_found, score_masks, usable_ids
 from samsemi.mining.store import Mined, Provenance, Store
@@ -23,7 +24,7 @@ from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, find_objects, grow_boxes, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
 from samsemi.sam.simulation import move_box
-from samsemi.segmenters.segmenter import Segmenter, predict_batch
+from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import hash_file
 
 JITTER = 0.05
@@ -68,13 +69,15 @@ def describe_store(store: Store, usable: Sequence[Case]) -> dict[str, object]:
     return {"pseudo_labeled": len(usable), "store": made_from, "store_content": hash_file(store.path)}
 
 
-def provenance_of(options: MineOptions, sam: SamBackend, dataset: str, model: str, out_of_fold: str | None = None) -> Provenance:
-    """What a store is made with and from: ``dataset`` is its fingerprint, ``model`` the hash of the U-Net++'s weights, ``out_of_fold``
-    that of the file of its out-of-fold predictions."""
+def provenance_of(options: MineOptions, sam: SamBackend, dataset: str, models: Sequence[str], out_of_fold: str | None = None) -> Provenance:
+    """What a store is made with and from: ``dataset`` is its fingerprint, ``models`` the hash of the weights of each model,
+    ``out_of_fold`` that of the file of the out-of-fold predictions."""
     config = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_STORE}
-    if not options.allow_low_precision:  # as in stores of before there was the option, so that they resume
-        del config["allow_low_precision"]
-    made_from: dict[str, object] = {"dataset": dataset, "model": model, "sam": sam.name, "sam_weights": sam.identity}
+    for name in ("allow_low_precision", "fold_models"):  # as in stores of before there were these options, so that they resume
+        if not config[name]:
+            del config[name]
+    made_from: dict[str, object] = {"dataset": dataset, "model": models[0] if len(models) == 1 else list(models)}
+    made_from |= {"sam": sam.name, "sam_weights": sam.identity}
     made_from |= {"embeddings": "float16" if options.embeddings else "float32", "out_of_fold": out_of_fold}  # the cache rounds them
     return Provenance(config, made_from, choose_policy(options, Policy()).to_json())
 
@@ -89,21 +92,26 @@ def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: P
 
 
 class Miner:
-    """Prompts a SAM by what a U-Net++ found, in batches of images."""
+    """Prompts a SAM by what a U-Net++ found, or by the mean map of several models, in batches of images."""
 
-    def __init__(self, segmenter: Segmenter, sam: SamBackend, options: MineOptions):
+    def __init__(self, segmenter: Segmenter, sam: SamBackend, options: MineOptions, others: Sequence[Segmenter] = ()):
         self.segmenter, self.sam, self.options = segmenter, sam, options
+        self.others = others
+        """Further models of the same classes."""
         precision = choose_precision(segmenter.device, options.precision)
         self.encoder: EmbeddingCache | SamBackend = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else sam
 
-    def find(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """(K, H, W) maps of the U-Net++."""
+    def find(self, images: Sequence[np.ndarray]) -> Found:
+        """The mean (K, H, W) maps of the models, and the class maps of each."""
         with autocast(self.segmenter.device, self.options.precision):
-            return predict_batch(self.segmenter, images, self.options.flips) if images else []
+            return predict_ensemble([self.segmenter, *self.others], images, self.options.flips)
 
-    def prompt(self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray]) -> dict[str, tuple[Mined, Prompts | None]]:
+    def prompt(
+        self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray], members: Sequence[np.ndarray] | None = None
+    ) -> dict[str, tuple[Mined, Prompts | None]]:
         """SAM's masks of the objects in the maps of some images, scored, and the first of the prompts; None for images without any.
 
+        ``members`` are the class maps (M, H, W) of the M models whose mean the maps are.
         SAM encodes each image once; every alternative, and every pass, is one call of its decoder over all objects of all images.
         """
         size, margin, probs = self.sam.mask_size, self.options.box_margin, dict(zip(images, maps, strict=True))
@@ -116,10 +124,13 @@ class Miner:
         embeddings = self.encoder.encode([images[name] for name in found])
         alternatives = list(zip(*(self.make_alternatives(name, objects) for name, objects in found.items()), strict=True))
         outputs = [self.decode(embeddings, prompts) for prompts in alternatives]
+        labels = dict(zip(images, members or [], strict=False))
         for i, (name, objects) in enumerate(found.items()):
             joined, consensus = average_masks([output[i] for output in outputs])
             boxes = grow_boxes(objects.boxes, margin, objects.components.shape)
-            mined[name] = (score_masks(joined, objects, probs[name], size, consensus, boxes), alternatives[0][i])
+            scored = score_masks(joined, objects, probs[name], size, consensus, boxes)
+            ensemble = agreement_of(labels.get(name), objects, len(probs[name]))
+            mined[name] = (replace(scored, ensemble=ensemble), alternatives[0][i])  # type: ignore[call-arg]
         return mined
 
     def make_alternatives(self, name: str, objects: Objects) -> list[Prompts]:
@@ -158,7 +169,7 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     with console.progress("mine", len(cases), done=len(cases) - count) as advance:
         for number in todo:
             images = read_case_images(batches[number])
-            mined = miner.prompt(images, miner.find(list(images.values())))
+            mined = miner.prompt(images, *miner.find(list(images.values())))
             for case in batches[number]:
                 if case.id in images:
                     writer.add(case.id, images[case.id].shape, *mined[case.id])

@@ -16,7 +16,7 @@ from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
-from samsemi.options.sams import SAMS
+from samsemi.options.sams import DISTILLED, find_entry
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.protocol import SamBackend, load_sam
@@ -29,18 +29,25 @@ LOG = logging.getLogger("samsemi")
 
 
 def mine_store(
-    cases: Sequence[Case], segmenter: Segmenter, sam: SamBackend, dataset: Dataset, options: MineOptions, fold_maps: FoldMaps | None = None
+    cases: Sequence[Case],
+    segmenters: Sequence[Segmenter],
+    sam: SamBackend,
+    dataset: Dataset,
+    options: MineOptions,
+    fold_maps: FoldMaps | None = None,
 ) -> tuple[Store, int]:
-    """The store ``options.out``, mined and calibrated, or found finished; and the number of images mined now."""
+    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the number of images
+    mined now."""
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
-    provenance = provenance_of(options, sam, dataset.fingerprint(), hash_tensors(segmenter.state_dict()), out_of_fold)
+    hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
+    provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
     writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
     count = 0
     if writer.is_finished():
         refuse_changed_files(dataset.cases.values())
         LOG.info(f"{options.out} is finished already")
     else:
-        miner = Miner(segmenter, sam, options)
+        miner = Miner(segmenters[0], sam, options, segmenters[1:])
         count = mine_cases(cases, miner, writer)
         finish_store(writer, miner, dataset, fold_maps)
         miner.close()
@@ -65,7 +72,8 @@ def prepare_again(
     CheckpointError where the SAM has other weights, or the cache of embeddings is another SAM's.
     """
     hint = "mine the store again with this samsemi"
-    given = {"dataset": dataset.folder, "model": run, "out": run / "stores", "resume": True, "sam_checkpoint": sam_checkpoint}
+    given = {"dataset": dataset.folder, "model": (run,), "fold_models": False, "out": run / "stores", "resume": True}
+    given["sam_checkpoint"] = sam_checkpoint
     given["embeddings"] = embeddings or run / "embeddings.h5"
     options = from_json(MineOptions, {**store.provenance.config, **given}, f"{store.path}, config", hint)
     loaded = load_sam_of(store, options, sam, device)
@@ -76,11 +84,14 @@ def prepare_again(
 
 def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: torch.device) -> SamBackend:
     """The SAM that a store was mined by; CheckpointError for other weights, UsageError for code that may not run."""
-    if options.sam not in SAMS and options.sam != sam:
+    name = sam if sam and sam.startswith(DISTILLED) and options.sam.startswith(DISTILLED) else options.sam
+    if not find_entry(name) and options.sam != sam:
         raise UsageError(f"{store.path} was mined by {options.sam}, code of your own", f"give --sam {options.sam} if it may run")
-    hint = f"give the weights of the {options.sam} that the store was mined with as --sam-checkpoint"
+    hint = f"give the weights of the {name} that the store was mined with as --sam-checkpoint"
+    if name.startswith(DISTILLED):
+        hint = f"give --sam {DISTILLED}RUN where the run lies elsewhere"
     try:
-        loaded = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+        loaded = load_sam(name, options.sam_checkpoint, device, options.precision)
     except CheckpointError as error:
         raise CheckpointError(f"mining again like {store.path}: {error.message}", hint) from None
     if loaded.identity != store.provenance.made_from.get("sam_weights"):
@@ -89,10 +100,10 @@ def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: tor
 
 
 def remine(again: MiningAgain, segmenter: Segmenter, iteration: int) -> Store:
-    """Mine all unlabeled cases with another model; SAM's embeddings come from the cache."""
+    """Mine all unlabeled cases with another model, that alone; SAM's embeddings come from the cache."""
     LOG.info(f"mining again at iteration {iteration}")
     options = replace(again.options, out=store_path(again, iteration))
-    store, _ = mine_store(again.dataset.split("unlabeled"), segmenter, again.sam, again.dataset, options)
+    store, _ = mine_store(again.dataset.split("unlabeled"), [segmenter], again.sam, again.dataset, options)
     return store
 
 

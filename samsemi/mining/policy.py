@@ -4,7 +4,7 @@ Decided when a store is read, so that thresholds can be changed without mining a
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, make_dataclass
+from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -15,6 +15,8 @@ from samsemi.mining.scores import REASONS, SCORES, THRESHOLDS
 from samsemi.mining.store import Mined
 from samsemi.schemas import HINT, from_json
 
+FIRST_SCORES = 6
+"""That calibrations of stores of schema 1 were fitted to: all but the last."""
 RIDGE = 1.0
 """Penalty of a squared weight of the logistic model: that of a standard normal prior."""
 
@@ -30,7 +32,7 @@ class Quality:
     bias: float
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """(N,) probabilities of (N, 6) scores; NaN where a score is."""
+        """(N,) probabilities of (N, 7) scores; NaN where a score is."""
         return expit((scores - self.mean) / self.scale @ np.asarray(self.weights) + self.bias)
 
 
@@ -73,10 +75,19 @@ class Policy(Thresholds):  # type: ignore[valid-type, misc]
     def from_json(cls, values: Mapping[str, object], where: str = "policy") -> "Policy":
         """CheckpointError, beginning with ``where``, for values of no policy."""
         policy = from_json(cls, values, where)
-        for quality in (policy.quality, *(rule.quality for rule in policy.by_class)):
-            if quality and {len(quality.mean), len(quality.scale), len(quality.weights)} != {len(SCORES)}:
-                raise CheckpointError(f"{where}: quality was fitted to other scores than {', '.join(THRESHOLDS)}", HINT)
-        return policy
+        rules = tuple(replace(rule, quality=with_all_scores(rule.quality, where)) for rule in policy.by_class)
+        return replace(policy, quality=with_all_scores(policy.quality, where) if policy.quality else None, by_class=rules)
+
+
+def with_all_scores(quality: Quality, where: str) -> Quality:
+    """A quality of before the last of SCORES does not weigh it; CheckpointError for one that was fitted to other scores."""
+    counts = {len(quality.mean), len(quality.scale), len(quality.weights)}
+    if counts == {FIRST_SCORES}:
+        none, one = (0.0,) * (len(SCORES) - FIRST_SCORES), (1.0,) * (len(SCORES) - FIRST_SCORES)
+        return replace(quality, mean=quality.mean + none, scale=quality.scale + one, weights=quality.weights + none)
+    if counts != {len(SCORES)}:
+        raise CheckpointError(f"{where}: quality was fitted to other scores than {', '.join(THRESHOLDS)}", HINT)
+    return quality
 
 
 def numbers(policy: Policy) -> dict[str, float]:
@@ -85,7 +96,7 @@ def numbers(policy: Policy) -> dict[str, float]:
 
 
 def score_table(mined: Mined) -> np.ndarray:
-    """(N, 6) float64: the scores that decide, in the order of THRESHOLDS; a predicted IoU above 1 is 1."""
+    """(N, 7) float64: the scores that decide, in the order of THRESHOLDS; a predicted IoU above 1 is 1."""
     columns = [np.asarray(getattr(mined, name), dtype=np.float64) for name in THRESHOLDS]
     return np.minimum(np.stack(columns, axis=1), 1.0)
 
@@ -116,7 +127,7 @@ def decide(mined: Mined, policy: Policy) -> np.ndarray:
 
 
 def fit_quality(scores: np.ndarray, right: np.ndarray) -> Quality:
-    """Logistic regression with a ridge of (N, 6) scores on (N,) bool; a score that never varies gets weight 0."""
+    """Logistic regression with a ridge of (N, 7) scores on (N,) bool; a score that never varies gets weight 0."""
     mean, scale = scores.mean(axis=0), scores.std(axis=0)
     scale = np.where(scale > 1e-6, scale, np.inf)
     inputs = np.column_stack([(scores - mean) / scale, np.ones(len(scores))])

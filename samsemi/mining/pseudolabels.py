@@ -58,6 +58,7 @@ def score_masks(
         consensus=np.ones(len(objects), np.float32) if consensus is None else consensus.cpu().numpy().astype(np.float32),
         confidence=objects.confidence,
         area_ratio=(np.minimum(area, objects.area) / np.maximum(np.maximum(area, objects.area), 1)).astype(np.float32),
+        ensemble=np.ones(len(objects), np.float32),
         area=area.astype(np.int64),
         probs=quantize(output.on_grid(size).sigmoid().cpu().numpy()),
         network_probs=quantize(np.stack([resize(p, size, Image.Resampling.BILINEAR) for p in probs])),

@@ -27,8 +27,10 @@ SCORES = (
     Score("agreement", "IoU of SAM's mask with the object that prompted", 0.5, 2),
     Score("consensus", "mean IoU of the masks of the alternative prompts with their mean; 1 where there was only one", 0.0, 3),
     Score("area_ratio", "of the areas of SAM's mask and of the object that prompted, the smaller over the larger", 0.0, 5),
+    Score("ensemble", "mean IoU of the object in the mean map of several models with theirs; 1 where there is one model", 0.0, 6),
 )
-"""In the order in which they are tested, and in which a calibration weighs them."""
+"""In the order in which they are tested, and in which a calibration weighs them; a new one stands last, where calibrations of before
+it do not weigh it."""
 THRESHOLDS = tuple(score.name for score in SCORES)
 COLUMNS = tuple(score.name for score in sorted(SCORES, key=lambda score: score.column))
 """In the order of the store's columns."""

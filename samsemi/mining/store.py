@@ -41,7 +41,7 @@ OBJECT_ROW = np.dtype(
         ("area", "i8"),
     ]
 )
-NEW_COLUMNS = ("prompt_box", "window")
+NEW_COLUMNS = ("prompt_box", "window", "ensemble")
 """Columns of objects that schema 1 has not."""
 STORED = {"boxes": "box", "prompt_boxes": "prompt_box", "windows": "window", **{name: name for name in ("class_id", *COLUMNS, "area")}}
 """Fields of Mined, and the columns of objects that they are."""
@@ -171,8 +171,10 @@ def empty_maps(count: int, num_classes: int, size: int) -> dict[str, np.ndarray]
 
 
 def convert_objects(objects: np.ndarray, images: np.ndarray, config: Mapping[str, object]) -> np.ndarray:
-    """The table of objects of schema 1 with NEW_COLUMNS: SAM saw the whole image, and boxes had the margin of ``config``."""
+    """The table of objects of schema 1 with NEW_COLUMNS: SAM saw the whole image, boxes had the margin of ``config``, and there was one
+    model."""
     converted = np.zeros(len(objects), OBJECT_ROW)
+    converted["ensemble"] = 1
     for name in objects.dtype.names or ():
         converted[name] = objects[name]
     height, width = (images[name][objects["image"]] for name in ("height", "width"))

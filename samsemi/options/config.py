@@ -11,7 +11,8 @@ from samsemi.options.fields import Options, check_value, declared
 def input_paths(options: Options) -> list[Path]:
     """The files and folders that a command reads."""
     read = [name for name, option in declared(type(options)).items() if option.field.reads]
-    return [Path(getattr(options, name)) for name in read if getattr(options, name) is not None]
+    given = [getattr(options, name) for name in read]
+    return [Path(path) for value in given if value is not None for path in (value if isinstance(value, tuple) else (value,))]
 
 
 def hashed_names(options: type[Options]) -> frozenset[str]:
@@ -47,4 +48,6 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
             if key.replace("-", "_") not in known:
                 raise UsageError(f"--config {file}: [{name}] has no option '{key}'", f"options are {', '.join(known)}")
             check_value(known[key.replace("-", "_")], table[key], f"--config {file}: [{name}] {key}")
-    return {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}
+    known = declared(STAGES[command][1])
+    values = {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}
+    return {name: [value] if known[name].repeated and isinstance(value, str) else value for name, value in values.items()}

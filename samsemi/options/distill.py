@@ -18,6 +18,23 @@ from samsemi.options.shared import (
     check_network,
 )
 
+PUBLISHED_ITERATIONS = 50_000
+"""For which the published settings, the defaults, are meant."""
+PRESETS: dict[str, dict[str, object]] = {
+    "short": {
+        "size": 96,
+        "batch_size": 8,
+        "iterations": 600,
+        "optimizer": "adamw",
+        "lr": 4e-3,
+        "sam_lr": 1e-3,
+        "temperature": 2.0,
+        "peers": "unetplusplus:tu-mobilenetv3_small_100,unet:tu-mobilenetv3_small_100",
+        "decoder_channels": "48,32,16,12,8",
+    },
+}
+"""What --preset sets where it is not given: 'short' is for some hundred iterations on a CPU."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillOptions(TrainingOptions, PolicyOptions):
@@ -43,7 +60,8 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     size: NetworkSize = 256
     encoder_weights: Annotated[Literal["none", "imagenet"], Field("Network", "imagenet: pretrained encoders.", metavar="NAME")] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
-    iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 50_000
+    preset: Annotated[Literal["short"] | None, Field("Training", "Settings for hundreds of steps.", neutral=True, presets=PRESETS)] = None
+    iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = PUBLISHED_ITERATIONS
     batch_size: Annotated[int, Field("Training", "Images per step, half labeled.", min=4)] = 24
     lr: Annotated[float, Field("Training", "Highest learning rate in peers.", min=1e-8, max=10.0, metavar="X")] = 0.01
     optimizer: Annotated[Literal["sgd", "adamw"], Field("Training", "sgd (linear) or adamw (cosine).")] = "sgd"
@@ -55,12 +73,15 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     store_weight: Annotated[float, Field("Training", "Weight of what --store teaches.", min=0.0)] = 1.0
     mix: Annotated[
         Literal["highest", "lowest"],
-        Field("Training", "Cells to replace by another image's, by uncertainty."),
+        Field("Training", "Entropy of cells to replace."),
     ] = "highest"
     mix_cells: Annotated[int, Field("Training", "Cells of an image to replace.", min=1)] = 5
     mix_grid: Annotated[int, Field("Training", "Cells along a side of an image.", min=1)] = 4
     mix_from: Annotated[float, Field("Training", "Share of steps before mixing.", min=0.0, max=1.0)] = 0.24
     overlays: Annotated[int, Field("Run", "Pictures of so many val cases: truth, the peers' mask, SAM's.", min=0, neutral=True)] = 8
+    map_dropout: Annotated[
+        float, Field("Ablation", "Share of the labeled images of which SAM does not get the peers' map.", min=0.0, max=1.0)
+    ] = 0.0
     no_sam: Annotated[bool, Field("Ablation", "No teacher.")] = False
     no_mixing: Annotated[bool, Field("Ablation", "Images stay whole.")] = False
     no_fusion: Annotated[bool, Field("Ablation", "Mean of the peers instead of a fusion head.")] = False

@@ -6,7 +6,8 @@ Knows nothing of a command line: samsemi.parameters makes flags of it, samsemi i
 import math
 import types
 import typing
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -39,6 +40,8 @@ class Field:
     """What it names is hashed into what the output is made from: with --resume it may come from elsewhere."""
     neutral: bool = False
     """Does not change what is computed: with --resume it may have another value."""
+    presets: Mapping[str, Mapping[str, object]] | None = None
+    """Of an option whose value names a set of values of others, for those that are not given: these sets."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,15 @@ class Option:
         return self.name.upper() if self.field.argument else "--" + self.name.replace("_", "-")
 
     @property
+    def repeated(self) -> bool:
+        """Whether its value is a tuple, and its flag may be given several times."""
+        return get_origin(self.kind) is tuple
+
+    @property
     def kinds(self) -> tuple[typing.Any, ...]:
-        """The alternatives of its annotation, None among them where that is allowed."""
+        """The alternatives of its annotation, None among them where that is allowed; of what is repeated, those of each value."""
+        if self.repeated:
+            return get_args(self.kind)[:1]
         return get_args(self.kind) if get_origin(self.kind) in (types.UnionType, typing.Union) else (self.kind,)
 
     @property
@@ -85,7 +95,10 @@ class Options:
         for name, option in declared(type(self)).items():
             value = getattr(self, name)
             check_value(option, value)
-            if isinstance(value, str) and Path in option.kinds:
+            if option.repeated:
+                values = [value] if isinstance(value, str | Path) else value
+                object.__setattr__(self, name, tuple(Path(part) if Path in option.kinds else part for part in values))
+            elif isinstance(value, str) and Path in option.kinds:
                 object.__setattr__(self, name, Path(value))
 
 
@@ -99,9 +112,24 @@ def declared(options: type[Options]) -> dict[str, Option]:
     return found
 
 
+def fill_presets(options: type[Options], given: Mapping[str, object]) -> dict[str, object]:
+    """The values that are given, and those that presets among them set."""
+    known = declared(options)
+    named = [(known[name].field.presets, value) for name, value in given.items() if name in known]
+    sets = [presets[value] for presets, value in named if presets and isinstance(value, str) and value in presets]
+    return {name: value for values in (*sets, given) for name, value in values.items()}
+
+
 def check_value(option: Option, value: object, shown: str | None = None) -> None:
     """UsageError, beginning with ``shown`` or the flag, unless the value has the declared type and stands in the range or choice."""
     shown = shown or option.flag
+    if option.repeated and isinstance(value, list | tuple):
+        if len(set(value)) < max(1, len(value)):
+            problem = "one is named twice" if value else "none is given"
+            raise UsageError(f"{shown} {', '.join(map(str, value))}: {problem}", "name each once")
+        for part in value:
+            check_value(replace(option, kind=option.kinds[0]), part, shown)
+        return
     if value is None and type(None) in option.kinds:
         return
     if option.literals:

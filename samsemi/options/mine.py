@@ -9,7 +9,6 @@ from samsemi.options.fields import Field
 from samsemi.options.shared import (
     Dataset,
     DeviceOptions,
-    ModelRun,
     PolicyOptions,
     ResumableOptions,
     SamCheckpoint,
@@ -26,7 +25,11 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     """Prompt SAM with the model's masks of the unlabeled cases; store SAM's masks."""
 
     dataset: Dataset
-    model: ModelRun
+    model: Annotated[
+        tuple[Path, ...],
+        Field("Input", "Run of a training; repeated: their mean map.", metavar="DIR", reads=True, hashed=True),
+    ]
+    fold_models: Annotated[bool, Field("Input", "Also the models of --model's folds.")] = False
     out: Annotated[Path, Field("Input", "Pseudo-label store to write (HDF5).", metavar="FILE", neutral=True)]
     sam: SamName = "tiny"
     sam_checkpoint: SamCheckpoint = None

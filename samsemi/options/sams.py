@@ -44,6 +44,16 @@ SAMS: dict[str, SamEntry] = {
 NETWORKS = tuple(name for name, entry in SAMS.items() if entry.architecture)
 """Names of the SAMs that are networks and so can be trained."""
 
+DISTILLED = "distilled:"
+"""What the name of a KnowSAM's SAM begins with; the run of `samsemi distill` follows."""
+
+
+def find_entry(name: str) -> SamEntry | None:
+    """The SAM of a name, None for one that is not known; of 'distilled:RUN' the run is in the name of the entry."""
+    if name.startswith(DISTILLED):
+        return SamEntry(name, "samsemi.knowsam.distilled:load_distilled", multimask=False, prompt_kinds="box+mask")
+    return SAMS.get(name)
+
 
 def find_function(place: str, given: str) -> Callable:
     """The function of 'module:function'; UsageError, beginning with what was given, where there is none."""

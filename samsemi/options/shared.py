@@ -96,6 +96,9 @@ class PolicyOptions(Options):
         float | None,
         Field("Acceptance", "Least ratio of the areas of SAM's mask and of its object, the smaller over the larger.", min=0.0, max=1.0),
     ] = None
+    min_ensemble: Annotated[
+        float | None, Field("Acceptance", "Least mean IoU of an object in the models' mean map with theirs.", min=0.0, max=1.0)
+    ] = None
     background_below: Annotated[
         float | None,
         Field("Acceptance", "Objects that are right with a lower probability are background, not ignored.", min=0.0, max=1.0),
@@ -126,7 +129,8 @@ SamName = Annotated[
     str,
     Field(
         "SAM",
-        f"{', '.join(NETWORKS)}; none: the model's own masks; ellipse: one in each box; MODULE:FUNCTION: your own.",
+        f"{', '.join(NETWORKS)}; none: the model's own masks; ellipse: one in each box; distilled:RUN: KnowSAM's; "
+        "MODULE:FUNCTION: your own.",
         metavar="NAME",
         choices=tuple(SAMS),
     ),

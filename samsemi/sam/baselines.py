@@ -42,9 +42,13 @@ class Baseline:
 def mask_prompts(prompts: Prompts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The mask prompts themselves; predicted IoU is the mean probability inside."""
     logits = torch.from_numpy(prompts.mask_logits)
+    return logits, mean_inside(logits)
+
+
+def mean_inside(logits: Tensor) -> Tensor:
+    """(N,) mean probability inside each mask of (N, S, S) logits; 0 for an empty one."""
     inside = logits > 0
-    mean = (logits.sigmoid() * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
-    return logits, mean
+    return (logits.sigmoid() * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
 
 
 def ellipse_in_box(prompts: Prompts, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:

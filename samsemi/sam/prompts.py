@@ -61,6 +61,8 @@ class Prompts:
     """(N, P) int32: 1 on the object, 0 outside it."""
     mask_logits: np.ndarray | None = None
     """(N, S, S) float32 over the whole image, resized to a square without keeping the aspect ratio; above 0 inside."""
+    class_id: np.ndarray | None = None
+    """(N,) uint8 classes of the objects, for a SAM that knows them."""
 
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.point_coords, self.mask_logits) if part is not None)
@@ -156,7 +158,8 @@ def make_prompts(
         coords, labels = object_points(objects.components, boxes, positive, negative)
         if others:
             coords, labels = add_other_points(objects, coords, labels, others)
-    return Prompts(boxes if "box" in kinds else None, coords, labels, objects.logits(mask_size) if "mask" in kinds else None)
+    masks = objects.logits(mask_size) if "mask" in kinds else None
+    return Prompts(boxes if "box" in kinds else None, coords, labels, masks, objects.class_id)
 
 
 def grow_boxes(boxes: np.ndarray, margin: float, size: tuple) -> np.ndarray:

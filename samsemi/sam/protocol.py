@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.options.sams import SAMS, find_function
+from samsemi.options.sams import SAMS, find_entry, find_function
 from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
 
@@ -152,9 +152,9 @@ Loader = Callable[[Path | None, torch.device, str], SamBackend]
 
 def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision: str = "fp32") -> SamBackend:
     """A backend by name or 'module:function'; UsageError for an unknown one, CheckpointError for missing weights."""
-    entry = SAMS.get(name)
+    entry = find_entry(name)
     if entry is None and ":" not in name:
-        raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, or MODULE:FUNCTION")
+        raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, distilled:RUN, or MODULE:FUNCTION")
     function = find_function(entry.loader if entry else name, f"--sam {name}")
     loader: Loader = partial(function, entry) if entry else function
     if checkpoint is not None and not Path(checkpoint).is_file():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from samsemi import console
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import CoTraining, KnowSam, Terms
@@ -10,7 +11,7 @@ from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
 from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import unlabeled_loader
-from samsemi.options.distill import DistillOptions
+from samsemi.options.distill import PUBLISHED_ITERATIONS, DistillOptions
 from samsemi.options.shared import parse_channels
 from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model
@@ -20,6 +21,9 @@ from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
 from samsemi.training.optimizers import make_peer_optimizer
 from samsemi.training.runs import Run, open_run
+
+FEW = PUBLISHED_ITERATIONS // 10
+"""Iterations below which SGD with the published rates may find nothing."""
 
 
 def distill(options: DistillOptions) -> dict[str, object]:
@@ -40,6 +44,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     half = options.batch_size // 2
     run = open_run(options, made_from, options.out)
     if not run.finished:
+        warn_of_few_iterations(options)
         optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
         training = CoTraining(model, options, store is not None)
         state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
@@ -65,6 +70,15 @@ def build_knowsam(options: DistillOptions, classes: tuple[str, ...], sam: SamBac
     segmenter = new_segmenter(spec, options.seed, None if options.encoder_weights == "none" else options.encoder_weights)
     teacher = make_teacher(sam, len(classes), options.sam_size, not options.no_learned_prompts) if sam else None
     return KnowSam(segmenter, teacher)
+
+
+def warn_of_few_iterations(options: DistillOptions) -> None:
+    """Warn where the published optimizer gets far fewer iterations than it is meant for."""
+    if options.optimizer == "sgd" and options.iterations < FEW:
+        console.warn(
+            f"--iterations {options.iterations}: the published settings are meant for {PUBLISHED_ITERATIONS:,} and may find nothing "
+            "in so few; --preset short has settings for some hundred"
+        )
 
 
 def step(model: CoTraining, batch: Sample, progress: float) -> Terms:

@@ -12,9 +12,8 @@ import torch
 from samsemi import console
 from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
-from samsemi.errors import CheckpointError
 from samsemi.knowsam.cotraining import KnowSam
-from samsemi.knowsam.teacher import load_teacher, read_teacher_card
+from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining.calibration import describe_precision
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
@@ -22,8 +21,6 @@ from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remi
 from samsemi.mining.pseudolabels import unlabeled_loader
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
-from samsemi.options.sams import SAMS
-from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model, load_model_for, read_model_card
 from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
@@ -96,13 +93,7 @@ def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device
 def load_distilled(folder: Path, options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
     """The SAM of a distilled run, with the peers whose map prompts it."""
     card = read_teacher_card(folder)
-    if card.sam not in SAMS:
-        raise CheckpointError(f"{folder} was distilled from {card.sam}, which is no SAM of samsemi", "distill from another")
-    try:
-        sam = load_sam(card.sam, options.teacher_checkpoint, device, options.precision)
-    except CheckpointError as error:
-        hint = f"give the weights of the {card.sam} that --distill was made with as --teacher-checkpoint"
-        raise CheckpointError(f"--distill {folder}: {error.message}", hint) from None
+    sam = load_sam_of_teacher(folder, options.teacher_checkpoint, "--teacher-checkpoint", device, options.precision)
     peers, teacher = load_model_for(dataset, folder), load_teacher(folder, sam, len(dataset.classes))
     weights = hash_tensors(teacher.learned() | peers.state_dict())
     return Distilled(KnowSam(peers, teacher).to(device).eval().requires_grad_(False), card.temperature, weights)

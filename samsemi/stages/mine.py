@@ -2,21 +2,22 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from samsemi import clock, console
-from samsemi.data.dataset import need_cases, read_dataset
+from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
-from samsemi.errors import DataError, NothingUsable
+from samsemi.errors import CheckpointError, DataError, NothingUsable
 from samsemi.mining.calibration import LEAST_PRECISION
-from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
+from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined
 from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
-from samsemi.sam.protocol import load_sam
+from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 
 NEARLY_EMPTY = 0.1
@@ -28,11 +29,12 @@ def mine(options: MineOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     cases = need_cases(dataset, "unlabeled")
-    segmenter = load_model_for(dataset, options.model).to(device)
+    segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
     sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.calibrate and (options.model / OUT_OF_FOLD).exists() else None
+    refuse_other_classes(sam, dataset)
+    fold_maps = find_fold_maps(options.model[0], len(segmenters)) if options.calibrate else None
     start = time.monotonic()
-    store, mined = mine_store(cases, segmenter, sam, dataset, options, fold_maps)
+    store, mined = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
     reasons = find_reasons(store, policy)
@@ -52,12 +54,53 @@ def mine(options: MineOptions) -> dict[str, object]:
     }
 
 
+def refuse_other_classes(sam: SamBackend, dataset: Dataset) -> None:
+    """CheckpointError for a SAM that has learnt other classes than a data set has."""
+    classes = getattr(sam, "classes", dataset.classes)
+    if classes != dataset.classes:
+        raise CheckpointError(
+            f"{sam.name} has learnt the classes {', '.join(classes)}, {dataset.folder} has {', '.join(dataset.classes)}",
+            "give a run of `samsemi distill` on this data set",
+        )
+
+
+def model_folders(options: MineOptions) -> list[Path]:
+    """The runs of all models whose mean map prompts; CheckpointError where those of the folds are wanted and there are none."""
+    if not options.fold_models:
+        return list(options.model)
+    return [folder for run in options.model for folder in (run, *need_folds(run))]
+
+
+def need_folds(run: Path) -> list[Path]:
+    """The runs of the folds within a run."""
+    folds = find_folds(run)
+    if not folds:
+        raise CheckpointError(f"--fold-models: {run} has no models of folds", "train it with `samsemi warmstart --folds 5`")
+    return folds
+
+
+def find_fold_maps(run: Path, models: int) -> FoldMaps | None:
+    """The out-of-fold predictions of a run, for the calibration of a single model.
+
+    None where there are several: each labeled case has been learnt by all but one of them, so that the mean of the rest, and how much
+    they agree there, is not what it is on cases that no model has seen.
+    """
+    path = run / OUT_OF_FOLD
+    if not path.exists():
+        return None
+    if models > 1:
+        console.note(f"calibrated on val alone: {path} has predictions of single models")
+        return None
+    return FoldMaps(path)
+
+
 def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration: Mapping[str, Any]) -> None:
     """DataError where no image can be read, NothingUsable where nothing is found or accepted; ``result`` is the summary of the store."""
     if result["unreadable"] == result["images"]:
         raise DataError(f"{options.dataset}: none of the {result['images']} unlabeled images can be read", "see `samsemi check`")
     if not result["objects"]:
-        raise NothingUsable(f"{options.model} finds nothing in any of {result['images']} unlabeled images", "train the model longer")
+        found_by = " and ".join(map(str, options.model))
+        raise NothingUsable(f"{found_by} finds nothing in any of {result['images']} unlabeled images", "train the model longer")
     if not result["accepted"]:
         why = ", ".join(f"{reason} {count}" for reason, count in result["rejected"].items())
         precision = calibration.get("precision")

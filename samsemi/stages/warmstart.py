@@ -10,7 +10,7 @@ from samsemi import console
 from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.losses import segmentation_loss
-from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, write_fold_maps
+from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, fold_folders, write_fold_maps
 from samsemi.options.shared import parse_channels
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.checkpoints import load_model
@@ -42,10 +42,6 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
 def supervised_step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
     """The loss of a batch of labeled samples."""
     return {"supervised": segmentation_loss(model(batch.image), batch.target, batch.weight)}
-
-
-def fold_folders(run: Path, count: int) -> list[Path]:
-    return [run / f"fold-{number}" for number in range(1, count + 1)]
 
 
 def train_supervised(

@@ -7,7 +7,7 @@ import torch
 from builders import build_network
 
 from samsemi.knowsam import cotraining
-from samsemi.knowsam.cotraining import CoTraining, KnowSam, hard_target
+from samsemi.knowsam.cotraining import CoTraining, KnowSam, drop_maps, hard_target
 from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
 from samsemi.losses import distillation_loss, entropy, entropy_loss, segmentation_loss
@@ -172,6 +172,26 @@ def test_as_a_network_it_is_the_teacher_at_the_size_of_the_images():
     with torch.no_grad():
         assert torch.equal(model(images), model.teacher(images, model.segmenter(images)))
         assert model(torch.rand(1, 3, 48, 64)).shape == (1, 3, 48, 64)
+
+
+def test_teacher_misses_the_map_of_labeled_images_alone(monkeypatch):
+    model, batch, seen = model_of(2), batch_of(2), []
+    forward = Teacher.forward
+    monkeypatch.setattr(Teacher, "forward", lambda self, images, fused: (seen.append(fused), forward(self, images, fused))[1])
+    for share in (0.0, 1.0):
+        CoTraining(model, options_of(map_dropout=share, no_mixing=True), stored=False)(batch, EARLY)
+    (whole, weak), (dropped, weak_again) = seen[:2], seen[2:]
+    assert torch.equal(weak, weak_again) and not any(torch.equal(a, b) for a, b in zip(whole, dropped, strict=True))
+
+
+def test_dropped_maps_are_empty_or_those_of_the_next_image():
+    logits, count = torch.arange(1.0, 4001).view(4000, 1, 1, 1), 4000
+    torch.manual_seed(0)
+    given = drop_maps(logits, 0.5)
+    kinds = [given == logits, given == 0, given == logits.roll(-1, 0)]
+    shares = [kind.sum().item() / count for kind in kinds]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.05) and sum(shares) == 1
+    assert drop_maps(logits, 0.0) is logits
 
 
 def test_hard_target_is_one_hot_of_the_most_probable_class():

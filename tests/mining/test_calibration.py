@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from builders import NETWORK, block, call, mined_of, succeed
+from builders import block, call, mined_of, succeed
 
 from samsemi.data.dataset import IGNORE, read_dataset
 from samsemi.mining.calibration import (
@@ -22,7 +22,7 @@ from samsemi.mining.calibration import (
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner
 from samsemi.mining.policy import Policy, decide, quality_of, score_table
-from samsemi.mining.scores import REASONS
+from samsemi.mining.scores import REASONS, SCORES
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
@@ -31,7 +31,7 @@ from samsemi.stages.mine import warn_of_classes
 
 def judged_of(quality, iou, image=None) -> Judged:
     """Objects whose first score is their quality."""
-    scores = np.zeros((len(iou), 6))
+    scores = np.zeros((len(iou), len(SCORES)))
     scores[:, 0] = quality
     image = np.arange(len(iou)) if image is None else np.asarray(image)
     iou = np.asarray(iou, dtype=float)
@@ -77,7 +77,7 @@ def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
 
 
 def test_objects_of_a_patient_are_never_apart():
-    scores = [(np.ones((n, 6)), np.ones((n, 6)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
+    scores = [(np.ones((n, len(SCORES))), np.ones((n, 6)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
     judged = join(scores, ["anna", "bert", "anna"])
     assert judged.group.tolist() == [0, 0, 0] and judged.image.tolist() == [0, 0, 2]
 
@@ -97,13 +97,6 @@ def test_ignored_pixels_count_for_nothing():
     label = np.zeros((32, 64), dtype=np.uint8)
     label[0:16, 0:16], label[0:16, 16:32] = 1, IGNORE
     assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2)[0] == pytest.approx([1] * 6, abs=0.01)
-
-
-@pytest.fixture(scope="module")
-def folded(dataset, tmp_path_factory):
-    run = tmp_path_factory.mktemp("folded") / "run"
-    succeed("warmstart", dataset, "--out", run, *NETWORK, "--iterations", 30, "--validate-every", 30, "--folds", 3)
-    return run
 
 
 def read_about(path) -> tuple[dict, dict]:
@@ -201,8 +194,8 @@ def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded,
     _, whole = calibrate(Miner(load_model(folded), sam, options), data, maps)
     seen, prompt = [], Miner.prompt
 
-    def spoil_the_first(miner, images, found):
-        prompted = prompt(miner, images, found)
+    def spoil_the_first(miner, images, *found):
+        prompted = prompt(miner, images, *found)
         for mined, _ in prompted.values():
             if not seen:
                 mined.predicted_iou[0] = np.nan
@@ -260,7 +253,7 @@ def two_classes(dataset, folded, monkeypatch):
         def judge(case, miner, num_classes, fold_maps):
             class_id = np.repeat([1, 2], counts)
             iou = (rng.random(len(class_id)) < np.repeat(right, counts)).astype(float)
-            scores = rng.random((len(class_id), 6))
+            scores = rng.random((len(class_id), len(SCORES)))
             scores[:, 0] = 0.5 * iou + 0.5 * rng.random(len(iou))
             return scores, np.repeat(iou[:, None], 6, axis=1), class_id
 

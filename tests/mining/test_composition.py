@@ -11,7 +11,7 @@ from samsemi.mining.policy import Policy, Quality
 from samsemi.mining.pseudolabels import mined_label, pseudo_label
 
 SIDE = 8
-EVEN = Quality((0.5,) * 6, (0.5,) * 6, (2.0, 0, 0, 0, 0, 0), 0.0)
+EVEN = Quality((0.5,) * 7, (0.5,) * 7, (2.0, 0, 0, 0, 0, 0, 0), 0.0)
 """The probability that an object is right rises with its confidence: .88 for 1, .5 for .5, .12 for 0."""
 
 

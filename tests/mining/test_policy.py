@@ -1,14 +1,16 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from builders import ALL, block, mined_of
 from scipy.special import expit
 
+from samsemi.errors import CheckpointError
 from samsemi.mining.policy import REASONS, THRESHOLDS, Policy, Quality, decide, fit_quality, numbers, quality_of, score_table
 
-EVEN = Quality(mean=(0.5,) * 6, scale=(0.5,) * 6, weights=(2.0, 0, 0, 0, 0, 0), bias=0.0)
+COUNT = len(THRESHOLDS)
+EVEN = Quality(mean=(0.5,) * COUNT, scale=(0.5,) * COUNT, weights=(2.0, *[0.0] * (COUNT - 1)), bias=0.0)
 """Judges by the confidence alone: 0.5 is as probably right as not."""
 
 
@@ -47,12 +49,12 @@ def test_every_score_has_its_threshold_and_its_reason(name):
 
 def test_scores_are_in_the_order_of_the_thresholds_and_at_most_1():
     values = {name: [0.1 * i] for i, name in enumerate(THRESHOLDS)} | {"predicted_iou": [1.25]}
-    assert score_table(mined_of(block(2, 8, 2, 8), **values))[0] == pytest.approx([0, 1.0, 0.2, 0.3, 0.4, 0.5])
+    assert score_table(mined_of(block(2, 8, 2, 8), **values))[0] == pytest.approx([0, 1.0, 0.2, 0.3, 0.4, 0.5, 0.6])
 
 
 def test_fit_finds_the_score_that_tells_right_from_wrong():
     rng = np.random.default_rng(0)
-    scores = rng.random((400, 6))
+    scores = rng.random((400, COUNT))
     right = rng.random(400) < expit(8 * (scores[:, 2] - 0.5))
     quality = fit_quality(scores, right)
     assert np.abs(quality.weights).argmax() == 2 and quality.weights[2] > 1.5
@@ -65,7 +67,7 @@ def test_fit_finds_the_score_that_tells_right_from_wrong():
 def test_fit_satisfies_the_equations_of_its_minimum():
     """The derivatives of log-likelihood and ridge cancel at the fitted weights."""
     rng = np.random.default_rng(1)
-    scores, right = rng.random((50, 6)), rng.random(50) < 0.4
+    scores, right = rng.random((50, COUNT)), rng.random(50) < 0.4
     quality = fit_quality(scores, right)
     inputs = (scores - quality.mean) / np.asarray(quality.scale)
     assert inputs.T @ (right - quality(scores)) == pytest.approx(np.asarray(quality.weights), abs=1e-3)
@@ -74,9 +76,9 @@ def test_fit_satisfies_the_equations_of_its_minimum():
 
 @pytest.mark.parametrize("right", [np.ones(12, dtype=bool), np.zeros(12, dtype=bool)])
 def test_fit_to_objects_that_are_all_alike_is_finite_and_unsure(right):
-    scores = np.full((12, 6), 0.5)
+    scores = np.full((12, COUNT), 0.5)
     quality = fit_quality(scores, right)
-    assert quality.weights == (0,) * 6
+    assert quality.weights == (0,) * COUNT
     assert abs(quality(scores)[0] - right[0]) < 0.3
 
 
@@ -84,6 +86,23 @@ def test_policy_survives_json():
     policy = replace(ALL, min_quality=0.3, sam_share=0.25, quality=EVEN)
     assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
     assert Policy.from_json(json.loads(json.dumps(ALL.to_json()))) == ALL
+
+
+def test_calibration_of_before_there_was_the_ensemble_does_not_weigh_it():
+    rule = {"class_id": 1, "min_quality": 0.4, "quality": asdict(EVEN)}
+    values = replace(ALL, min_quality=0.3, quality=EVEN).to_json() | {"by_class": [rule]}
+    del values["min_ensemble"]
+    before = json.loads(json.dumps(values))
+    for quality in (before["quality"], before["by_class"][0]["quality"]):
+        for name in ("mean", "scale", "weights"):
+            quality[name] = quality[name][:6]
+    policy = Policy.from_json(before)
+    scores = np.random.default_rng(0).random((5, COUNT))
+    for quality in (policy.quality, policy.by_class[0].quality):
+        assert quality(scores) == pytest.approx(EVEN(scores)) and quality.weights[-1] == 0
+    before["quality"]["mean"] = before["quality"]["mean"][:5]
+    with pytest.raises(CheckpointError, match="fitted to other scores"):
+        Policy.from_json(before)
 
 
 def test_numbers_of_a_policy_are_all_but_the_fitted_model():

@@ -310,14 +310,14 @@ def test_pixels_on_which_sam_and_the_unetpp_disagree_weigh_less_or_nothing():
 
 
 def test_calibrated_objects_are_trusted_by_their_probability():
-    even = Quality((0.5,) * 6, (0.5,) * 6, (2.0, 0, 0, 0, 0, 0), 0.0)
+    even = Quality((0.5,) * 7, (0.5,) * 7, (2.0, 0, 0, 0, 0, 0, 0), 0.0)
     mined = mined_of(block(2, 8, 2, 8), confidence=[0.75], predicted_iou=[0.1])
     weight = pseudo_label(mined, replace(ALL, sam_share=1.0, quality=even), 2, SIZE)[1]
     assert weight == pytest.approx(np.full((SIZE, SIZE), 1 / (1 + np.exp(-1))), abs=1e-4)
 
 
 def test_places_of_objects_that_are_surely_none_are_background_and_those_of_doubtful_ones_are_ignored():
-    even = Quality((0.5,) * 6, (0.5,) * 6, (2.0, 0, 0, 0, 0, 0), 0.0)
+    even = Quality((0.5,) * 7, (0.5,) * 7, (2.0, 0, 0, 0, 0, 0, 0), 0.0)
     policy = replace(ALL, min_quality=0.5, background_below=0.2, sam_share=1.0, quality=even)
     mined = mined_of(block(0, 4, 0, 4), block(6, 9, 6, 9), block(12, 15, 12, 15), confidence=[0.9, 0.4, 0.05])
     target, weight = pseudo_label(mined, policy, 2, SIZE)

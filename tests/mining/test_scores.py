@@ -14,7 +14,7 @@ def test_options_are_those_of_the_table():
 
 
 def test_columns_thresholds_and_reasons_are_those_of_the_table():
-    scores = ["predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio"]
+    scores = ["predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio", "ensemble"]
     assert list(COLUMNS) == scores, "the order of columns is that of the schema"
     assert list(OBJECT_ROW.names) == ["image", "class_id", "box", "prompt_box", "window", *scores, "area"]
     assert set(THRESHOLDS) < {field.name for field in fields(Mined)}

@@ -27,7 +27,7 @@ from samsemi.sam.prompts import Prompts
 
 SIZE, POINTS, CLASSES = 8, 3, 4
 PROVENANCE = Provenance({"prompts": "box+point"}, {"dataset": "d0", "model": "m0", "sam": "tiny"}, {"min_agreement": 0.5})
-SCORE_NAMES = ("predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio")
+SCORE_NAMES = ("predicted_iou", "stability", "agreement", "consensus", "confidence", "area_ratio", "ensemble")
 COUNTS = {"a": 2, "b": 0, "c": 1, "d": 3, "e": 0}
 
 

@@ -11,9 +11,9 @@ from samsemi.options.adapt import AdaptOptions
 from samsemi.options.check import CheckOptions
 from samsemi.options.commands import STAGES
 from samsemi.options.config import hashed_names, input_paths, may_change, read_defaults
-from samsemi.options.distill import DistillOptions
+from samsemi.options.distill import PRESETS, DistillOptions
 from samsemi.options.evaluate import EvalOptions
-from samsemi.options.fields import PANELS, Option, check_value, declared
+from samsemi.options.fields import PANELS, Option, check_value, declared, fill_presets
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.mine import PROMPT_CHOICES, MineOptions, parse_prompts
 from samsemi.options.predict import PredictOptions
@@ -133,9 +133,24 @@ def test_value_of_another_type_is_a_usage_error_naming_the_flag(options, given, 
 )
 def test_fitting_values_are_taken(options, given):
     chosen = options(**given)
-    assert all(getattr(chosen, name) in (value, Path(str(value))) for name, value in given.items())
-    paths = {name for name, option in declared(options).items() if option.base is Path} & set(given)
+    assert all(getattr(chosen, name) in (value, Path(str(value)), (Path(str(value)),)) for name, value in given.items())
+    paths = {name for name, option in declared(options).items() if option.base is Path and not option.repeated} & set(given)
     assert paths and all(isinstance(getattr(chosen, name), Path) for name in paths)
+
+
+@pytest.mark.parametrize("value", ["run", Path("run"), ["run"], ("run",), [Path("run")]])
+def test_option_that_may_be_repeated_is_a_tuple(value, tmp_path):
+    options = MineOptions(**{**MINE, "model": value})
+    assert options.model == (Path("run"),) and Path("run") in input_paths(options)
+    (tmp_path / "config.toml").write_text("[mine]\nmodel = 'run'\n")
+    assert read_defaults(tmp_path / "config.toml", "mine") == {"model": ["run"]}
+
+
+@pytest.mark.parametrize(("value", "problem"), [([], "none is given"), (["a", "b", "a"], "a, b, a: one is named twice"), ([3], "3")])
+def test_option_that_may_be_repeated_names_each_value_once(value, problem):
+    with pytest.raises(UsageError) as caught:
+        MineOptions(**{**MINE, "model": value})
+    assert f"--model {problem}" in caught.value.message or f"--model : {problem}" in caught.value.message
 
 
 def test_every_path_is_read_or_written():
@@ -159,7 +174,7 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
     assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
     assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", *anyhow}
-    assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", *anyhow}
+    assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
         *("dataset", "model", "sam_checkpoint", "embeddings", "overlays"),
         *(anyhow - {"workers"}),
@@ -170,6 +185,15 @@ def test_choices_that_are_completed_are_taken():
     for text in PROMPT_CHOICES:
         parse_prompts(text)
     assert set(ENCODERS) <= {*smp.encoders.get_encoder_names(), *(name for name in ENCODERS if name.startswith("tu-"))}
+
+
+def test_preset_sets_what_is_not_given():
+    given = {"dataset": Path("data"), "out": Path("run"), "preset": "short", "iterations": 50, "optimizer": "sgd"}
+    options = DistillOptions(**fill_presets(DistillOptions, given))
+    assert (options.iterations, options.optimizer, options.preset) == (50, "sgd", "short")
+    rest = {name: value for name, value in PRESETS["short"].items() if name not in given}
+    assert rest and {name: getattr(options, name) for name in rest} == rest
+    assert fill_presets(DistillOptions, {"preset": None}) == {"preset": None}
 
 
 def test_options_cannot_be_changed():

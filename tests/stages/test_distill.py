@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ import pytest
 import torch
 from builders import (
     ACCEPT_ALL,
+    CPU,
     MINING,
     NETWORK,
     RUN_FILES,
@@ -17,18 +19,22 @@ from builders import (
     call,
     files_in,
     interrupt_at,
+    load_example,
     read_array,
     refused,
     succeed,
     watched_states,
 )
 
+import samsemi
 from samsemi.data.dataset import read_dataset
 from samsemi.data.overlays import enlarge
+from samsemi.options.distill import DistillOptions
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.options.sams import SAMS
+from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.stages import finetune
+from samsemi.stages import distill, finetune
 from samsemi.tensors import load_tensors
 from samsemi.training import loop as training
 from samsemi.training.batches import Sample, Stream
@@ -151,6 +157,27 @@ def test_peers_fall_in_a_line_and_sam_has_a_rate_of_its_own(dataset, tmp_path, m
     assert rates == pytest.approx([0.08, 0.004, 0.06, 0.003, 0.04, 0.002, 0.02, 0.001])
 
 
+def test_preset_goes_before_the_default_and_after_what_is_given(dataset, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(distill, "distill", lambda options: seen.append(options) or {})
+    (tmp_path / "config.toml").write_text("[distill]\npreset = 'short'\nlr = 0.5\ntemperature = 3.0\n")
+    run = ("distill", dataset, "--out", tmp_path / "run")
+    succeed(*run, "--preset", "short", "--iterations", 5)
+    succeed(*run, "--config", tmp_path / "config.toml", "--temperature", 4)
+    samsemi.distill(dataset=dataset, out=tmp_path / "run", preset="short", size=64)
+    found = [(o.optimizer, o.iterations, o.lr, o.temperature, o.size) for o in seen]
+    assert found == [("adamw", 5, 4e-3, 2.0, 96), ("adamw", 600, 0.5, 4.0, 96), ("adamw", 600, 4e-3, 2.0, 64)]
+
+
+@pytest.mark.parametrize(
+    ("given", "warned"), [({}, False), ({"iterations": 600}, True), ({"iterations": 600, "optimizer": "adamw"}, False)]
+)
+def test_few_iterations_of_the_published_settings_are_warned_of(given, warned, capsys):
+    distill.warn_of_few_iterations(DistillOptions(dataset=Path("d"), out=Path("o"), **given))
+    err = capsys.readouterr().err
+    assert ("--preset short" in err and "600" in err) == warned
+
+
 def test_with_adamw_the_rates_are_those_of_every_other_training(dataset, tmp_path, monkeypatch):
     rates = []
     step = torch.optim.AdamW.step
@@ -216,6 +243,46 @@ def test_finetune_takes_a_store_and_a_teacher(dataset, warm, store, distilled, t
     succeed(*tune, *ACCEPT_ALL, "--out", tmp_path / "run")
     row = history_of(tmp_path / "run")[-1]
     assert float(row["distillation"]) > 0 and float(row["pseudo"]) > 0
+
+
+def test_example_measures_what_sam_makes_of_the_map(dataset, distilled, monkeypatch, capsys):
+    example = load_example("map_reliance")
+    monkeypatch.setattr(sys, "argv", ["map_reliance.py", str(dataset), str(distilled[0])])
+    example.main()
+    found = dict(line.rsplit(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert list(found) == ["the networks", *(f"SAM by {name}" for name in example.PROMPTS)]
+    scores = [distilled[1][name] for name in ("val_dice", "val_sam_dice")]
+    assert [float(found["the networks"]), float(found["SAM by the networks' map"])] == pytest.approx(scores, abs=1e-3)
+
+
+def test_its_sam_mines_prompted_by_the_map_of_any_model(dataset, warm, distilled, tmp_path):
+    """What it has learnt of the labeled cases does not calibrate it; a run that lies elsewhere is named to mine again."""
+    run, store, moved = tmp_path / "ks", tmp_path / "s.h5", tmp_path / "moved"
+    shutil.copytree(distilled[0], run)
+    result = succeed("mine", dataset, "--model", warm, "--sam", f"distilled:{run}", "--out", store, *MINING, "--json").result
+    assert result["sam"] == "distilled" and result["objects"] > 0
+    with h5py.File(store) as file:
+        made_from, calibration = (json.loads(file.attrs[name]) for name in ("made_from", "calibration"))
+    assert made_from["sam"] == "distilled" and len(made_from["sam_weights"]) == 64 and set(calibration["cases"]) == {"val"}
+    assert load_sam(f"distilled:{run}", None, CPU).adapted_to == read_dataset(dataset).fingerprint()
+    run.rename(moved)
+    tune = ("finetune", dataset, "--model", warm, "--store", store, *ACCEPT_ALL, "--iterations", 2, "--batch-size", 2)
+    continuous = (*tune, "--out", tmp_path / "tuned", "--schedule", "continuous", "--remine-every", 1)
+    refused(5, *continuous, said=(run,))
+    succeed(*continuous, "--sam", f"distilled:{moved}")
+    assert len(list((tmp_path / "tuned" / "stores").glob("*.h5"))) == 1
+
+
+def test_sam_of_a_run_that_cannot_mine_is_an_error(dataset, warm, distilled, tmp_path):
+    mine = ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam")
+    refused(5, *mine, f"distilled:{warm}", said=(warm, "teacher.safetensors"))
+    refused(5, *mine, f"distilled:{distilled[0]}", "--sam-checkpoint", tmp_path / "missing.pth", said=("missing.pth",))
+    other = shutil.copytree(distilled[0], tmp_path / "other")
+    card = json.loads((other / "model.json").read_text())
+    card["model"]["classes"] = ["background", "other"]
+    (other / "model.json").write_text(json.dumps(card))
+    refused(5, *mine, f"distilled:{other}", said=("background, other", read_dataset(dataset).classes[1]))
+    refused(2, "adapt", dataset, "--sam", f"distilled:{distilled[0]}", "--out", tmp_path / "sam.safetensors", said=("cannot be trained",))
 
 
 def test_teacher_without_its_sam_or_damaged_is_said_so(dataset, warm, distilled, tmp_path):
