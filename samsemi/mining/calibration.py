@@ -1,7 +1,7 @@
 """Calibration: SAM's masks on cases whose true masks are known -> how probable it is that an object is right, and what is accepted.
 
 Fitted to the validation cases, and to the labeled ones where there are out-of-fold predictions of them: never to maps of cases
-that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt.
+that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt or that its weights were chosen by.
 """
 
 import logging
@@ -23,6 +23,7 @@ from samsemi.mining.store import Mined
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import number_objects, shared_most
+from samsemi.sam.protocol import SamBackend
 
 LOG = logging.getLogger("samsemi")
 RIGHT = 0.5
@@ -98,10 +99,7 @@ def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps:
 def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> tuple[Policy, dict[str, object]]:
     """What is accepted for ``target_precision``, and what that was fitted to; the default thresholds where there is too little."""
     options, num_classes = miner.options, len(dataset.classes)
-    sources = {"val": dataset.split("val")}
-    if fold_maps and getattr(miner.sam, "adapted_to", None) != dataset.fingerprint():
-        sources["out_of_fold"] = dataset.split("labeled")
-        fold_maps.need([case.id for case in sources["out_of_fold"]])
+    sources = find_sources(miner.sam, dataset, fold_maps)
     cases = [case for found in sources.values() for case in found]
     rows = []
     with console.progress("calibrate", len(cases)) as advance:
@@ -144,6 +142,18 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     about["curve"] = trace_curve(unseen, judged, judged.dice[:, best], len(cases))
     LOG.info(f"calibrated with {len(judged.iou)} objects of {len(cases)} cases: {describe_precision(about)}")
     return choose_policy(options, replace(base, sam_share=SHARES[best])), about
+
+
+def find_sources(sam: SamBackend, dataset: Dataset, fold_maps: FoldMaps | None) -> dict[str, list[Case]]:
+    """The cases to calibrate with: 'val' without those that the SAM was chosen on; 'out_of_fold', unless it has learnt them."""
+    chosen_on: frozenset[str] = getattr(sam, "chosen_on", frozenset())
+    sources = {"val": [case for case in dataset.split("val") if case.id not in chosen_on]}
+    if left_out := len(dataset.split("val")) - len(sources["val"]):
+        LOG.info(f"{left_out} val cases are not calibrated with: the SAM's weights were chosen by them")
+    if fold_maps and getattr(sam, "adapted_to", None) != dataset.fingerprint():
+        sources["out_of_fold"] = dataset.split("labeled")
+        fold_maps.need([case.id for case in sources["out_of_fold"]])
+    return sources
 
 
 def find_own_classes(judged: Judged, num_classes: int) -> list[int]:
