@@ -83,6 +83,10 @@ class Fit:
     """(N,) probabilities by models that have not seen the patient."""
 
     @property
+    def interval(self) -> list[float]:
+        return wilson_interval(self.precision, int((self.unseen >= self.threshold).sum()))
+
+    @property
     def least(self) -> float:
         return self.threshold if self.usable else NOTHING
 
@@ -168,10 +172,11 @@ def fit_objects(judged: Judged, options: MineOptions, what: str | None) -> Fit:
     threshold, precision = choose_threshold(unseen, right, options.target_precision)
     reached = precision >= options.target_precision
     usable = reached or precision >= LEAST_PRECISION or options.allow_low_precision
+    fit = Fit(fit_quality(judged.scores, right), threshold, precision, usable, unseen)
     if not reached and what is not None:
-        outcome = "which is taken" if usable else "so nothing is accepted"
-        LOG.warning(f"{what}a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}, {outcome}")
-    return Fit(fit_quality(judged.scores, right), threshold, precision, usable, unseen)
+        best, outcome = describe_share(precision, fit.interval), "which is taken" if usable else "so nothing is accepted"
+        LOG.warning(f"{what}a precision of {options.target_precision:g} is not reached; the best is {best}, {outcome}")
+    return fit
 
 
 def apply_fits(judged: Judged, shared: Fit, own: Mapping[int, Fit]) -> tuple[np.ndarray, np.ndarray]:
@@ -204,8 +209,15 @@ def wilson_interval(share: float, count: int) -> list[float]:
 
 def describe_precision(about: Mapping[str, Any]) -> str:
     """The estimate of a calibration in words; of a store that keeps no interval, the estimate alone."""
-    interval = " [{:.2f}, {:.2f}] (Wilson, 95 %)".format(*about["precision_interval"]) if "precision_interval" in about else ""
-    return f"estimated precision of what is accepted {about['precision']:.2f}{interval}, target {about['target_precision']:g}"
+    found, how = describe_share(about["precision"], about.get("precision_interval")), ""
+    if "precision_interval" in about:
+        how = " (Wilson, 95 %)"
+    return f"estimated precision of what is accepted {found}{how}, target {about['target_precision']:g}"
+
+
+def describe_share(share: float, interval: Sequence[float] | None) -> str:
+    """'0.80 [0.60, 0.92]', or '0.80' where the interval is not known."""
+    return f"{share:.2f}" + (" [{:.2f}, {:.2f}]".format(*interval) if interval else "")
 
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, ...]:
@@ -256,29 +268,34 @@ def predict_unseen(judged: Judged) -> np.ndarray:
 
 
 def choose_threshold(quality: np.ndarray, right: np.ndarray, target: float) -> tuple[float, float]:
-    """The lowest quality at which the precision of what is accepted reaches the target, and that precision.
+    """The lowest quality at which the precision of what is accepted reaches the target, and that precision; objects of one quality are
+    accepted together.
 
     0 where everything may be accepted; where the target is not reached, the quality of the highest precision.
     """
     order = np.argsort(-quality, kind="stable")
     precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     allowed = np.arange(len(order)) >= min(LEAST_ACCEPTED, len(order)) - 1
+    allowed &= np.append(np.diff(quality[order]) < 0, True)
     reached = np.flatnonzero(allowed & (precision >= target))
     last = reached[-1] if len(reached) else np.flatnonzero(allowed)[precision[allowed].argmax()]
     return (0.0 if last == len(order) - 1 else float(quality[order[last]])), float(precision[last])
 
 
-def trace_curve(quality: np.ndarray, judged: Judged, dice: np.ndarray, images: int) -> list[dict[str, float]]:
-    """What thresholds give, from accepting all to accepting little: shares of objects and images, precision, mean true Dice."""
-    points = []
+def trace_curve(quality: np.ndarray, judged: Judged, dice: np.ndarray, images: int) -> list[dict[str, object]]:
+    """What thresholds give, from accepting all to accepting little: shares of objects and images, precision with its interval, mean true
+    Dice."""
+    points: list[dict[str, object]] = []
     for threshold in np.unique(np.quantile(quality, np.linspace(0, 1, CURVE_POINTS, endpoint=False), method="lower")):
         accepted = quality >= threshold
+        precision = float((judged.iou[accepted] >= RIGHT).mean())
         points.append(
             {
                 "min_quality": float(threshold),
                 "objects": float(accepted.mean()),
                 "images": len(np.unique(judged.image[accepted])) / images,
-                "precision": float((judged.iou[accepted] >= RIGHT).mean()),
+                "precision": precision,
+                "precision_interval": wilson_interval(precision, int(accepted.sum())),
                 "dice": float(dice[accepted].mean()),
             }
         )

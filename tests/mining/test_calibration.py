@@ -26,7 +26,7 @@ from samsemi.mining.scores import REASONS
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.stages.mine import warn_of_classes
+from samsemi.stages.mine import tables, warn_of_classes, with_precision
 
 
 def judged_of(quality, iou, image=None) -> Judged:
@@ -57,11 +57,19 @@ def test_threshold_is_the_lowest_that_reaches_the_target_or_the_best_there_is(ri
     assert choose_threshold(quality[shuffled], np.array(right, dtype=bool)[shuffled], target) == pytest.approx(found)
 
 
+def test_objects_of_one_quality_are_accepted_together():
+    """Of the five best four are right, and a sixth as good as the fifth is wrong."""
+    quality, right = np.array([0.9] * 4 + [0.8] * 2 + [0.1] * 4), np.arange(10) < 4
+    assert choose_threshold(quality, right, 0.8) == pytest.approx((0.8, 4 / 6))
+
+
 def test_curve_goes_from_everything_to_little_with_the_truth_of_what_is_accepted():
     judged = judged_of([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.0, 1.0], image=[0, 0, 1, 2])
     curve = trace_curve(judged.scores[:, 0], judged, judged.dice[:, 0], images=4)
+    intervals = [row.pop("precision_interval") for row in curve]
     assert curve[0] == {"min_quality": 0.1, "objects": 1.0, "images": 0.75, "precision": 0.5, "dice": pytest.approx((0.75 + 1) / 4)}
     assert curve[-1] == {"min_quality": 0.3, "objects": 0.5, "images": 0.5, "precision": 0.5, "dice": 0.5}
+    assert intervals[0] == pytest.approx([0.150, 0.850], abs=1e-3) and intervals[-1] == pytest.approx([0.095, 0.905], abs=1e-3)
     assert [row["objects"] for row in curve] == sorted((row["objects"] for row in curve), reverse=True)
 
 
@@ -119,7 +127,7 @@ def test_mine_calibrates_with_val_and_out_of_fold_maps_and_stores_the_curve(data
     assert calibration["target_precision"] == 0.6 and calibration["objects"] >= 10
     assert policy["min_quality"] == calibration["min_quality"] == result["min_quality"] and policy["quality"]
     assert {policy[f"min_{name}"] for name in ("confidence", "predicted_iou", "agreement", "stability")} == {0}
-    assert {"min_quality", "objects", "images", "precision", "dice"} == set(calibration["curve"][0])
+    assert {"min_quality", "objects", "images", "precision", "precision_interval", "dice"} == set(calibration["curve"][0])
     assert calibration["curve"][0]["objects"] == 1
 
 
@@ -154,7 +162,7 @@ def test_what_should_mostly_be_wrong_is_accepted_only_where_that_is_wanted(datas
     monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.2))
     mine = ("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16)
     outcome = call(*mine, "--out", tmp_path / "s.h5", "--quiet")
-    assert outcome.code == 7 and "the best precision that can be reached is 0.20; none of" in outcome.err
+    assert outcome.code == 7 and "the best precision that can be reached is 0.20 [0." in outcome.err
     assert "so nothing is accepted" in outcome.err and "--allow-low-precision" in outcome.err.splitlines()[-1]
     assert read_about(tmp_path / "s.h5")[1]["precision"] == 0.2
     result = succeed(*mine, "--out", tmp_path / "t.h5", "--allow-low-precision", "--json").result
@@ -172,7 +180,7 @@ def test_what_should_mostly_be_wrong_is_accepted_only_where_that_is_wanted(datas
 def test_best_precision_of_half_or_more_is_taken_with_a_warning(dataset, folded, tmp_path, monkeypatch):
     monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.5))
     outcome = succeed("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--out", tmp_path / "s.h5")
-    assert "warning: a precision of 0.8 is not reached; the best is 0.50, which is taken" in outcome.err
+    assert "warning: a precision of 0.8 is not reached; the best is 0.50 [0." in outcome.err and "], which is taken" in outcome.err
     assert "estimated precision of what is accepted 0.50 [" in outcome.err and "(Wilson, 95 %), target 0.8" in outcome.err
 
 
@@ -278,7 +286,9 @@ def test_every_class_with_enough_objects_has_a_threshold_of_its_own(two_classes)
     policy, about = two_classes((20, 20), (1.0, 0.6))
     assert [rule.class_id for rule in policy.by_class] == [1, 2] and policy.by_class[0].min_quality < policy.by_class[1].min_quality
     assert {name: row["fit"] for name, row in about["by_class"].items()} == {"nucleus": "own", "plasm": "own"}
-    assert all(row["precision"] >= 0.8 and row["accepted"] > 0 for row in about["by_class"].values())
+    for row in about["by_class"].values():
+        low, high = row["precision_interval"]
+        assert low < row["precision"] < high + 1e-9 and row["precision"] >= 0.8 and row["accepted"] > 0
     mined = mined_of(*[block(2, 8, 2, 8)] * 2, class_id=[1, 2])
     assert quality_of(mined, policy) == pytest.approx([float(rule.quality(score_table(mined)[:1])[0]) for rule in policy.by_class])
     strict = replace(policy, by_class=tuple(replace(rule, min_quality=2 * (rule.class_id - 1)) for rule in policy.by_class))
@@ -298,7 +308,8 @@ def test_class_that_is_mostly_wrong_does_not_take_the_others_with_it(two_classes
     policy, about = two_classes((20, 20), (1.0, 0.0))
     assert about["by_class"]["nucleus"]["precision"] == 1 and not about["by_class"]["plasm"]["usable"]
     assert policy.by_class[0].min_quality < 1 < policy.by_class[1].min_quality
-    assert "class plasm: a precision of 0.8 is not reached; the best is 0.00, so nothing is accepted" in caplog.text
+    assert "class plasm: a precision of 0.8 is not reached; the best is 0.00 [0.00, 0." in caplog.text
+    assert "so nothing is accepted" in caplog.text
 
 
 def test_one_class_needs_no_rules_of_classes(dataset, folded, tmp_path):
@@ -313,6 +324,16 @@ def test_classes_that_are_nearly_empty_are_warned_of(capsys):
     err = capsys.readouterr().err
     assert "nucleus" not in err
     assert "class plasm is nearly empty: 2 of 66 objects accepted" in err and "class rim is nearly empty: 0 of 0 objects" in err
+
+
+def test_row_of_a_class_has_its_estimated_precision_with_the_interval():
+    counts = {"objects": 4, "accepted": 3, "rejected": 1, "images": 2}
+    calibration = {"by_class": {"nucleus": {"precision": 0.8, "precision_interval": [0.49, 0.94]}, "plasm": {"objects": 2}}}
+    by_class = with_precision({"nucleus": counts, "plasm": counts}, calibration)
+    estimate = {"calibrated_precision": 0.8, "calibrated_precision_low": 0.49, "calibrated_precision_high": 0.94}
+    assert by_class == {"nucleus": {**counts, **estimate}, "plasm": counts}
+    [table] = tables({"images": 4, "by_class": by_class})
+    assert [row[-1] for row in table.rows] == ["0.80 [0.49, 0.94]", "-"]
 
 
 def test_mine_has_a_row_per_class(dataset, warm, tmp_path):
