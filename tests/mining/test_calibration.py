@@ -10,11 +10,13 @@ from builders import NETWORK, block, call, mined_of, succeed
 
 from samsemi.data.dataset import IGNORE, read_dataset
 from samsemi.mining.calibration import (
+    SHARES,
     Judged,
     calibrate,
     choose_threshold,
     join,
     measure_objects,
+    measure_shares,
     predict_unseen,
     trace_curve,
     wilson_interval,
@@ -35,7 +37,7 @@ def judged_of(quality, iou, image=None) -> Judged:
     scores[:, 0] = quality
     image = np.arange(len(iou)) if image is None else np.asarray(image)
     iou = np.asarray(iou, dtype=float)
-    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image, np.ones(len(iou), dtype=int))
+    return Judged(scores, iou, 2 * iou / (1 + iou), image, image, np.ones(len(iou), dtype=int))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_objects_of_one_quality_are_accepted_together():
 
 def test_curve_goes_from_everything_to_little_with_the_truth_of_what_is_accepted():
     judged = judged_of([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.0, 1.0], image=[0, 0, 1, 2])
-    curve = trace_curve(judged.scores[:, 0], judged, judged.dice[:, 0], images=4)
+    curve = trace_curve(judged.scores[:, 0], judged, images=4)
     intervals = [row.pop("precision_interval") for row in curve]
     assert curve[0] == {"min_quality": 0.1, "objects": 1.0, "images": 0.75, "precision": 0.5, "dice": pytest.approx((0.75 + 1) / 4)}
     assert curve[-1] == {"min_quality": 0.3, "objects": 0.5, "images": 0.5, "precision": 0.5, "dice": 0.5}
@@ -85,8 +87,8 @@ def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
 
 
 def test_objects_of_a_patient_are_never_apart():
-    scores = [(np.ones((n, 6)), np.ones((n, 6)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
-    judged = join(scores, ["anna", "bert", "anna"])
+    scores = [(np.ones((n, 6)), np.ones((n, 2, 1)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
+    judged = join(scores, ["anna", "bert", "anna"], 0)
     assert judged.group.tolist() == [0, 0, 0] and judged.image.tolist() == [0, 0, 2]
 
 
@@ -95,16 +97,16 @@ def test_masks_are_measured_with_the_true_object_of_their_class_that_they_share_
     label[0:16, 0:16] = 1
     label[20:32, 40:60] = 2
     maps = [block(0, 8, 0, 4), block(10, 16, 10, 15), block(0, 4, 10, 14)]
-    found = measure_objects(mined_of(*maps, class_id=[1, 1, 1]), label, 3)
-    assert found[0] == pytest.approx([1] * 6, abs=0.01) and found[1:].tolist() == [[0] * 6] * 2
-    found = measure_objects(mined_of(*maps, class_id=[2, 2, 2]), label, 3)
-    assert found[1, 0] > 0.9 and found[[0, 2]].tolist() == [[0] * 6] * 2
+    found = measure_objects(mined_of(*maps, class_id=[1, 1, 1]), label, 3, SHARES)
+    assert found[0] == pytest.approx(1, abs=0.01) and not found[1:].any()
+    found = measure_objects(mined_of(*maps, class_id=[2, 2, 2]), label, 3, SHARES)
+    assert found[1, 0] == pytest.approx(0.95, abs=0.05) and not found[[0, 2]].any()
 
 
 def test_ignored_pixels_count_for_nothing():
     label = np.zeros((32, 64), dtype=np.uint8)
     label[0:16, 0:16], label[0:16, 16:32] = 1, IGNORE
-    assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2)[0] == pytest.approx([1] * 6, abs=0.01)
+    assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2, SHARES) == pytest.approx(1, abs=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -234,10 +236,22 @@ def test_each_share_of_sam_is_measured_as_what_would_be_learnt():
     label = np.zeros((32, 64), dtype=np.uint8)
     label[0:16, 0:16] = 1
     sam, unetpp = block(0, 8, 0, 4), block(0, 8, 0, 8)
-    [found] = measure_objects(mined_of(sam, prior=[unetpp]), label, 2)
-    assert found[:2] == pytest.approx([1, 1], abs=0.05)
-    assert found[-1] == pytest.approx(2 / 3, abs=0.02), "the U-Net++ alone is twice as wide"
-    assert found[1] > found[-2] >= found[-1]
+    [[iou, dice]] = measure_objects(mined_of(sam, prior=[unetpp]), label, 2, SHARES)
+    assert (iou[0], dice[0]) == pytest.approx((1, 1), abs=0.1)
+    assert (iou[-1], dice[-1]) == pytest.approx((1 / 2, 2 / 3), abs=0.02), "the U-Net++ alone is twice as wide"
+    assert dice[0] > dice[-2] >= dice[-1]
+
+
+def test_object_is_right_by_the_label_of_the_best_share_not_by_the_mask_of_sam():
+    """SAM finds a quarter of an object that the U-Net++ finds whole, and nothing is where a second one is thought to be."""
+    label = np.zeros((32, 64), dtype=np.uint8)
+    label[0:16, 0:16] = 1
+    whole, none = block(0, 8, 0, 4), block(10, 16, 10, 15)
+    mined = mined_of(block(0, 4, 0, 2), none, prior=[whole, none])
+    rows = [(np.ones((2, 6)), measure_objects(mined, label, 2, (1.0, 0.0)), np.ones(2, dtype=int))]
+    assert measure_shares(rows) == pytest.approx([0.4 / 2, 1 / 2], abs=0.05)
+    assert join(rows, ["anna"], 0).iou == pytest.approx([0.25, 0], abs=0.05)
+    assert join(rows, ["anna"], 1).iou == pytest.approx([1, 0], abs=0.05)
 
 
 def test_best_share_of_sam_is_chosen_where_none_is_given(dataset, folded, tmp_path):
@@ -247,7 +261,8 @@ def test_best_share_of_sam_is_chosen_where_none_is_given(dataset, folded, tmp_pa
     shares = {float(share): dice for share, dice in calibration["dice_by_sam_share"].items()}
     assert set(shares) == {0, 0.25, 0.5, 0.75, 1} and policy["sam_share"] == max(shares, key=shares.get)
     succeed(*asked, "--out", tmp_path / "t.h5", "--sam-share", 0.3)
-    assert read_about(tmp_path / "t.h5")[0]["sam_share"] == 0.3
+    policy, calibration = read_about(tmp_path / "t.h5")
+    assert policy["sam_share"] == 0.3 and set(calibration["dice_by_sam_share"]) == {"0.3"}, "what is learnt is what was judged"
 
 
 def test_without_validation_cases_the_default_thresholds_are_used(dataset, warm, tmp_path):
@@ -265,12 +280,12 @@ def two_classes(dataset, folded, monkeypatch):
     rng = np.random.default_rng(0)
 
     def calibrated(counts: tuple[int, int], right: tuple[float, float], **options):
-        def judge(case, miner, num_classes, fold_maps):
+        def judge(case, miner, num_classes, fold_maps, shares):
             class_id = np.repeat([1, 2], counts)
             iou = (rng.random(len(class_id)) < np.repeat(right, counts)).astype(float)
             scores = rng.random((len(class_id), 6))
             scores[:, 0] = 0.5 * iou + 0.5 * rng.random(len(iou))
-            return scores, np.repeat(iou[:, None], 6, axis=1), class_id
+            return scores, np.tile(iou[:, None, None], (1, 2, len(shares))), class_id
 
         monkeypatch.setattr("samsemi.mining.calibration.judge_case", judge)
         data = read_dataset(dataset)
