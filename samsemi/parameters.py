@@ -24,6 +24,10 @@ def as_parameter(option: Option, callback: Callable | None = None) -> inspect.Pa
     """The parameter that typer makes a flag or an argument of; a flag with a ``callback`` is read before all others."""
     field = option.field
     settings: dict[str, Any] = {"help": field.help, "rich_help_panel": field.panel, "min": field.min, "max": field.max}
+    kind = list[option.base] if option.repeated else option.kind  # type: ignore[name-defined]
+    if option.words:
+        kind, settings["parser"] = option.base, number_or_word(option)
+        settings["autocompletion"] = completion(option.words)
     if field.choices:
         settings["autocompletion"] = completion(field.choices)
     if field.argument:
@@ -31,8 +35,21 @@ def as_parameter(option: Option, callback: Callable | None = None) -> inspect.Pa
     else:
         info = typer.Option(spelling(option), **settings, callback=callback, is_eager=callback is not None)
     default = inspect.Parameter.empty if option.required else option.default
-    kind = list[option.base] if option.repeated else option.kind  # type: ignore[name-defined]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info], default=default)
+
+
+def number_or_word(option: Option) -> Callable[[str], float | str]:
+    """What typer calls with the text of a value that is a number or one of a few words."""
+
+    def parse(text: str) -> float | str:
+        if text in option.words:
+            return text
+        try:
+            return option.base(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a number or {', '.join(option.words)}.") from None
+
+    return parse
 
 
 def completion(choices: Sequence[str]) -> Callable[[str], list[str]]:

@@ -342,6 +342,24 @@ def test_finetune_continuous_mines_again_as_the_store_was_mined(dataset, warm, t
     assert json.loads(first["attribute made_from"])["model"] != json.loads(again["attribute made_from"])["model"]
 
 
+def test_rest_of_the_iterations_is_never_mined_for_alone(dataset, warm, store, tmp_path):
+    arguments = ("--store", store, "--schedule", "continuous", "--remine-every", 2, *ACCEPT_ALL, "--batch-size", 4, "--iterations", 5)
+    succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "run", *arguments)
+    [drift] = read_csv(tmp_path / "run/drift.csv")
+    assert (drift["iteration"], drift["pseudo_share"]) == ("2", "0.5")
+
+
+def test_share_of_pseudo_labels_is_that_of_the_accepted_images(dataset, warm, store, tmp_path):
+    """There are 9 labeled images; of 9 unlabeled ones all are accepted, or one is."""
+    train = ("finetune", dataset, "--model", warm, "--store", store, "--iterations", 1, "--batch-size", 8, *ACCEPT_ALL, "--json")
+    highest = np.sort(h5py.File(store)["objects"]["confidence"])[-1].item()
+    for share, least, used in (("auto", 0, 0.5), ("auto", highest, 0.125), (0.25, 0, 0.25)):
+        out = tmp_path / f"{share}-{used}"
+        result = succeed(*train, "--out", out, "--pseudo-share", share, "--min-confidence", least).result
+        assert result["pseudo_share"] == json.loads((out / "model.json").read_text())["made_from"]["pseudo_share"] == used
+        assert result["pseudo_labeled"] == (1 if least else 9)
+
+
 def test_finetune_in_rounds_starts_again_from_the_model_and_mines_in_between(dataset, warm, store, tmp_path):
     run = tmp_path / "run"
     arguments = ("--store", store, "--rounds", 2, "--iterations", 5, "--validate-every", 2, "--batch-size", 4, *ACCEPT_ALL)
@@ -354,7 +372,7 @@ def test_finetune_in_rounds_starts_again_from_the_model_and_mines_in_between(dat
     mined_by = json.loads(hdf5_values(run / "stores/000002.h5")["attribute made_from"])["model"]
     assert mined_by == hash_tensors(load_model(run / "rounds/1").state_dict())
     [drift] = read_csv(run / "drift.csv")
-    assert set(drift) == {"iteration", "coverage", "coverage_before", "flips"} and float(drift["coverage_before"]) == 1
+    assert set(drift) == {"iteration", "coverage", "coverage_before", "flips", "pseudo_share"} and float(drift["coverage_before"]) == 1
 
 
 def test_round_that_is_worse_on_val_is_said(dataset, warm, store, tmp_path, monkeypatch):

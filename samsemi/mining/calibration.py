@@ -1,7 +1,11 @@
-"""Calibration: SAM's masks on cases whose true masks are known -> how probable it is that an object is right, and what is accepted.
+"""Calibration: objects mined in cases whose true masks are known -> how probable it is that one is right, and what is accepted.
+
+Judged is the label that would be learnt from an object, not SAM's mask alone. SAM's share in the labels is chosen first, over all
+objects; then objects are right or wrong by the labels of that share; then the probability is fitted and the threshold chosen. So no
+step depends on a later one. An object that is none has a Dice of 0 whatever the share, and has no say in it.
 
 Fitted to the validation cases, and to the labeled ones where there are out-of-fold predictions of them: never to maps of cases
-that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt.
+that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt or that its weights were chosen by.
 """
 
 import logging
@@ -23,10 +27,11 @@ from samsemi.mining.store import Mined
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import number_objects, shared_most
+from samsemi.sam.protocol import SamBackend
 
 LOG = logging.getLogger("samsemi")
 RIGHT = 0.5
-"""IoU with a true object from which a mask is right."""
+"""IoU with a true object from which a label is right."""
 LEAST_OBJECTS = 10
 """Fewer are too few to fit to."""
 LEAST_PRECISION = 0.5
@@ -41,9 +46,9 @@ PARTS = 10
 """The probabilities by which the threshold is chosen come from models that have not seen the patient: one in so many."""
 CURVE_POINTS = 20
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Of SAM in the soft label, among which the best is chosen; SAM's own mask comes first."""
-NO_OBJECTS = np.zeros((0, len(THRESHOLDS))), np.zeros((0, 1 + len(SHARES))), np.zeros(0, dtype=int)
-"""Scores, the truth about them, and classes, of a case without objects."""
+"""Of SAM in the soft label, among which the best is chosen where none is given; of equally good ones the first."""
+Truth = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of the n objects of a case: (n, 7) scores, (n, 2, shares) truth as of ``measure_objects``, (n,) classes."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,9 @@ class Judged:
     scores: np.ndarray
     """(N, 7), in the order of SCORES."""
     iou: np.ndarray
-    """(N,) of SAM's mask with the true object that it shares most pixels with; 0 without one."""
+    """(N,) of the label that is learnt from it with the true object that it shares most pixels with; 0 without one."""
     dice: np.ndarray
-    """(N, 5) likewise, of the mask with each of the SHARES of SAM in it; the rest is the U-Net++."""
+    """(N,) likewise."""
     image: np.ndarray
     """(N,) index of the case."""
     group: np.ndarray
@@ -82,6 +87,10 @@ class Fit:
     """(N,) probabilities by models that have not seen the patient."""
 
     @property
+    def interval(self) -> list[float]:
+        return wilson_interval(self.precision, int((self.unseen >= self.threshold).sum()))
+
+    @property
     def least(self) -> float:
         return self.threshold if self.usable else NOTHING
 
@@ -98,23 +107,19 @@ def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps:
 def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> tuple[Policy, dict[str, object]]:
     """What is accepted for ``target_precision``, and what that was fitted to; the default thresholds where there is too little."""
     options, num_classes = miner.options, len(dataset.classes)
-    sources = {"val": dataset.split("val")}
-    if fold_maps and getattr(miner.sam, "adapted_to", None) != dataset.fingerprint():
-        sources["out_of_fold"] = dataset.split("labeled")
-        fold_maps.need([case.id for case in sources["out_of_fold"]])
+    shares = SHARES if options.sam_share is None else (options.sam_share,)
+    sources = find_sources(miner.sam, dataset, fold_maps)
+    rows = judge_cases(sources, miner, num_classes, fold_maps, shares)
     cases = [case for found in sources.values() for case in found]
-    rows = []
-    with console.progress("calibrate", len(cases)) as advance:
-        for source, members in sources.items():
-            for case in members:
-                rows.append(judge_case(case, miner, num_classes, fold_maps if source == "out_of_fold" else None))
-                advance()
-    judged = join(rows, [case.group for case in cases])
-    about = {"cases": {name: len(found) for name, found in sources.items()}, "objects": len(judged.iou)}
+    count = sum(len(scores) for scores, *_ in rows)
+    about: dict[str, Any] = {"cases": {name: len(found) for name, found in sources.items()}, "objects": count}
     about["target_precision"] = options.target_precision
-    if len(judged.iou) < LEAST_OBJECTS:
-        LOG.warning(f"only {len(judged.iou)} objects to calibrate with: the default thresholds are used")
+    if count < LEAST_OBJECTS:
+        LOG.warning(f"only {count} objects to calibrate with: the default thresholds are used")
         return choose_policy(options, Policy()), about
+    by_share = measure_shares(rows)
+    best = int(by_share.argmax())
+    judged = join(rows, [case.group for case in cases], best)
     classes = find_own_classes(judged, num_classes)
     shared = fit_objects(judged, options, "" if len(classes) < num_classes - 1 else None)
     own = {k: fit_objects(judged[judged.class_id == k], options, f"class {dataset.classes[k]}: ") for k in classes}
@@ -122,14 +127,12 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     base = Policy(**{f"min_{name}": 0.0 for name in THRESHOLDS}, min_quality=shared.least, quality=shared.quality, by_class=rules)
     unseen, accepted = apply_fits(judged, shared, own)
     precision = float((judged.iou[accepted] >= RIGHT).mean()) if own else shared.precision
-    by_share = judged.dice[accepted].mean(axis=0)
-    best = int(by_share.argmax())
     about |= {
         "precision": precision,
         "precision_interval": wilson_interval(precision, int(accepted.sum())),
         "accepted": int(accepted.sum()),
         "min_quality": shared.threshold,
-        "dice_by_sam_share": dict(zip(map(str, SHARES), by_share.tolist(), strict=True)),
+        "dice_by_sam_share": dict(zip(map(str, shares), by_share.tolist(), strict=True)),
     }
     if num_classes > 2:
         about["by_class"] = {
@@ -141,9 +144,21 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
             }
             for k in range(1, num_classes)
         }
-    about["curve"] = trace_curve(unseen, judged, judged.dice[:, best], len(cases))
+    about["curve"] = trace_curve(unseen, judged, len(cases))
     LOG.info(f"calibrated with {len(judged.iou)} objects of {len(cases)} cases: {describe_precision(about)}")
-    return choose_policy(options, replace(base, sam_share=SHARES[best])), about
+    return choose_policy(options, replace(base, sam_share=shares[best])), about
+
+
+def find_sources(sam: SamBackend, dataset: Dataset, fold_maps: FoldMaps | None) -> dict[str, list[Case]]:
+    """The cases to calibrate with: 'val' without those that the SAM was chosen on; 'out_of_fold', unless it has learnt them."""
+    chosen_on: frozenset[str] = getattr(sam, "chosen_on", frozenset())
+    sources = {"val": [case for case in dataset.split("val") if case.id not in chosen_on]}
+    if left_out := len(dataset.split("val")) - len(sources["val"]):
+        LOG.info(f"{left_out} val cases are not calibrated with: the SAM's weights were chosen by them")
+    if fold_maps and getattr(sam, "adapted_to", None) != dataset.fingerprint():
+        sources["out_of_fold"] = dataset.split("labeled")
+        fold_maps.need([case.id for case in sources["out_of_fold"]])
+    return sources
 
 
 def find_own_classes(judged: Judged, num_classes: int) -> list[int]:
@@ -158,10 +173,11 @@ def fit_objects(judged: Judged, options: MineOptions, what: str | None) -> Fit:
     threshold, precision = choose_threshold(unseen, right, options.target_precision)
     reached = precision >= options.target_precision
     usable = reached or precision >= LEAST_PRECISION or options.allow_low_precision
+    fit = Fit(fit_quality(judged.scores, right), threshold, precision, usable, unseen)
     if not reached and what is not None:
-        outcome = "which is taken" if usable else "so nothing is accepted"
-        LOG.warning(f"{what}a precision of {options.target_precision:g} is not reached; the best is {precision:.2f}, {outcome}")
-    return Fit(fit_quality(judged.scores, right), threshold, precision, usable, unseen)
+        best, outcome = describe_share(precision, fit.interval), "which is taken" if usable else "so nothing is accepted"
+        LOG.warning(f"{what}a precision of {options.target_precision:g} is not reached; the best is {best}, {outcome}")
+    return fit
 
 
 def apply_fits(judged: Judged, shared: Fit, own: Mapping[int, Fit]) -> tuple[np.ndarray, np.ndarray]:
@@ -194,47 +210,71 @@ def wilson_interval(share: float, count: int) -> list[float]:
 
 def describe_precision(about: Mapping[str, Any]) -> str:
     """The estimate of a calibration in words; of a store that keeps no interval, the estimate alone."""
-    interval = " [{:.2f}, {:.2f}] (Wilson, 95 %)".format(*about["precision_interval"]) if "precision_interval" in about else ""
-    return f"estimated precision of what is accepted {about['precision']:.2f}{interval}, target {about['target_precision']:g}"
+    found, how = describe_share(about["precision"], about.get("precision_interval")), ""
+    if "precision_interval" in about:
+        how = " (Wilson, 95 %)"
+    return f"estimated precision of what is accepted {found}{how}, target {about['target_precision']:g}"
 
 
-def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None) -> tuple[np.ndarray, ...]:
-    """(n, 7) scores of the objects that are mined in a case, the truth about them as of ``measure_objects``, and (n,)
-    classes; an image that cannot
-    be read has none, and an object with a score that is no number is left out."""
+def describe_share(share: float, interval: Sequence[float] | None) -> str:
+    """'0.80 [0.60, 0.92]', or '0.80' where the interval is not known."""
+    return f"{share:.2f}" + (" [{:.2f}, {:.2f}]".format(*interval) if interval else "")
+
+
+def judge_cases(
+    sources: Mapping[str, Sequence[Case]], miner: Miner, num_classes: int, fold_maps: FoldMaps | None, shares: Sequence[float]
+) -> list[Truth]:
+    """The objects of each case, by the U-Net++'s maps of it or, of the cases 'out_of_fold', by those out-of-fold."""
+    rows = []
+    with console.progress("calibrate", sum(map(len, sources.values()))) as advance:
+        for source, members in sources.items():
+            for case in members:
+                rows.append(judge_case(case, miner, num_classes, fold_maps if source == "out_of_fold" else None, shares))
+                advance()
+    return rows
+
+
+def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None, shares: Sequence[float]) -> Truth:
+    """The objects that are mined in a case; an image that cannot be read has none, and one with a score that is no number is left out."""
     images = read_case_images([case])
     if fold_maps:
         found = miner.prompt(images, [fold_maps.read(case.id, image.shape[:2]) for image in images.values()])
     else:
         found = miner.prompt(images, *miner.find(list(images.values())))
     if not found:
-        return NO_OBJECTS
+        return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 2, len(shares))), np.zeros(0, dtype=int)
     mined, _ = found[case.id]
-    scores, truth = score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes)
+    scores, truth = score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes, shares)
     known = np.isfinite(scores).all(axis=1)
     return scores[known], truth[known], mined.class_id[known].astype(int)
 
 
-def measure_objects(mined: Mined, label: np.ndarray, num_classes: int) -> np.ndarray:
-    """(N, 1 + 5) IoU of SAM's masks with the true objects of their class that they share most pixels with; Dice with each of SHARES."""
+def measure_objects(mined: Mined, label: np.ndarray, num_classes: int, shares: Sequence[float]) -> np.ndarray:
+    """(N, 2, shares) IoU and Dice of what is learnt from each object, with such a share of SAM in it, with the true object of its class
+    that it shares most pixels with; 0 without one."""
     numbers, class_id = number_objects(label, num_classes)
-    rows, network = np.zeros((len(mined), 1 + len(SHARES))), network_map(mined, num_classes, label.shape)
+    found, network = np.zeros((len(mined), 2, len(shares))), network_map(mined, num_classes, label.shape)
     for i, k in enumerate(mined.class_id):
-        found = []
-        for share in SHARES:
+        for number, share in enumerate(shares):
             mask = (object_label(mined, i, network, share) > 0.5) & (label != IGNORE)
             truth = shared_most(numbers[None], class_id, mask, k)
-            found.append(overlap(mask, truth) if truth.any() else {"iou": 0.0, "dice": 0.0})
-        rows[i] = [found[0]["iou"], *(values["dice"] for values in found)]
-    return rows
+            if truth.any():
+                values = overlap(mask, truth)
+                found[i, :, number] = values["iou"], values["dice"]
+    return found
 
 
-def join(rows: Sequence[tuple[np.ndarray, ...]], groups: Sequence[str]) -> Judged:
-    """The objects of all cases."""
-    scores, truth, class_id = (np.concatenate(parts) for parts in zip(NO_OBJECTS, *rows, strict=True))
+def measure_shares(rows: Sequence[Truth]) -> np.ndarray:
+    """(shares,) mean Dice over all objects."""
+    return np.concatenate([truth for _, truth, _ in rows])[:, 1].mean(axis=0)
+
+
+def join(rows: Sequence[Truth], groups: Sequence[str], share: int) -> Judged:
+    """The objects of all cases, judged by their labels with the share of this number."""
+    scores, truth, class_id = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     image = np.repeat(np.arange(len(rows)), np.array([len(found) for found, *_ in rows], dtype=int))
     group = np.unique(groups, return_inverse=True)[1][image]
-    return Judged(scores, truth[:, 0], truth[:, 1:], image, group, class_id)
+    return Judged(scores, truth[:, 0, share], truth[:, 1, share], image, group, class_id)
 
 
 def predict_unseen(judged: Judged) -> np.ndarray:
@@ -248,30 +288,35 @@ def predict_unseen(judged: Judged) -> np.ndarray:
 
 
 def choose_threshold(quality: np.ndarray, right: np.ndarray, target: float) -> tuple[float, float]:
-    """The lowest quality at which the precision of what is accepted reaches the target, and that precision.
+    """The lowest quality at which the precision of what is accepted reaches the target, and that precision; objects of one quality are
+    accepted together.
 
     0 where everything may be accepted; where the target is not reached, the quality of the highest precision.
     """
     order = np.argsort(-quality, kind="stable")
     precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     allowed = np.arange(len(order)) >= min(LEAST_ACCEPTED, len(order)) - 1
+    allowed &= np.append(np.diff(quality[order]) < 0, True)
     reached = np.flatnonzero(allowed & (precision >= target))
     last = reached[-1] if len(reached) else np.flatnonzero(allowed)[precision[allowed].argmax()]
     return (0.0 if last == len(order) - 1 else float(quality[order[last]])), float(precision[last])
 
 
-def trace_curve(quality: np.ndarray, judged: Judged, dice: np.ndarray, images: int) -> list[dict[str, float]]:
-    """What thresholds give, from accepting all to accepting little: shares of objects and images, precision, mean true Dice."""
-    points = []
+def trace_curve(quality: np.ndarray, judged: Judged, images: int) -> list[dict[str, object]]:
+    """What thresholds give, from accepting all to accepting little: shares of objects and images, precision with its interval, mean true
+    Dice."""
+    points: list[dict[str, object]] = []
     for threshold in np.unique(np.quantile(quality, np.linspace(0, 1, CURVE_POINTS, endpoint=False), method="lower")):
         accepted = quality >= threshold
+        precision = float((judged.iou[accepted] >= RIGHT).mean())
         points.append(
             {
                 "min_quality": float(threshold),
                 "objects": float(accepted.mean()),
                 "images": len(np.unique(judged.image[accepted])) / images,
-                "precision": float((judged.iou[accepted] >= RIGHT).mean()),
-                "dice": float(dice[accepted].mean()),
+                "precision": precision,
+                "precision_interval": wilson_interval(precision, int(accepted.sum())),
+                "dice": float(judged.dice[accepted].mean()),
             }
         )
     return points

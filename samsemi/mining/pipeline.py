@@ -111,8 +111,10 @@ def store_path(again: MiningAgain, iteration: int) -> Path:
     return again.options.out / f"{iteration:06d}.h5"
 
 
-def note_drift(run: Path, iteration: int, before: Store, after: Store, policy: PolicyOptions, num_classes: int) -> None:
-    """A row in drift.csv of a run folder, and a warning where it is much."""
+def note_drift(
+    run: Path, iteration: int, before: Store, after: Store, policy: PolicyOptions, num_classes: int, pseudo_share: float
+) -> None:
+    """A row in drift.csv of a run folder, with the share of a batch that learns from ``after``, and a warning where it is much."""
     found = measure_drift(before, store_policy(before, policy), after, store_policy(after, policy), num_classes)
-    History(run / "drift.csv", iteration - 1).add(iteration=iteration, **found)
+    History(run / "drift.csv", iteration - 1).add(iteration=iteration, **found, pseudo_share=pseudo_share)
     warn_of_drift(found, f"mined again at iteration {iteration}")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from samsemi.errors import CheckpointError
 from samsemi.mining.scores import REASONS, SCORES, THRESHOLDS
@@ -127,16 +127,23 @@ def decide(mined: Mined, policy: Policy) -> np.ndarray:
 
 
 def fit_quality(scores: np.ndarray, right: np.ndarray) -> Quality:
-    """Logistic regression with a ridge of (N, 7) scores on (N,) bool; a score that never varies gets weight 0."""
+    """Logistic regression of (N, 7) scores on (N,) bool, with a ridge on the weights, not on the bias; a score that never varies gets
+    weight 0.
+
+    So the mean of the N probabilities is the share that is right. Where all are alike, no bias is finite that fits them: the probability
+    of every object is then that share by Jeffreys' prior, (number right + 1/2) / (N + 1). Source: Jeffreys 1946.
+    """
     mean, scale = scores.mean(axis=0), scores.std(axis=0)
     scale = np.where(scale > 1e-6, scale, np.inf)
     inputs = np.column_stack([(scores - mean) / scale, np.ones(len(scores))])
+    ridge = np.append(np.full(scores.shape[1], RIDGE), 0.0)
     sign = np.where(right, 1.0, -1.0)
+    start = np.append(np.zeros(scores.shape[1]), logit((right.sum() + 0.5) / (len(right) + 1)))
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
         margin = sign * (inputs @ w)
-        return np.logaddexp(0, -margin).sum() + RIDGE / 2 * w @ w, -inputs.T @ (sign * expit(-margin)) + RIDGE * w
+        return np.logaddexp(0, -margin).sum() + ridge / 2 @ w**2, -inputs.T @ (sign * expit(-margin)) + ridge * w
 
-    w = minimize(loss, np.zeros(inputs.shape[1]), jac=True, method="L-BFGS-B").x
+    w = minimize(loss, start, jac=True, method="L-BFGS-B").x if 0 < right.sum() < len(right) else start
     finite = np.where(np.isfinite(scale), scale, 1.0)
     return Quality(tuple(mean.tolist()), tuple(finite.tolist()), tuple(w[:-1].tolist()), float(w[-1]))

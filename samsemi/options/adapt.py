@@ -8,7 +8,6 @@ from samsemi.errors import UsageError
 from samsemi.options.fields import Field
 from samsemi.options.shared import (
     Dataset,
-    Keep,
     LearningRate,
     SamCheckpoint,
     TrainedSamName,
@@ -49,7 +48,6 @@ class AdaptOptions(TrainingOptions):
     ] = None
     iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 1000
     lr: LearningRate = 1e-4
-    keep: Keep = "best"
     optimizer: Annotated[Literal["adamw", "muon"], Field("Training", "muon: for the matrices of linear layers, from scratch.")] = "adamw"
     clicks: Annotated[int, Field("Training", "How often a mask is corrected by a point in its error.", min=0)] = 2
     overlays: Annotated[

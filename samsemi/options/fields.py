@@ -78,13 +78,18 @@ class Option:
 
     @property
     def base(self) -> typing.Any:
-        """Its type where it has a value: bool, int, float, str, Path or a Literal."""
+        """Its type where it has a value: bool, int, float, str, Path or a Literal; of a number or a word, that of the number."""
         return next(kind for kind in self.kinds if kind is not type(None))
 
     @property
     def literals(self) -> tuple[str, ...]:
         """The only values that it can have; empty where others are possible."""
         return get_args(self.base) if get_origin(self.base) is Literal else ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What may stand in place of a number: 'auto' of ``float | Literal["auto"]``."""
+        return tuple(word for kind in self.kinds if kind is not self.base for word in get_args(kind))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +141,13 @@ def check_value(option: Option, value: object, shown: str | None = None) -> None
         if value not in option.literals:
             raise UsageError(f"{shown} {value}: no such choice", f"one of {', '.join(option.literals)}")
         return
+    if value in option.words:
+        return
     base = option.base
     accepted = {float: (float, int), Path: (Path, str)}.get(base, (base,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and base is not bool):
-        raise UsageError(f"{shown} {value!r}: expected {base.__name__}", f"give a value of type {base.__name__}")
+        expected = " or ".join([base.__name__, *option.words])
+        raise UsageError(f"{shown} {value!r}: expected {expected}", f"give a value of type {expected}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{shown} {value} is no finite number", "give a finite number")
     check_range(option.field, value, shown)

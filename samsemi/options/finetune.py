@@ -34,7 +34,10 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     remine_every: Annotated[int | None, Field("Training", "Steps between minings; default: --iterations / 4.", min=1)] = None
     lr: LearningRate = 1e-3
     pseudo_weight: Annotated[float, Field("Training", "Weight of the pseudo-label loss.", min=0.0, max=10.0)] = 1.0
-    pseudo_share: Annotated[float, Field("Training", "Unlabeled share of a batch.", min=0.05, max=0.95)] = 0.5
+    pseudo_share: Annotated[
+        float | Literal["auto"],
+        Field("Training", "Unlabeled share of a batch; auto: that of the accepted.", min=0.05, max=0.95, metavar="X|auto"),
+    ] = 0.5
     ramp_up: Annotated[float, Field("Training", "Share of the steps in which --pseudo-weight is reached.", min=0.0, max=1.0)] = 0.4
     from_scratch: Annotated[bool, Field("Training", "Start each round from random weights.")] = False
     strong: Annotated[bool, Field("Training", "Strong colors, blur, CutMix on unlabeled cases.", off="--weak")] = True

@@ -65,6 +65,7 @@ class OriginalSam:
         multimask: bool = True,
         prompt_kinds: str | None = None,
         adapted_to: str | None = None,
+        chosen_on: frozenset[str] = frozenset(),
     ):
         self.network: SamNetwork = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
@@ -72,6 +73,8 @@ class OriginalSam:
         self.preprocessing, self.multimask, self.prompt_kinds = preprocessing, multimask, prompt_kinds
         self.adapted_to = adapted_to
         """Fingerprint of the data set whose labeled cases it has learnt."""
+        self.chosen_on = chosen_on
+        """The val cases by which its weights were chosen."""
         self.side = sam.image_encoder.img_size
         self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
 
@@ -168,7 +171,16 @@ def load_original(entry: SamEntry, checkpoint: Path | None, device: torch.device
     if card.sam not in (None, entry.name):
         raise CheckpointError(f"{checkpoint} is an adapted {card.sam}, not {entry.name}", f"give --sam {card.sam}")
     sam = fill(build_network(entry), Path(checkpoint), entry.name)
-    return OriginalSam(sam, entry.name, hash_file(checkpoint), device, precision, adapted_to=card.adapted_to, **fed_as(entry))
+    return OriginalSam(
+        sam,
+        entry.name,
+        hash_file(checkpoint),
+        device,
+        precision,
+        adapted_to=card.adapted_to,
+        chosen_on=frozenset(card.chosen_on),
+        **fed_as(entry),
+    )
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,10 @@ class SamCard:
     sam: str | None = None
     made_from: Mapping[str, object] = field(default_factory=dict)
     scores: Mapping[str, object] = field(default_factory=dict)
+    keep: str | None = None
+    """'last' or 'best'; None in weights of before that was recorded."""
+    chosen_on: tuple[str, ...] = ()
+    """The val cases by which the best weights were found."""
 
     @property
     def adapted_to(self) -> str | None:

@@ -48,13 +48,14 @@ class Setting:
     """Weights to write; the run folder stands next to them, with the suffix .run."""
     dataset: Dataset
     val: Sequence[Case]
+    """The cases that it is scored on."""
     sam: TrainableSam
     segmenter: Segmenter | None
     """Also prompts the SAM on val, where it is given."""
 
 
 def adapt(options: AdaptOptions) -> dict[str, object]:
-    """Train a SAM and keep it, as a rule where it is best on val; with ``--evaluate`` measure it on a split."""
+    """Train a SAM and keep it; with ``--evaluate`` measure it on a split."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     torch.manual_seed(options.seed)
@@ -85,7 +86,8 @@ def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, sam: SamBacken
     if not isinstance(sam, TrainableSam):
         raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
     refuse_out(out, options)
-    setting = Setting(options, out, dataset, need_cases(dataset, "val"), sam, segmenter)
+    val = need_cases(dataset, "val")
+    setting = Setting(options, out, dataset, every_other_patient(val) if options.keep == "best" else val, sam, segmenter)
     fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
     made_from = describe_inputs(setting, fold_maps)
     stream = choose_stream(options, dataset, fold_maps)
@@ -94,6 +96,14 @@ def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, sam: SamBacken
         train_and_draw(setting, stream, made_from, run)
         run.finish()
     return describe_training(setting, run)
+
+
+def every_other_patient(cases: Sequence[Case]) -> list[Case]:
+    """The cases of every second patient by name, to choose weights on; `samsemi mine` calibrates on the others, which are no fewer
+    patients. Of a single patient all cases."""
+    groups = sorted({case.group for case in cases})
+    chosen = set(groups[1::2] or groups)
+    return [case for case in cases if case.group in chosen]
 
 
 def describe_inputs(setting: Setting, fold_maps: FoldMaps | None) -> dict[str, object]:
@@ -207,7 +217,8 @@ def step(model: PromptedSam, batch: PromptedSample, progress: float) -> dict[str
 
 def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Mapping[str, object]) -> Goal:
     """Mean prompted IoU on val; the weights that are kept are written to ``--out``, in half precision, with a card in the header."""
-    sam, encode = setting.sam, cache.encode if cache else None
+    sam, encode, how = setting.sam, cache.encode if cache else None, setting.options.keep
+    chosen_on = [case.id for case in setting.val] if how == "best" else []
 
     def score(model: PromptedSam) -> dict[str, float]:
         sam_in_training = sam.with_weights_of(model.network)
@@ -219,7 +230,7 @@ def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Map
     def keep(model: PromptedSam, scores: Mapping[str, object]) -> None:
         network = copy.deepcopy(model.network)
         fold_lora(network)
-        card = {"sam": sam.name, "made_from": made_from, "scores": scores}
+        card = {"sam": sam.name, "made_from": made_from, "scores": scores, "keep": how, "chosen_on": chosen_on}
         weights = {name: value.half() for name, value in network.state_dict().items()}
         save_tensors(setting.out, weights, {CARD: json.dumps(card)})
 

@@ -18,7 +18,7 @@ from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining.calibration import describe_precision
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
 from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
-from samsemi.mining.pseudolabels import unlabeled_loader
+from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
 from samsemi.segmenters.checkpoints import load_model, load_model_for, read_model_card
@@ -28,6 +28,10 @@ from samsemi.training.batches import Sample, Stream, augment, augment_strongly, 
 from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import Run, open_run
 
+MOST_PSEUDO = 0.5
+"""The largest share of a batch that ``--pseudo-share auto`` gives to pseudo-labeled images."""
+RECORDED = ("labeled", "pseudo_labeled", "pseudo_share")
+"""Of what a run is made from, what stands in its result as well."""
 AGAIN = "FinetuneOptions refuses to mine again without a store"
 
 
@@ -72,6 +76,8 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
         made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
         if "precision" in store.provenance.calibration:
             console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by its own thresholds")
+    if options.store or options.distill:
+        made_from["pseudo_share"] = pseudo_share(dataset, options, store)
     again = plan_mining(store, dataset, options, device) if store else None
     teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
     made_from |= {"teacher": teacher.weights} if teacher else {}
@@ -80,7 +86,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
         train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
     warn_of_worse_round(run, options.rounds)
     rounds = [run.folder / "rounds" / str(number) for number in range(1, options.rounds)]
-    return {**summarize_run(run, rounds), **{name: value for name, value in made_from.items() if name in ("labeled", "pseudo_labeled")}}
+    return {**summarize_run(run, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
 
 
 def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device: torch.device) -> MiningAgain | None:
@@ -120,8 +126,10 @@ def train_rounds(setting: Setting, segmenter: Segmenter, store: Store | None, ma
 def mine_again(setting: Setting, segmenter: Segmenter, iteration: int, before: Store | None) -> Store:
     """A store of another model; notes how far it has drifted from the one before."""
     assert setting.again and before, AGAIN
+    options, dataset = setting.options, setting.dataset
     store = remine(setting.again, segmenter, iteration)
-    note_drift(setting.run.folder, iteration, before, store, setting.options, len(setting.dataset.classes))
+    share = pseudo_share(dataset, options, store)
+    note_drift(setting.run.folder, iteration, before, store, options, len(dataset.classes), share)
     return store
 
 
@@ -134,8 +142,7 @@ def train_round(
     state = start_training(segmenter.to(setting.device), options, run)
     goal = segmentation_goal(setting.val, options, run, made_from)
     every = options.iterations if options.schedule == "once" else options.remine_every or max(1, options.iterations // 4)
-    for start in range(0, options.iterations, every):
-        stop = min(start + every, options.iterations)
+    for start, stop in cut_pieces(options.iterations, every):
         if start:
             store = renew_store(setting, state, start, stop, store)
         if state.iteration >= stop:
@@ -143,6 +150,12 @@ def train_round(
         streams = make_streams(setting, segmenter, store)
         fit(state, make_step(streams, options, setting.teacher), streams, options, run, goal, until=stop)
     run.finish()
+
+
+def cut_pieces(iterations: int, every: int) -> list[tuple[int, int]]:
+    """The first and the past-the-last iteration between minings; a rest of at most half of ``every`` belongs to the piece before it."""
+    starts = [start for start in range(0, iterations, every) if not start or 2 * (iterations - start) > every]
+    return list(zip(starts, [*starts[1:], iterations], strict=True))
 
 
 def renew_store(setting: Setting, state: TrainingState, start: int, stop: int, before: Store | None) -> Store | None:
@@ -168,12 +181,32 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
     usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
     load = unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size)
-    count = max(1, min(round(options.pseudo_share * options.batch_size), options.batch_size - 1))
+    count = count_pseudo(setting.dataset, options, store)
     view = augment_strongly if options.strong and setting.teacher is None else augment
     return [
         Stream(setting.labeled, load_labeled, max(1, options.batch_size - count)),
         Stream(cases, load, count, augment=view),
     ]
+
+
+def wanted_share(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> float:
+    """``--pseudo-share``; ``auto``: that of the unlabeled images among all that are learnt from, so that each is drawn as often as a
+    labeled one, MOST_PSEUDO at most."""
+    if not isinstance(options.pseudo_share, str):
+        return options.pseudo_share
+    learnt = dataset.split("unlabeled") if store is None or options.distill else usable_ids(store, store_policy(store, options))
+    return min(MOST_PSEUDO, len(learnt) / (len(learnt) + len(dataset.split("labeled"))))
+
+
+def count_pseudo(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> int:
+    """How many images of a batch are unlabeled: at least one, and never all of several."""
+    return max(1, min(round(wanted_share(dataset, options, store) * options.batch_size), options.batch_size - 1))
+
+
+def pseudo_share(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> float:
+    """The unlabeled share of a batch, which has one labeled image at least."""
+    count = count_pseudo(dataset, options, store)
+    return count / max(options.batch_size, count + 1)
 
 
 def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Step:

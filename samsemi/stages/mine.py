@@ -9,7 +9,7 @@ from samsemi import clock, console
 from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
-from samsemi.mining.calibration import LEAST_PRECISION
+from samsemi.mining.calibration import LEAST_PRECISION, describe_share
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined
@@ -38,7 +38,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
     reasons = find_reasons(store, policy)
-    by_class = summarize_classes(store, reasons, dataset.classes)
+    by_class = with_precision(summarize_classes(store, reasons, dataset.classes), store.provenance.calibration)
     result = {**summarize_store(store, reasons), "by_class": by_class}
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
@@ -103,10 +103,11 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration:
         raise NothingUsable(f"{found_by} finds nothing in any of {result['images']} unlabeled images", "train the model longer")
     if not result["accepted"]:
         why = ", ".join(f"{reason} {count}" for reason, count in result["rejected"].items())
-        precision = calibration.get("precision")
+        precision = calibration.get("precision", 1.0)
         wanted = options.allow_low_precision or options.min_quality is not None
-        low = precision is not None and not wanted and precision < min(LEAST_PRECISION, options.target_precision)
-        best = f"the best precision that can be reached is {precision:.2f}; " if low else ""
+        low = not wanted and precision < min(LEAST_PRECISION, options.target_precision)
+        found = describe_share(precision, calibration.get("precision_interval")) if low else ""
+        best = f"the best precision that can be reached is {found}; " if low else ""
         hint = "train the model longer, label more val cases, or lower what was given as --target-precision or --min-..."
         raise NothingUsable(
             f"{options.out}: {best}none of {result['objects']} objects was accepted ({why})",
@@ -114,7 +115,20 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration:
         )
 
 
-def warn_of_classes(by_class: Mapping[str, Mapping[str, int]]) -> None:
+def with_precision(by_class: Mapping[str, Mapping[str, int]], calibration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of classes with the precision, and its interval, that the calibration found in each of several."""
+    return {name: {**row, **describe_estimate(calibration.get("by_class", {}).get(name, {}))} for name, row in by_class.items()}
+
+
+def describe_estimate(calibration: Mapping[str, Any]) -> dict[str, object]:
+    """Estimated precision and its interval; empty where there is none, or where nothing is accepted."""
+    found = {"calibrated_precision": calibration["precision"]} if "precision" in calibration else {}
+    if "precision_interval" in calibration:
+        found["calibrated_precision_low"], found["calibrated_precision_high"] = calibration["precision_interval"]
+    return found
+
+
+def warn_of_classes(by_class: Mapping[str, Mapping[str, Any]]) -> None:
     """Warn of classes of which nothing was found, or hardly anything is accepted."""
     for name, found in by_class.items():
         if found["accepted"] < NEARLY_EMPTY * found["objects"] or not found["objects"]:
@@ -123,17 +137,25 @@ def warn_of_classes(by_class: Mapping[str, Mapping[str, int]]) -> None:
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:
     """A row per class."""
-    columns = ("class", "objects", "accepted", "rejected", "images")
-    rows = [[name, *(str(found[column]) for column in columns[1:])] for name, found in result["by_class"].items()]
+    counts = ("objects", "accepted", "rejected", "images")
+    columns: tuple[str, ...] = ("class", *counts)
+    rows = [[name, *(str(found[column]) for column in counts)] for name, found in result["by_class"].items()]
+    if any("calibrated_precision" in found for found in result["by_class"].values()):
+        columns = (*columns, "calibrated precision")
+        rows = [[*row, show_estimate(found)] for row, found in zip(rows, result["by_class"].values(), strict=True)]
     return [console.Table(f"{result['images']} images; those with an accepted object of the class stand in its row", columns, rows)]
+
+
+def show_estimate(found: Mapping[str, Any]) -> str:
+    """'0.80 [0.60, 0.92]', or '-' where nothing is accepted."""
+    if "calibrated_precision" not in found:
+        return "-"
+    return describe_share(found["calibrated_precision"], (found["calibrated_precision_low"], found["calibrated_precision_high"]))
 
 
 def describe_calibration(store: Store) -> dict[str, object]:
     """Precision, threshold and number of objects of a calibration, for the closing table."""
     calibration = store.provenance.calibration
-    names = {"precision": "calibrated_precision", "min_quality": "min_quality", "objects": "calibrated_objects"}
-    shown: dict[str, object] = {shown: calibration[name] for name, shown in names.items() if name in calibration}
-    interval = calibration.get("precision_interval")
-    if isinstance(interval, list):
-        shown |= {"calibrated_precision_low": interval[0], "calibrated_precision_high": interval[1]}
-    return shown
+    names = {"min_quality": "min_quality", "objects": "calibrated_objects"}
+    others = {shown: calibration[name] for name, shown in names.items() if name in calibration}
+    return {**describe_estimate(calibration), **others}

@@ -10,11 +10,13 @@ from builders import block, call, mined_of, succeed
 
 from samsemi.data.dataset import IGNORE, read_dataset
 from samsemi.mining.calibration import (
+    SHARES,
     Judged,
     calibrate,
     choose_threshold,
     join,
     measure_objects,
+    measure_shares,
     predict_unseen,
     trace_curve,
     wilson_interval,
@@ -26,7 +28,7 @@ from samsemi.mining.scores import REASONS, SCORES
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.stages.mine import warn_of_classes
+from samsemi.stages.mine import tables, warn_of_classes, with_precision
 
 
 def judged_of(quality, iou, image=None) -> Judged:
@@ -35,7 +37,7 @@ def judged_of(quality, iou, image=None) -> Judged:
     scores[:, 0] = quality
     image = np.arange(len(iou)) if image is None else np.asarray(image)
     iou = np.asarray(iou, dtype=float)
-    return Judged(scores, iou, np.repeat(2 * iou / (1 + iou), 5).reshape(-1, 5), image, image, np.ones(len(iou), dtype=int))
+    return Judged(scores, iou, 2 * iou / (1 + iou), image, image, np.ones(len(iou), dtype=int))
 
 
 @pytest.mark.parametrize(
@@ -57,11 +59,19 @@ def test_threshold_is_the_lowest_that_reaches_the_target_or_the_best_there_is(ri
     assert choose_threshold(quality[shuffled], np.array(right, dtype=bool)[shuffled], target) == pytest.approx(found)
 
 
+def test_objects_of_one_quality_are_accepted_together():
+    """Of the five best four are right, and a sixth as good as the fifth is wrong."""
+    quality, right = np.array([0.9] * 4 + [0.8] * 2 + [0.1] * 4), np.arange(10) < 4
+    assert choose_threshold(quality, right, 0.8) == pytest.approx((0.8, 4 / 6))
+
+
 def test_curve_goes_from_everything_to_little_with_the_truth_of_what_is_accepted():
     judged = judged_of([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.0, 1.0], image=[0, 0, 1, 2])
-    curve = trace_curve(judged.scores[:, 0], judged, judged.dice[:, 0], images=4)
+    curve = trace_curve(judged.scores[:, 0], judged, images=4)
+    intervals = [row.pop("precision_interval") for row in curve]
     assert curve[0] == {"min_quality": 0.1, "objects": 1.0, "images": 0.75, "precision": 0.5, "dice": pytest.approx((0.75 + 1) / 4)}
     assert curve[-1] == {"min_quality": 0.3, "objects": 0.5, "images": 0.5, "precision": 0.5, "dice": 0.5}
+    assert intervals[0] == pytest.approx([0.150, 0.850], abs=1e-3) and intervals[-1] == pytest.approx([0.095, 0.905], abs=1e-3)
     assert [row["objects"] for row in curve] == sorted((row["objects"] for row in curve), reverse=True)
 
 
@@ -77,8 +87,8 @@ def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
 
 
 def test_objects_of_a_patient_are_never_apart():
-    scores = [(np.ones((n, len(SCORES))), np.ones((n, 6)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
-    judged = join(scores, ["anna", "bert", "anna"])
+    scores = [(np.ones((n, len(SCORES))), np.ones((n, 2, 1)), np.ones(n, dtype=int)) for n in (2, 0, 1)]
+    judged = join(scores, ["anna", "bert", "anna"], 0)
     assert judged.group.tolist() == [0, 0, 0] and judged.image.tolist() == [0, 0, 2]
 
 
@@ -87,16 +97,16 @@ def test_masks_are_measured_with_the_true_object_of_their_class_that_they_share_
     label[0:16, 0:16] = 1
     label[20:32, 40:60] = 2
     maps = [block(0, 8, 0, 4), block(10, 16, 10, 15), block(0, 4, 10, 14)]
-    found = measure_objects(mined_of(*maps, class_id=[1, 1, 1]), label, 3)
-    assert found[0] == pytest.approx([1] * 6, abs=0.01) and found[1:].tolist() == [[0] * 6] * 2
-    found = measure_objects(mined_of(*maps, class_id=[2, 2, 2]), label, 3)
-    assert found[1, 0] > 0.9 and found[[0, 2]].tolist() == [[0] * 6] * 2
+    found = measure_objects(mined_of(*maps, class_id=[1, 1, 1]), label, 3, SHARES)
+    assert found[0] == pytest.approx(1, abs=0.01) and not found[1:].any()
+    found = measure_objects(mined_of(*maps, class_id=[2, 2, 2]), label, 3, SHARES)
+    assert found[1, 0] == pytest.approx(0.95, abs=0.05) and not found[[0, 2]].any()
 
 
 def test_ignored_pixels_count_for_nothing():
     label = np.zeros((32, 64), dtype=np.uint8)
     label[0:16, 0:16], label[0:16, 16:32] = 1, IGNORE
-    assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2)[0] == pytest.approx([1] * 6, abs=0.01)
+    assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2, SHARES) == pytest.approx(1, abs=0.01)
 
 
 def read_about(path) -> tuple[dict, dict]:
@@ -112,7 +122,7 @@ def test_mine_calibrates_with_val_and_out_of_fold_maps_and_stores_the_curve(data
     assert calibration["target_precision"] == 0.6 and calibration["objects"] >= 10
     assert policy["min_quality"] == calibration["min_quality"] == result["min_quality"] and policy["quality"]
     assert {policy[f"min_{name}"] for name in ("confidence", "predicted_iou", "agreement", "stability")} == {0}
-    assert {"min_quality", "objects", "images", "precision", "dice"} == set(calibration["curve"][0])
+    assert {"min_quality", "objects", "images", "precision", "precision_interval", "dice"} == set(calibration["curve"][0])
     assert calibration["curve"][0]["objects"] == 1
 
 
@@ -147,7 +157,7 @@ def test_what_should_mostly_be_wrong_is_accepted_only_where_that_is_wanted(datas
     monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.2))
     mine = ("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16)
     outcome = call(*mine, "--out", tmp_path / "s.h5", "--quiet")
-    assert outcome.code == 7 and "the best precision that can be reached is 0.20; none of" in outcome.err
+    assert outcome.code == 7 and "the best precision that can be reached is 0.20 [0." in outcome.err
     assert "so nothing is accepted" in outcome.err and "--allow-low-precision" in outcome.err.splitlines()[-1]
     assert read_about(tmp_path / "s.h5")[1]["precision"] == 0.2
     result = succeed(*mine, "--out", tmp_path / "t.h5", "--allow-low-precision", "--json").result
@@ -165,7 +175,7 @@ def test_what_should_mostly_be_wrong_is_accepted_only_where_that_is_wanted(datas
 def test_best_precision_of_half_or_more_is_taken_with_a_warning(dataset, folded, tmp_path, monkeypatch):
     monkeypatch.setattr("samsemi.mining.calibration.choose_threshold", lambda *_: (0.0, 0.5))
     outcome = succeed("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--out", tmp_path / "s.h5")
-    assert "warning: a precision of 0.8 is not reached; the best is 0.50, which is taken" in outcome.err
+    assert "warning: a precision of 0.8 is not reached; the best is 0.50 [0." in outcome.err and "], which is taken" in outcome.err
     assert "estimated precision of what is accepted 0.50 [" in outcome.err and "(Wilson, 95 %), target 0.8" in outcome.err
 
 
@@ -219,10 +229,22 @@ def test_each_share_of_sam_is_measured_as_what_would_be_learnt():
     label = np.zeros((32, 64), dtype=np.uint8)
     label[0:16, 0:16] = 1
     sam, unetpp = block(0, 8, 0, 4), block(0, 8, 0, 8)
-    [found] = measure_objects(mined_of(sam, prior=[unetpp]), label, 2)
-    assert found[:2] == pytest.approx([1, 1], abs=0.05)
-    assert found[-1] == pytest.approx(2 / 3, abs=0.02), "the U-Net++ alone is twice as wide"
-    assert found[1] > found[-2] >= found[-1]
+    [[iou, dice]] = measure_objects(mined_of(sam, prior=[unetpp]), label, 2, SHARES)
+    assert (iou[0], dice[0]) == pytest.approx((1, 1), abs=0.1)
+    assert (iou[-1], dice[-1]) == pytest.approx((1 / 2, 2 / 3), abs=0.02), "the U-Net++ alone is twice as wide"
+    assert dice[0] > dice[-2] >= dice[-1]
+
+
+def test_object_is_right_by_the_label_of_the_best_share_not_by_the_mask_of_sam():
+    """SAM finds a quarter of an object that the U-Net++ finds whole, and nothing is where a second one is thought to be."""
+    label = np.zeros((32, 64), dtype=np.uint8)
+    label[0:16, 0:16] = 1
+    whole, none = block(0, 8, 0, 4), block(10, 16, 10, 15)
+    mined = mined_of(block(0, 4, 0, 2), none, prior=[whole, none])
+    rows = [(np.ones((2, 6)), measure_objects(mined, label, 2, (1.0, 0.0)), np.ones(2, dtype=int))]
+    assert measure_shares(rows) == pytest.approx([0.4 / 2, 1 / 2], abs=0.05)
+    assert join(rows, ["anna"], 0).iou == pytest.approx([0.25, 0], abs=0.05)
+    assert join(rows, ["anna"], 1).iou == pytest.approx([1, 0], abs=0.05)
 
 
 def test_best_share_of_sam_is_chosen_where_none_is_given(dataset, folded, tmp_path):
@@ -232,7 +254,8 @@ def test_best_share_of_sam_is_chosen_where_none_is_given(dataset, folded, tmp_pa
     shares = {float(share): dice for share, dice in calibration["dice_by_sam_share"].items()}
     assert set(shares) == {0, 0.25, 0.5, 0.75, 1} and policy["sam_share"] == max(shares, key=shares.get)
     succeed(*asked, "--out", tmp_path / "t.h5", "--sam-share", 0.3)
-    assert read_about(tmp_path / "t.h5")[0]["sam_share"] == 0.3
+    policy, calibration = read_about(tmp_path / "t.h5")
+    assert policy["sam_share"] == 0.3 and set(calibration["dice_by_sam_share"]) == {"0.3"}, "what is learnt is what was judged"
 
 
 def test_without_validation_cases_the_default_thresholds_are_used(dataset, warm, tmp_path):
@@ -250,12 +273,12 @@ def two_classes(dataset, folded, monkeypatch):
     rng = np.random.default_rng(0)
 
     def calibrated(counts: tuple[int, int], right: tuple[float, float], **options):
-        def judge(case, miner, num_classes, fold_maps):
+        def judge(case, miner, num_classes, fold_maps, shares):
             class_id = np.repeat([1, 2], counts)
             iou = (rng.random(len(class_id)) < np.repeat(right, counts)).astype(float)
             scores = rng.random((len(class_id), len(SCORES)))
             scores[:, 0] = 0.5 * iou + 0.5 * rng.random(len(iou))
-            return scores, np.repeat(iou[:, None], 6, axis=1), class_id
+            return scores, np.tile(iou[:, None, None], (1, 2, len(shares))), class_id
 
         monkeypatch.setattr("samsemi.mining.calibration.judge_case", judge)
         data = read_dataset(dataset)
@@ -271,7 +294,9 @@ def test_every_class_with_enough_objects_has_a_threshold_of_its_own(two_classes)
     policy, about = two_classes((20, 20), (1.0, 0.6))
     assert [rule.class_id for rule in policy.by_class] == [1, 2] and policy.by_class[0].min_quality < policy.by_class[1].min_quality
     assert {name: row["fit"] for name, row in about["by_class"].items()} == {"nucleus": "own", "plasm": "own"}
-    assert all(row["precision"] >= 0.8 and row["accepted"] > 0 for row in about["by_class"].values())
+    for row in about["by_class"].values():
+        low, high = row["precision_interval"]
+        assert low < row["precision"] < high + 1e-9 and row["precision"] >= 0.8 and row["accepted"] > 0
     mined = mined_of(*[block(2, 8, 2, 8)] * 2, class_id=[1, 2])
     assert quality_of(mined, policy) == pytest.approx([float(rule.quality(score_table(mined)[:1])[0]) for rule in policy.by_class])
     strict = replace(policy, by_class=tuple(replace(rule, min_quality=2 * (rule.class_id - 1)) for rule in policy.by_class))
@@ -291,7 +316,8 @@ def test_class_that_is_mostly_wrong_does_not_take_the_others_with_it(two_classes
     policy, about = two_classes((20, 20), (1.0, 0.0))
     assert about["by_class"]["nucleus"]["precision"] == 1 and not about["by_class"]["plasm"]["usable"]
     assert policy.by_class[0].min_quality < 1 < policy.by_class[1].min_quality
-    assert "class plasm: a precision of 0.8 is not reached; the best is 0.00, so nothing is accepted" in caplog.text
+    assert "class plasm: a precision of 0.8 is not reached; the best is 0.00 [0.00, 0." in caplog.text
+    assert "so nothing is accepted" in caplog.text
 
 
 def test_one_class_needs_no_rules_of_classes(dataset, folded, tmp_path):
@@ -306,6 +332,16 @@ def test_classes_that_are_nearly_empty_are_warned_of(capsys):
     err = capsys.readouterr().err
     assert "nucleus" not in err
     assert "class plasm is nearly empty: 2 of 66 objects accepted" in err and "class rim is nearly empty: 0 of 0 objects" in err
+
+
+def test_row_of_a_class_has_its_estimated_precision_with_the_interval():
+    counts = {"objects": 4, "accepted": 3, "rejected": 1, "images": 2}
+    calibration = {"by_class": {"nucleus": {"precision": 0.8, "precision_interval": [0.49, 0.94]}, "plasm": {"objects": 2}}}
+    by_class = with_precision({"nucleus": counts, "plasm": counts}, calibration)
+    estimate = {"calibrated_precision": 0.8, "calibrated_precision_low": 0.49, "calibrated_precision_high": 0.94}
+    assert by_class == {"nucleus": {**counts, **estimate}, "plasm": counts}
+    [table] = tables({"images": 4, "by_class": by_class})
+    assert [row[-1] for row in table.rows] == ["0.80 [0.49, 0.94]", "-"]
 
 
 def test_mine_has_a_row_per_class(dataset, warm, tmp_path):

@@ -71,15 +71,29 @@ def test_fit_satisfies_the_equations_of_its_minimum():
     quality = fit_quality(scores, right)
     inputs = (scores - quality.mean) / np.asarray(quality.scale)
     assert inputs.T @ (right - quality(scores)) == pytest.approx(np.asarray(quality.weights), abs=1e-3)
-    assert (right - quality(scores)).sum() == pytest.approx(quality.bias, abs=1e-3)
+    assert (right - quality(scores)).sum() == pytest.approx(0, abs=1e-3), "there is no ridge on the bias"
 
 
-@pytest.mark.parametrize("right", [np.ones(12, dtype=bool), np.zeros(12, dtype=bool)])
-def test_fit_to_objects_that_are_all_alike_is_finite_and_unsure(right):
-    scores = np.full((12, COUNT), 0.5)
-    quality = fit_quality(scores, right)
-    assert quality.weights == (0,) * COUNT
-    assert abs(quality(scores)[0] - right[0]) < 0.3
+@pytest.mark.parametrize("base_rate", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("count", [24, 200])
+def test_mean_of_the_fitted_probabilities_is_the_share_that_is_right(base_rate, count):
+    rng = np.random.default_rng(2)
+    right = rng.random(count) < base_rate
+    scores = rng.random((count, COUNT)) + 0.5 * right[:, None] * (np.arange(COUNT) < 2)
+    assert fit_quality(scores, right)(scores).mean() == pytest.approx(right.mean(), abs=1e-4)
+
+
+def test_fit_to_objects_told_apart_without_error_is_finite():
+    right = np.arange(24) < 23
+    quality = fit_quality(np.repeat(right[:, None], COUNT, axis=1).astype(float), right)
+    assert np.isfinite(quality.weights).all() and np.isfinite(quality.bias)
+
+
+@pytest.mark.parametrize(("right", "probability"), [(np.ones(12, dtype=bool), 12.5 / 13), (np.zeros(12, dtype=bool), 0.5 / 13)])
+def test_fit_to_objects_that_are_all_alike_is_finite_and_leaves_a_doubt(right, probability):
+    for scores in (np.full((12, COUNT), 0.5), np.random.default_rng(3).random((12, COUNT))):
+        quality = fit_quality(scores, right)
+        assert quality.weights == (0,) * COUNT and quality(scores) == pytest.approx([probability] * 12)
 
 
 def test_policy_survives_json():

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,10 @@ from safetensors import safe_open
 import samsemi
 from samsemi.data.dataset import read_dataset
 from samsemi.mining.folds import write_fold_maps
+from samsemi.mining.store import Store
 from samsemi.options.sams import SAMS
 from samsemi.sam import embeddings
+from samsemi.sam.original import read_card
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import adapt as adapt_stage
@@ -154,16 +157,15 @@ def test_history_begins_before_the_first_step(adapted):
     assert [row["iteration"] for row in rows] == ["0", "1"]
     assert {"val_iou", *(f"val_{name}" for name in OWN), "loss", "mask", "predicted_iou", "seconds"} <= set(rows[0])
     assert rows[0]["loss"] == "" and float(rows[1]["loss"]) > 0
-    best = max(rows, key=lambda row: float(row["val_iou"]))
     assert float(rows[0]["val_iou"]) == result["before"]["iou"]
-    assert (float(best["val_iou"]), int(best["iteration"])) == (result["after"]["iou"], result["iteration"])
+    assert (float(rows[1]["val_iou"]), result["iteration"]) == (result["after"]["iou"], 1)
 
 
 def test_only_what_may_learn_has_changed(adapted):
     """And what may not is not in the state that a resumption needs."""
     out, result = adapted
     assert same_weights(out, TINY_WEIGHTS, "image_encoder")
-    assert same_weights(out, TINY_WEIGHTS, "mask_decoder") is (result["iteration"] == 0)
+    assert not same_weights(out, TINY_WEIGHTS, "mask_decoder")
     state = REACHED[out.with_suffix(".run")]
     assert not any("image_encoder" in name for name in state)
     assert {"model.network.mask_decoder.iou_token.weight", "averaged.network.mask_decoder.iou_token.weight"} <= set(state)
@@ -180,6 +182,7 @@ def test_weights_say_where_they_come_from(few, adapted):
     assert card["scores"]["val_iou"] == pytest.approx(result["after"]["iou"], abs=1e-5)
     made_from = {"dataset": read_dataset(few).fingerprint(), "sam": "tiny", "sam_weights": hash_file(TINY_WEIGHTS)}
     assert card["made_from"] == {**made_from, "stream": None, "out_of_fold": None, "precision": "fp32"}
+    assert (card["keep"], card["chosen_on"]) == ("last", [])
     assert {value.dtype for value in load_tensors(out).values()} == {torch.float16}
 
 
@@ -267,17 +270,48 @@ def test_workers_change_nothing(few, adapted, tmp_path):
     assert_same_run(tmp_path / "SAM.safetensors", adapted[0])
 
 
-def test_training_that_makes_it_worse_leaves_the_weights_as_they_were(few, tmp_path):
+def test_best_weights_are_those_from_before_where_training_makes_it_worse(few, tmp_path):
     out = tmp_path / "SAM.safetensors"
-    result = adapt(few, out, *ONE, "--lr", 10, "--ema", 0, "--clicks", 0)
+    result = adapt(few, out, *ONE, "--lr", 10, "--ema", 0, "--clicks", 0, "--keep", "best")
     rows = read_csv(out.with_suffix(".run") / "history.csv")
     assert float(rows[1]["val_iou"]) < float(rows[0]["val_iou"])
     assert result["iteration"] == 0 and result["after"] == result["before"]
     assert same_weights(out, TINY_WEIGHTS)
 
 
-def test_last_weights_are_kept_where_asked_for(few, tmp_path):
-    result = adapt(few, tmp_path / "SAM.safetensors", *ONE, "--lr", 10, "--ema", 0, "--clicks", 0, "--keep", "last")
+@pytest.fixture
+def patients(dataset, tmp_path) -> Path:
+    """The data set with every case a patient of its own."""
+    folder = shutil.copytree(dataset, tmp_path / "patients")
+    header, *rows = read_rows(folder / "manifest.csv")
+    own = [[name if column == "group" else value for column, value in zip(header, row, strict=True)] for row in rows for name in row[:1]]
+    with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *own])
+    return folder
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_best_weights_are_chosen_by_half_of_the_val_patients_and_mine_calibrates_with_the_others(patients, warm, tmp_path):
+    out, val = tmp_path / "SAM.safetensors", [case.id for case in read_dataset(patients).split("val")]
+    adapt(patients, out, *ONE, "--all", "--keep", "best", "--overlays", 0)
+    assert read_card(out).chosen_on == (sorted(val)[1],) and len(val) == 3
+    succeed("mine", patients, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "tiny", "--sam-checkpoint", out, *MINING)
+    assert Store(tmp_path / "s.h5").provenance.calibration["cases"] == {"val": 2}
+
+
+def test_cases_of_a_patient_are_never_apart_when_val_is_halved(dataset, patients):
+    one, own = (read_dataset(folder).split("val") for folder in (dataset, patients))
+    assert adapt_stage.every_other_patient(one) == one and len({case.group for case in one}) == 1
+    named = [replace(case, group=name) for case, name in zip(own, ("anna", "bert", "bert"), strict=True)]
+    assert adapt_stage.every_other_patient(named) == named[1:]
+
+
+def test_last_weights_are_kept(few, tmp_path):
+    result = adapt(few, tmp_path / "SAM.safetensors", *ONE, "--lr", 10, "--ema", 0, "--clicks", 0)
     rows = read_csv(tmp_path / "SAM.run" / "history.csv")
     assert result["iteration"] == 1 and result["after"]["iou"] == float(rows[1]["val_iou"]) < float(rows[0]["val_iou"])
     assert not same_weights(tmp_path / "SAM.safetensors", TINY_WEIGHTS)
