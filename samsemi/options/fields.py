@@ -169,4 +169,4 @@ def check_range(field: Field, value: typing.Any, shown: str) -> None:
     low, high = field.min, field.max
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"{low:g} or more" if high is None else f"{high:g} or less" if low is None else f"{low:g} to {high:g}"
-        raise UsageError(f"{shown} {value:g} is out of range", f"give {bounds}")
+        raise UsageError(f"{shown} {value} is out of range", f"give {bounds}")
