@@ -22,6 +22,7 @@ SCHEMA = "samsemi.embeddings/1"
 KEYS = "keys"
 """Dataset of what the pixels of each image hash to; all others are tensors."""
 AGAIN = "remove it, or give another file"
+ANOTHER = "give another file, which need not be there yet"
 
 
 class EmbeddingCache:
@@ -34,13 +35,15 @@ class EmbeddingCache:
         try:
             self.file = h5py.File(self.path, "a")
         except OSError as error:
-            raise CheckpointError(f"--embeddings {path} is not an HDF5 file, or is in use ({error})", AGAIN) from None
+            raise CheckpointError(f"--embeddings {path} is not an HDF5 file, or is in use ({error})", ANOTHER) from None
         about = {"schema": SCHEMA, "sam": sam.name, "identity": sam.identity, "precision": precision}
         if not self.file.attrs and not len(self.file):
             self.file.attrs.update(about)
         found = {name: self.file.attrs.get(name) for name in about}
         if found != about:
             self.file.close()
+            if found["schema"] != SCHEMA:
+                raise CheckpointError(f"--embeddings {path} is no cache of embeddings", ANOTHER)
             raise CheckpointError(
                 f"--embeddings {path} holds embeddings of another SAM, or of other weights: {found['sam']}, {found['precision']}; "
                 f"this is {sam.name}, {precision}",
