@@ -32,6 +32,7 @@ class EmbeddingCache:
         self.sam = sam
         self.path = Path(path)
         make_folder(self.path.parent)
+        refuse_other_files(self.path)
         try:
             self.file = h5py.File(self.path, "a")
         except OSError as error:
@@ -42,8 +43,6 @@ class EmbeddingCache:
         found = {name: self.file.attrs.get(name) for name in about}
         if found != about:
             self.file.close()
-            if found["schema"] != SCHEMA:
-                raise CheckpointError(f"--embeddings {path} is no cache of embeddings", ANOTHER)
             raise CheckpointError(
                 f"--embeddings {path} holds embeddings of another SAM, or of other weights: {found['sam']}, {found['precision']}; "
                 f"this is {sam.name}, {precision}",
@@ -92,3 +91,11 @@ class EmbeddingCache:
 
     def close(self) -> None:
         self.file.close()
+
+
+def refuse_other_files(path: Path) -> None:
+    """CheckpointError for an HDF5 file that is something else, without opening it to write."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            if (file.attrs or len(file)) and file.attrs.get("schema") != SCHEMA:
+                raise CheckpointError(f"--embeddings {path} is no cache of embeddings", ANOTHER)

@@ -20,9 +20,6 @@ from samsemi.options.config import input_paths
 from samsemi.options.prepare import PrepareOptions
 from samsemi.outputs import new_folder, refuse_inside
 
-REPAIR = "repair or remove these files, then run it again"
-TURN = "turn the masks as the images are shown, or remove the orientation from the EXIF data of the images"
-
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
     """Find the cases, deal them to splits, write masks as class indices, verify every file and note its hash."""
@@ -39,8 +36,7 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         verified = verify(dataset, console.progress)
         warn(verified.warnings)
-        hint = TURN if all("EXIF" in finding.text for finding in verified.problems) else REPAIR
-        refuse_problems(str(options.images), verified.problems, hint)
+        refuse_problems(str(options.images), verified.problems, "repair or remove these files, then run it again")
         for finding in verified.missing_classes:
             console.warn(f"{finding.text}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
         write_dataset(dataset)
