@@ -23,10 +23,10 @@ from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
 from samsemi.options.shared import ConsoleOptions
 from samsemi.outputs import refusal
-from samsemi.parameters import as_parameter, help_class
+from samsemi.parameters import as_parameter
+from samsemi.usage import WrongUsage, command_class
 
 INTERRUPTED = 130
-WrongUsage: Any = typer.BadParameter.__bases__[0]  # the base of typer's own usage errors
 
 app = typer.Typer(
     name="samsemi",
@@ -99,7 +99,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     parameters = [as_parameter(option, callback_of(option)) for option in declarations]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(name, cls=help_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
+    app.command(name, cls=command_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
 
 
 def first_line(name: str, options: Options) -> str:
@@ -153,10 +153,8 @@ def report(error: SamsemiError) -> int:
 
 
 def usage_error(error: Any) -> UsageError:
-    """A usage error of typer as one of ours."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "samsemi"
-    return UsageError(error.format_message(), f"see `{command} --help`")
+    """A usage error of typer that is none of a command, such as an unknown command, as one of ours."""
+    return UsageError(error.format_message(), "see `samsemi --help`")
 
 
 def is_out_of_memory(error: Exception) -> bool:

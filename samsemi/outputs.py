@@ -171,11 +171,11 @@ def refuse_file(folder: Path) -> None:
 
 
 def refuse_inside(out: Path, images: Path) -> None:
-    """RefusedError where the output lies among the images that are read."""
+    """RefusedError where the output lies among the images or masks that are read."""
     with refused_paths(out):
         place = Path(out).resolve()
     if place.is_relative_to(Path(images).resolve()):
-        raise RefusedError(f"{out} lies in {images}, where the images are searched for", "give an --out outside of it")
+        raise RefusedError(f"{out} lies in {images}, whose pictures are read", "give an --out outside of it")
 
 
 def refuse_changes(before: Mapping[str, object], now: Mapping[str, object], where: str, may_change: Container[str] = ()) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from samsemi.options.fields import PANELS, Option
 
@@ -115,19 +114,6 @@ def usage(options: Sequence[Option]) -> str:
     given = [option.flag if option.field.argument else f"{option.flag} {value_name(option)}" for option in required]
     given += [f"[{option.flag}]" for option in options if option.field.argument and not option.required]
     return " ".join([*given, "[OPTIONS]"])
-
-
-def help_class(options: Sequence[Option]) -> type[TyperCommand]:
-    """A command of typer with a help page of its own."""
-
-    class Command(TyperCommand):
-        def format_usage(self, ctx, formatter) -> None:
-            formatter.write_usage(ctx.command_path, usage(options))
-
-        def format_options(self, ctx, formatter) -> None:
-            formatter.write(help_text(options, formatter.width))
-
-    return Command
 
 
 def styled(text: str, **style: Any) -> str:

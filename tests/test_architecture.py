@@ -25,6 +25,7 @@ FLOORS = [
     {"tensors"},
     {"options"},
     {"samsemi", "parameters"},
+    {"usage"},
     {"data"},
     {"sam", "segmenters", "metrics"},
     {"cost", "training"},
@@ -143,7 +144,7 @@ def test_nobody_imports_click():
 
 def test_typer_lives_in_the_command_line():
     importers = {module for module in MODULES if any(name.split(".")[0] == "typer" for name in imports(module))}
-    assert importers == {"samsemi.cli", "samsemi.parameters"}
+    assert importers == {"samsemi.cli", "samsemi.parameters", "samsemi.usage"}
 
 
 def test_rich_lives_in_console():

@@ -69,7 +69,7 @@ def cases_of(folder, split: str) -> list[str]:
         (["mien"], "mien"),
         (["mine", "d", "--model", "m", "--out", "o", "--margin", "3"], "--margin"),
         (["mine", "d", "--out", "o"], "--model"),
-        (["mine", "--model", "m", "--out", "o"], "dataset"),
+        (["mine", "--model", "m", "--out", "o"], "DATASET is missing"),
         (["mine", "d", "more", "--model", "m", "--out", "o"], "more"),
         (["mine", "d", "--model", "m", "--out", "o", "--box-margin", "wide"], "--box-margin"),
         (["mine", "d", "--model", "m", "--out", "o", "--min-stability", "1.5"], "--min-stability"),

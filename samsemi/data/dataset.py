@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -27,6 +27,14 @@ IGNORE = 255
 
 NO_CLASS_BUT_255 = "0 and 255, as every mask that was read; in a data set 255 means ignored, so there is nothing to learn or measure"
 PREPARE_CONVERTS = "write class indices (1 for 255), or let `samsemi prepare` convert the masks"
+
+PREPARE_SOME = {
+    "labeled": "prepare the data set with masks for more images, or smaller --val and --test",
+    "unlabeled": "prepare the data set with images that have no mask; --labeled 0.1 of `samsemi prepare` hides masks to simulate some",
+    "val": "prepare the data set with --val above 0",
+    "test": "prepare the data set with --test above 0; `samsemi eval --split val` measures others",
+}
+"""What to do where a split is empty."""
 
 COLUMNS = ("id", "image", "mask", "truth", "split", "group")
 """What a manifest must have."""
@@ -87,6 +95,8 @@ def read_dataset(folder: Path) -> Dataset:
 def scan_dataset(folder: Path) -> tuple[Dataset, list[DataError]]:
     """``read_dataset`` without the lines of the manifest that cannot be, and what is wrong with each of them."""
     folder = Path(folder)
+    if folder.is_file():
+        raise DataError(f"{folder} is a file, a data set is a folder", f"give the folder that `samsemi prepare` made: {folder.parent}?")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such data set", "make it with `samsemi prepare`")
     try:
@@ -102,21 +112,33 @@ def scan_dataset(folder: Path) -> tuple[Dataset, list[DataError]]:
     return Dataset(folder, name, classes, spacing_mm, cases), problems
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder has the files of a data set."""
+    return all((Path(folder) / name).is_file() for name in ("dataset.json", "manifest.csv"))
+
+
 def read_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> tuple[dict[str, Case], list[DataError]]:
-    """The cases of a manifest by id, and every row that cannot be; DataError for a manifest without rows or columns."""
+    """The cases of a manifest by id, and every kind of row that cannot be; DataError for a manifest without rows or columns."""
     if not rows or set(COLUMNS) - set(rows[0]):
         raise DataError(f"{folder}/manifest.csv needs rows, and the columns {','.join(COLUMNS)}", "prepare the data set again")
+    path = folder / "manifest.csv"
     cases: dict[str, Case] = {}
-    problems = []
+    wrong: dict[tuple[str, str], list[int]] = {}
     for line, row in enumerate(rows, start=2):
         try:
-            case = read_case(folder, row, line)
+            case = read_case(folder, row)
             if case.id in cases:
-                raise DataError(f"{folder}/manifest.csv line {line}: id '{case.id}' stands there twice", "remove one")
+                raise DataError(f"id '{case.id}' stands there twice", "remove one")
             cases[case.id] = case
         except DataError as error:
-            problems.append(error)
-    return cases, problems
+            wrong.setdefault((error.message, error.hint), []).append(line)
+    return cases, [DataError(f"{path} {name_lines(lines)}: {what}", hint) for (what, hint), lines in wrong.items()]
+
+
+def name_lines(lines: Sequence[int]) -> str:
+    """'line 2', 'lines 2, 3, 4 and 37 more'."""
+    first, more = ", ".join(map(str, lines[:3])), len(lines) - 3
+    return f"line{'s' if len(lines) > 1 else ''} {first}" + (f" and {more} more" if more > 0 else "")
 
 
 class About(NamedTuple):
@@ -161,7 +183,7 @@ def need_cases(dataset: Dataset, split: str) -> list[Case]:
     """The cases of a split; DataError where there are none, and where their masks are black and white instead of class indices."""
     cases = dataset.split(split)
     if not cases:
-        raise DataError(f"{dataset.folder}: no {split} cases", f"prepare the data set with some {split} cases")
+        raise DataError(f"{dataset.folder}: no {split} cases", PREPARE_SOME[split])
     refuse_black_and_white(dataset, cases)
     return cases
 
@@ -182,21 +204,22 @@ def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
         raise DataError(f"{white.mask}: {NO_CLASS_BUT_255}", PREPARE_CONVERTS)
 
 
-def read_case(folder: Path, row: dict[str, str], line: int) -> Case:
+def read_case(folder: Path, row: Mapping[str, str]) -> Case:
     """One row of a manifest; DataError for an id, split or path that cannot be."""
-    where = f"{folder}/manifest.csv line {line}"
-    if not is_safe_id(row["id"] or ""):
-        raise DataError(f"{where}: id {row['id']!r} cannot be a file name", "use letters, digits, '_', '-', '.' and blanks")
+    if any(row[name] is None for name in COLUMNS):
+        raise DataError("fewer columns than the first line has", "write every column, empty where there is nothing")
+    if not is_safe_id(row["id"]):
+        raise DataError(f"id {row['id']!r} cannot be a file name", "use letters, digits, '_', '-', '.' and blanks")
     if row["split"] not in SPLITS:
-        raise DataError(f"{where}: unknown split '{row['split']}'", f"use {', '.join(SPLITS)}")
+        raise DataError(f"unknown split '{row['split']}'", f"use {', '.join(SPLITS)}")
     if not row["image"]:
-        raise DataError(f"{where}: no image", "prepare the data set again")
+        raise DataError("no image", "prepare the data set again")
     if row["split"] == "unlabeled" and row["mask"]:
-        raise DataError(f"{where}: an unlabeled case has a mask", "move it to the column truth, or change the split")
+        raise DataError("an unlabeled case has a mask", "move it to the column truth, or change the split")
     if row["split"] != "unlabeled" and not row["mask"]:
-        raise DataError(f"{where}: a {row['split']} case has no mask", "give one, or change the split to unlabeled")
-    image = resolve(folder, row["image"], where)
-    mask, truth = (resolve(folder, row[column], where) if row[column] else None for column in ("mask", "truth"))
+        raise DataError(f"a {row['split']} case has no mask", "give one, or change the split to unlabeled")
+    image = resolve(folder, row["image"])
+    mask, truth = (resolve(folder, row[column]) if row[column] else None for column in ("mask", "truth"))
     hashes = [row.get(name) or None if path else None for name, path in zip(HASHES, (image, mask, truth), strict=True)]
     return Case(row["id"], image, mask, truth, row["split"], row["group"] or row["id"], *hashes)
 
@@ -206,11 +229,11 @@ def is_safe_id(text: str) -> bool:
     return bool(text) and not text.startswith(".") and not any(c in '/\\:*?"<>|' or ord(c) < 32 for c in text)
 
 
-def resolve(folder: Path, text: str, where: str) -> Path:
+def resolve(folder: Path, text: str) -> Path:
     """A path of the manifest: absolute, or inside the data set folder; DataError for one that leads out of it."""
     path = Path(text)
     if ".." in path.parts:
-        raise DataError(f"{where}: {text} leads out of the data set", "write paths relative to the data set folder, or absolute")
+        raise DataError(f"{text} leads out of the data set", "write paths relative to the data set folder, or absolute")
     return path if path.is_absolute() else folder / path
 
 

@@ -36,6 +36,8 @@ def find_images(folder: Path) -> dict[str, Path]:
     DataError for a missing or empty folder and for two images of one id.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise DataError(f"{folder} is a file, not a folder of images", f"give the folder: {folder.parent}")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder", "check the path")
     found: dict[str, Path] = {}
@@ -67,9 +69,14 @@ def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
 def count_unread(folder: Path) -> str:
     """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'; hidden ones are left out."""
     names = [path.name for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".") and not known_suffix(path)]
-    parts = [Path(name.lower()).suffixes for name in names]
-    kinds = Counter("".join(part[-2 if part[-1:] == [".gz"] else -1 :]) or "without suffix" for part in parts)
+    kinds = Counter(kind_of(name) for name in names)
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+
+
+def kind_of(name: str) -> str:
+    """The suffix of a file name, '.nii.gz' whole, or 'without suffix'."""
+    parts = Path(name.lower()).suffixes
+    return "".join(parts[-2 if parts[-1:] == [".gz"] else -1 :]) or "without suffix"
 
 
 def warn_unread(folder: Path) -> None:
@@ -108,7 +115,18 @@ def decode_image(data: bytes, path: Path) -> np.ndarray:
 
 def decode_label(data: bytes, path: Path) -> np.ndarray:
     """``read_label`` of a file whose bytes are there already."""
-    return reader_of(path).label(data, path)
+    values = reader_of(path).label(data, path)
+    if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
+        raise WrongValues(
+            f"{path}: mask values from {values.min()} to {values.max()}",
+            "write class indices as 8-bit PNG; `samsemi prepare --mask-values nonzero` makes one class of all above 0",
+        )
+    return values.astype(np.uint8)
+
+
+def decode_nonzero(data: bytes, path: Path) -> np.ndarray:
+    """(H, W) uint8, 1 where a mask is above 0, whatever the range of its values."""
+    return (reader_of(path).label(data, path) > 0).astype(np.uint8)
 
 
 def picture_image(data: bytes, path: Path) -> np.ndarray:
@@ -123,7 +141,7 @@ def picture_image(data: bytes, path: Path) -> np.ndarray:
 
 
 def picture_label(data: bytes, path: Path) -> np.ndarray:
-    """(H, W) uint8 values of a mask that Pillow knows."""
+    """(H, W) values of a mask that Pillow knows, integers or floats."""
     picture = open_picture(data, path)
     if picture.mode in ("1", "L", "P"):
         return np.array(picture.convert("L") if picture.mode == "1" or is_white_first(picture) else picture)
@@ -135,9 +153,7 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
         if (colors != colors[..., :1]).any():
             raise WrongValues(f"{path}: a color picture cannot be a mask", "write masks as grey PNG of class indices")
         values = colors[..., 0]
-    if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
-        raise WrongValues(f"{path}: mask values from {values.min()} to {values.max()}", "write masks as 8-bit PNG of class indices")
-    return values.astype(np.uint8)
+    return values
 
 
 def is_white_first(picture: Image.Image) -> bool:
@@ -217,7 +233,7 @@ class Reader(NamedTuple):
     image: Callable[[bytes, Path], np.ndarray]
     """-> (H, W, 3) uint8 RGB, upright."""
     label: Callable[[bytes, Path], np.ndarray]
-    """-> (H, W) uint8 values."""
+    """-> (H, W) values of any type of number."""
 
 
 PICTURE = Reader(picture_image, picture_label)

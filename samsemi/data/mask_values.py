@@ -2,20 +2,27 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from scipy import ndimage
 
 from samsemi.data.dataset import IGNORE
-from samsemi.data.images import decode_label, log_remarks, read_bytes, remark_label
+from samsemi.data.images import decode_label, decode_nonzero, log_remarks, read_bytes, read_label, remark_label
 from samsemi.errors import DataError
 
 NOISY_MIDDLE = 0.05
 """A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
 STRAY = 0.01
 """Pixels of other values are strays in masks of 0/255, or 255 is ignored, where they are fewer than this share of those of 255."""
+SAME_AREA = 3.0
+"""Numbered objects are alike: the median areas of values that may be numbers differ at most by this factor."""
+IN_ONE_PIECE = 0.9
+"""Share of the values in a mask that are one connected component each, from which they may be numbers."""
+LOOKED_AT = 30
+"""Masks of which the components are counted."""
 MANY = 8
 """Class indices above this are taken for instance numbers unless the classes are named."""
 
@@ -32,23 +39,30 @@ class MaskValues:
     num_classes: int
     note: str
     """One line for the user."""
+    decode: Callable[[bytes, Path], np.ndarray] = decode_label
+    """A file's bytes -> (H, W) uint8 values."""
 
     def inverted(self) -> "MaskValues":
         """Background and the one class exchanged."""
         lookup = np.where(self.lookup == IGNORE, IGNORE, self.lookup == 0).astype(np.uint8)
-        return MaskValues(lookup, 2, f"{self.note}; inverted: background and class 1 exchanged in all masks")
+        return replace(self, lookup=lookup, note=f"{self.note}; inverted: background and class 1 exchanged in all masks")
 
     def convert(self, label: np.ndarray) -> np.ndarray:
         """(H, W) uint8 values of a file -> class indices and IGNORE."""
         return self.lookup[label]
 
+    def read(self, path: Path) -> np.ndarray:
+        """A mask file as (H, W) uint8 class indices and IGNORE."""
+        return self.convert(self.decode(read_bytes(path), path))
 
-def count_values(paths: Mapping[str, Path], advance: Callable[[], None] = lambda: None) -> dict[str, np.ndarray]:
+
+def count_values(paths: Mapping[str, Path], advance: Callable[[], None] = lambda: None, kind: Kind = "auto") -> dict[str, np.ndarray]:
     """The (256,) histogram of each mask file; what was guessed in reading them is logged once, with a count."""
+    decode = ONE_CLASS[kind].decode if kind in ONE_CLASS else decode_label
     counts, remarks = {}, Counter[str]()
     for name, path in paths.items():
         data = read_bytes(path)
-        counts[name] = np.bincount(decode_label(data, path).ravel(), minlength=256)
+        counts[name] = np.bincount(decode(data, path).ravel(), minlength=256)
         remarks.update(remark_label(data, path))
         advance()
     log_remarks("masks", remarks)
@@ -121,6 +135,27 @@ def looks_numbered(counts: Mapping[str, np.ndarray]) -> bool:
     return highest > MANY or (highest >= 4 and gapless and len({len(values) for values in found}) >= 3)
 
 
+def seem_numbered(counts: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> bool:
+    """Whether masks of few values may number their objects: in each file 1, 2, ... without a gap, not up to the same in all, values
+    of about the same area, each one piece. Opens a few of the files."""
+    found = {name: np.flatnonzero(count[1:IGNORE]) + 1 for name, count in counts.items() if count[1:IGNORE].any()}
+    several = [name for name, values in found.items() if len(values) > 1]
+    gapless = all(values[-1] == len(values) for values in found.values())
+    if len(several) < 2 or not gapless or len({len(values) for values in found.values()}) < 2:
+        return False
+    pixels = np.stack([counts[name][1:IGNORE] for name in several]).astype(float)
+    areas = [np.median(column[column > 0]) for column in pixels.T if column.any()]
+    if max(areas) > SAME_AREA * min(areas):
+        return False
+    pieces = [count_pieces(read_label(paths[name]), int(value)) for name in several[:LOOKED_AT] for value in found[name]]
+    return float(np.mean(np.equal(pieces, 1))) >= IN_ONE_PIECE
+
+
+def count_pieces(label: np.ndarray, value: int) -> int:
+    """Connected components of one value."""
+    return int(ndimage.label(label == value)[1])
+
+
 def covers_most(counts: Mapping[str, np.ndarray], values: MaskValues) -> int:
     """In how many masks class 1 covers more than half of the pixels."""
     return sum(bool(2 * count[values.lookup == 1].sum() > count.sum()) for count in counts.values())
@@ -159,6 +194,8 @@ def threshold_lookup() -> np.ndarray:
 
 ONE_CLASS: dict[Kind, MaskValues] = {
     "binary": MaskValues(threshold_lookup(), 2, "values from 128 were taken as class 1, as --mask-values binary says"),
-    "nonzero": MaskValues((np.arange(256) > 0).astype(np.uint8), 2, "values above 0 were taken as class 1, as --mask-values nonzero says"),
+    "nonzero": MaskValues(
+        (np.arange(256) > 0).astype(np.uint8), 2, "values above 0 were taken as class 1, as --mask-values nonzero says", decode_nonzero
+    ),
 }
 """Kinds that take any value."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.dataset import SPLITS, Case
+from samsemi.data.dataset import SPLITS, Case, name_lines
 from samsemi.data.images import hash_pixels, read_image
 from samsemi.errors import DataError, UsageError
 
@@ -38,6 +38,11 @@ def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
         raise DataError(f"--split {path}: {error}", "give a readable CSV file") from None
     if not rows or not {"id", "split"} <= set(rows[0]):
         raise DataError(f"--split {path}: needs the columns id,split", "write them in the first line")
+    short = [line for line, row in enumerate(rows, start=2) if row["id"] is None or row["split"] is None]
+    if short:
+        raise DataError(
+            f"--split {path} {name_lines(short)}: fewer columns than the first line has", "write an id and a split in every line"
+        )
     wrong = sorted({str(row["split"]) for row in rows} - set(SPLITS))
     if wrong:
         raise DataError(f"--split {path}: unknown split '{wrong[0]}'", f"use {', '.join(SPLITS)}")
@@ -85,6 +90,7 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int, re
     groups = sorted({case.group for case in masked} - {case.group for case in cases if case.mask is None})
     members = Counter(case.group for case in masked)
     queue = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    refuse_too_few(len(masked), len(groups), wanted, rest)
     targets = {split: amount if amount > 1 else amount * len(masked) for split, amount in wanted.items()}
     if sum(targets.values()) > len(masked) + 0.5:
         raise DataError(
@@ -112,6 +118,17 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int, re
         )
     split_of |= dict.fromkeys(queue, rest)
     return [with_split(case, split_of.get(case.group, "unlabeled")) for case in cases]
+
+
+def refuse_too_few(masks: int, groups: int, wanted: dict[str, float], rest: str) -> None:
+    """DataError where there are fewer groups than splits that must have one."""
+    needed = [split for split, amount in wanted.items() if amount > 0] + (["labeled"] if rest == "labeled" else [])
+    if groups < len(needed):
+        remedies = ["bring more masks", *(["--test 0 does without test cases"] if wanted.get("test") else [])]
+        raise DataError(
+            f"{masks} cases with masks, in {groups} groups, are too few for {', '.join(needed)}: each needs a group of its own",
+            f"{'; '.join(remedies)}; an image without a mask makes its whole group unlabeled",
+        )
 
 
 def with_split(case: Case, split: str) -> Case:

@@ -128,13 +128,16 @@ def mask_findings(case: Case, path: Path, image: np.ndarray | None, num_classes:
         yield Finding("empty_mask", (case.id,), f"mask of case {case.id} holds no class")
 
 
+TURN = "turn the mask as its image is shown, or remove the orientation from the EXIF data"
+
+
 def size_finding(case: Case, image: np.ndarray, label: np.ndarray) -> Finding:
     """A mask must have the size of its image."""
     (height, width), (rows, columns) = image.shape[:2], label.shape
     turned = [name for name, path in (("image", case.image), ("mask", case.mask or case.truth)) if path and TURNED in remark_image(path)]
     exif = f" ({' and '.join(turned)} turned by EXIF orientation)" if turned else ""
     text = f"mask of case {case.id}: {columns} x {rows} pixels, image {case.image.name} has {width} x {height}{exif}"
-    return Finding("other_size", (case.id,), text)
+    return Finding("other_size", (case.id,), text, TURN if turned else "")
 
 
 def changed_findings(case: Case, path: Path, data: bytes) -> list[Finding]:

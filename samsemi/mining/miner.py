@@ -59,7 +59,10 @@ def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
     """The unlabeled cases with a pseudo-label to learn from; NothingUsable where there are none."""
     cases = [dataset.cases[name] for name in usable_ids(store, policy)]
     if not cases:
-        raise NothingUsable(f"{store.path}: no pseudo-label is accepted", "lower what was given as --min-...")
+        raise NothingUsable(
+            f"{store.path}: no pseudo-label is accepted",
+            "lower what was given as --min-..., mine again with a model trained longer, or leave the store out",
+        )
     return cases
 
 

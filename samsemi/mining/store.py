@@ -208,6 +208,8 @@ def need_tables(file: h5py.File, path: Path, lacking: Sequence[str]) -> None:
 
 def open_hdf5(path: Path) -> h5py.File:
     """An HDF5 file to read; CheckpointError where there is none."""
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a folder, a store is a file", "give the file that `samsemi mine` wrote as --out")
     try:
         return h5py.File(path, "r")
     except FileNotFoundError:

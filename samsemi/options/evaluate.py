@@ -46,7 +46,9 @@ class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
             raise UsageError("eval needs something to measure", "give --model RUN, --predictions DIR or --store FILE")
         if len(given) > 1:
             raise UsageError("eval measures one thing at a time", "give one of --model, --predictions, --store")
-        if self.split is not None and (self.split == "unlabeled") != (self.store is not None):
+        if self.store is not None and self.split not in (None, "unlabeled"):
+            raise UsageError(f"--split {self.split}: a store holds the unlabeled cases alone", "leave --split out")
+        if self.store is None and self.split == "unlabeled":
             raise UsageError(
-                "the truth of unlabeled cases is only for measuring a store", "give --store together with --split unlabeled, or neither"
+                "--split unlabeled: the truth of unlabeled cases is only for measuring a store", "give --store, or another --split"
             )

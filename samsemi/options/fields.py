@@ -44,6 +44,10 @@ class Field:
     """Of an option whose value names a set of values of others, for those that are not given: these sets."""
 
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+"""Types in words."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a command."""
@@ -144,17 +148,32 @@ def check_value(option: Option, value: object, shown: str | None = None) -> None
     if value in option.words:
         return
     base = option.base
+    if base is Path and isinstance(value, str):
+        check_path(value, shown)
     accepted = {float: (float, int), Path: (Path, str)}.get(base, (base,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and base is not bool):
-        expected = " or ".join([base.__name__, *option.words])
-        raise UsageError(f"{shown} {value!r}: expected {expected}", f"give a value of type {expected}")
+        kind = " or ".join([KINDS.get(base, base.__name__), *option.words])
+        raise UsageError(f"{shown} {value!r}: expected {kind}", f"give {kind}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{shown} {value} is no finite number", "give a finite number")
     check_range(option.field, value, shown)
 
 
+def check_path(text: str, shown: str) -> None:
+    """UsageError for a path that is empty or a flag, or holds a line break or the like."""
+    if not text.strip():
+        raise UsageError(f"{shown} '': an empty path", "give a path; in a script, a variable may be empty")
+    if text.startswith("--"):
+        raise UsageError(f"{shown} {text}: a flag where a path should be", "give the path; ./ before it where it is really called so")
+    if any(0 < ord(character) < 32 for character in text):
+        raise UsageError(
+            f"{shown} {text!r}: a path with a line break or control character in it",
+            "give one path; in a script, see what a variable holds",
+        )
+
+
 def check_range(field: Field, value: typing.Any, shown: str) -> None:
     low, high = field.min, field.max
     if (low is not None and value < low) or (high is not None and value > high):
-        bounds = f"{'' if low is None else f'{low} <= '}x{'' if high is None else f' <= {high}'}"
-        raise UsageError(f"{shown} {value} is out of range", f"give a value with {bounds}")
+        bounds = f"{low:g} or more" if high is None else f"{high:g} or less" if low is None else f"{low:g} to {high:g}"
+        raise UsageError(f"{shown} {value} is out of range", f"give {bounds}")

@@ -65,6 +65,8 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
         for flag, given in (("--schedule continuous", self.schedule == "continuous"), ("--rounds", self.rounds > 1)):
             if given and self.store is None:
                 raise UsageError(f"{flag} needs --store", "run `samsemi mine` first and give its store")
+        if self.remine_every is not None and self.schedule == "once":
+            raise UsageError("--remine-every needs --schedule continuous", "give it too; once mines nothing again")
         if self.schedule == "continuous" and self.rounds > 1:
             raise UsageError("--schedule continuous and --rounds exclude each other", "give one of them")
         if self.rounds > self.iterations:

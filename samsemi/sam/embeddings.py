@@ -22,6 +22,7 @@ SCHEMA = "samsemi.embeddings/1"
 KEYS = "keys"
 """Dataset of what the pixels of each image hash to; all others are tensors."""
 AGAIN = "remove it, or give another file"
+ANOTHER = "give another file, which need not be there yet"
 
 
 class EmbeddingCache:
@@ -31,10 +32,11 @@ class EmbeddingCache:
         self.sam = sam
         self.path = Path(path)
         make_folder(self.path.parent)
+        refuse_other_files(self.path)
         try:
             self.file = h5py.File(self.path, "a")
         except OSError as error:
-            raise CheckpointError(f"--embeddings {path} is not an HDF5 file, or is in use ({error})", AGAIN) from None
+            raise CheckpointError(f"--embeddings {path} is not an HDF5 file, or is in use ({error})", ANOTHER) from None
         about = {"schema": SCHEMA, "sam": sam.name, "identity": sam.identity, "precision": precision}
         if not self.file.attrs and not len(self.file):
             self.file.attrs.update(about)
@@ -89,3 +91,11 @@ class EmbeddingCache:
 
     def close(self) -> None:
         self.file.close()
+
+
+def refuse_other_files(path: Path) -> None:
+    """CheckpointError for an HDF5 file that is something else, without opening it to write."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            if (file.attrs or len(file)) and file.attrs.get("schema") != SCHEMA:
+                raise CheckpointError(f"--embeddings {path} is no cache of embeddings", ANOTHER)

@@ -39,7 +39,13 @@ def read_model_card(folder: Path) -> ModelCard:
     """model.json of a run folder, those of before 'schema' stood in it too; CheckpointError where there is none that can be read."""
     path = Path(folder) / MODEL_CARD
     if Path(folder).is_file():
-        raise CheckpointError(f"{folder} is a file, a model is a run folder", f"give the folder: {Path(folder).parent}")
+        parent = Path(folder).parent
+        hint = (
+            f"give the folder: {parent}"
+            if (parent / MODEL_CARD).is_file()
+            else "give the --out folder of `samsemi warmstart` or `finetune`"
+        )
+        raise CheckpointError(f"{folder} is a file, a model is a run folder", hint)
     try:
         values = parse_object(path.read_text(encoding="utf-8"), str(path), AGAIN)
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from samsemi import console
 from samsemi.cost import measure_model
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset, refuse_black_and_white
 from samsemi.data.images import find_images, read_label
 from samsemi.data.mask_values import count_values, interpret_predictions
 from samsemi.devices import autocast, choose_device
@@ -27,7 +28,10 @@ from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 
 BATCH = 8
+AGAINST = "give the --out folder of an earlier `samsemi eval`"
 DISTANCES = ("hd95", "assd")
+
+TRUTH = "measure models with --model; only a data set that `samsemi prepare --labeled` made of masks for all images can measure a store"
 
 LabelsOf = Callable[[Sequence[Case]], list[np.ndarray]]
 """Some cases -> their (H, W) uint8 predicted label maps."""
@@ -92,12 +96,15 @@ def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], data
     """The accepted masks of a store; only cases that have one and whose truth is known are measured."""
     store = open_store(path, dataset)
     policy = store_policy(store, options)
-    accepted = set(accepted_ids(store, policy))
-    chosen = [case for case in cases if case.id in accepted and case.truth is not None]
+    usable = set(accepted_ids(store, policy))
+    known = [case for case in cases if case.truth is not None]
+    chosen = [case for case in known if case.id in usable]
+    if not known:
+        raise NothingUsable(f"{dataset.folder}: no unlabeled case has a known truth", TRUTH)
     if not chosen:
-        raise NothingUsable(
-            f"{path}: no case has an accepted pseudo-label and a known truth", "prepare the data set with masks for all cases"
-        )
+        accepted = f"of {len(known)} cases with a known truth none has an accepted pseudo-label"
+        raise NothingUsable(f"{path}: {accepted}", "lower what was given as --min-..., or mine again with a model trained longer")
+    refuse_black_and_white(dataset, [replace(case, mask=case.truth) for case in chosen])
 
     def labels_of(batch: Sequence[Case]) -> list[np.ndarray]:
         return [mined_label(store.read(case.id), policy, len(dataset.classes)) for case in batch]
@@ -174,6 +181,8 @@ def write_csv(path: Path, scores: Scores, dataset: Dataset) -> None:
 
 def read_scores(folder: Path) -> Scores:
     """metrics.csv of an earlier evaluation."""
+    if not (Path(folder) / "metrics.csv").is_file():
+        raise DataError(f"--against {folder}: no evaluation there, it has no metrics.csv", AGAINST)
     try:
         with open(Path(folder) / "metrics.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -182,9 +191,7 @@ def read_scores(folder: Path) -> Scores:
             scores.setdefault(row["id"], {})[row["class"]] = {metric: float(row[metric] or "nan") for metric in METRICS}
         return scores
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"--against {folder}: no evaluation there ({error!r})", "give the --out folder of an earlier `samsemi eval`"
-        ) from None
+        raise DataError(f"--against {folder}: no evaluation there ({error!r})", AGAINST) from None
 
 
 def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, labels_of: LabelsOf, dataset: Dataset, count: int) -> None:

@@ -124,13 +124,20 @@ def train_rounds(setting: Setting, segmenter: Segmenter, store: Store | None, ma
 
 
 def mine_again(setting: Setting, segmenter: Segmenter, iteration: int, before: Store | None) -> Store:
-    """A store of another model; notes how far it has drifted from the one before."""
+    """A store of another model, or the one before where nothing in the new one is accepted; notes how far it has drifted."""
     assert setting.again and before, AGAIN
     options, dataset = setting.options, setting.dataset
     store = remine(setting.again, segmenter, iteration)
     share = pseudo_share(dataset, options, store)
     note_drift(setting.run.folder, iteration, before, store, options, len(dataset.classes), share)
+    if not accepts_anything(store, options):
+        console.warn(f"mined again at iteration {iteration}: nothing is accepted; {before.path} is learnt from further on")
+        return before
     return store
+
+
+def accepts_anything(store: Store, options: FinetuneOptions) -> bool:
+    return bool(usable_ids(store, store_policy(store, options)))
 
 
 def train_round(
@@ -160,11 +167,12 @@ def cut_pieces(iterations: int, every: int) -> list[tuple[int, int]]:
 
 def renew_store(setting: Setting, state: TrainingState, start: int, stop: int, before: Store | None) -> Store | None:
     """The store for iterations ``start`` to ``stop``: found where the run was interrupted after it was mined, or mined now; the one
-    from before where these iterations are done."""
+    from before where these iterations are done, or nothing in it is accepted."""
     assert setting.again, AGAIN
     path = store_path(setting.again, start)
     if state.iteration > start and path.exists():
-        return Store(path)
+        found = Store(path)
+        return found if accepts_anything(found, setting.options) else before
     return mine_again(setting, state.averaged, start, before) if state.iteration < stop else before
 
 

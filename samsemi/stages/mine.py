@@ -42,6 +42,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     result = {**summarize_store(store, reasons), "by_class": by_class}
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
+    note_useless(result)
     refuse_useless(result, options, store.provenance.calibration)
     warn_of_classes(by_class)
     return {
@@ -92,6 +93,13 @@ def find_fold_maps(run: Path, models: int) -> FoldMaps | None:
         console.note(f"calibrated on val alone: {path} has predictions of single models")
         return None
     return FoldMaps(path)
+
+
+def note_useless(result: Mapping[str, Any]) -> None:
+    """Where nothing is accepted, the table of the classes, which no result will show."""
+    if result["objects"] and not result["accepted"]:
+        for table in tables(result):
+            console.note("\n".join(table.lines(console.TABLE_WIDTH)))
 
 
 def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration: Mapping[str, Any]) -> None:

@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.data.images import READERS, find_images, known_suffix, log_remarks, read_images, remark_image, warn_unread, write_picture
+from samsemi.data.dataset import is_dataset
+from samsemi.data.images import (
+    READERS,
+    find_images,
+    kind_of,
+    known_suffix,
+    log_remarks,
+    read_images,
+    remark_image,
+    warn_unread,
+    write_picture,
+)
 from samsemi.data.masks import write_mask
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
@@ -44,6 +55,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
                 write_prediction(out, name, image, probs, segmenter.spec.classes, options)
             advance(len(batch))
     if len(unreadable) == len(images):
+        remove_empty(out)
         raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
     return {
         "predictions": str(out),
@@ -57,8 +69,15 @@ def predict(options: PredictOptions) -> dict[str, object]:
 def image_or_folder(path: Path) -> dict[str, Path]:
     """The images below a folder by id, or a single one; files not read are counted in a warning, images changed in a note."""
     suffix = known_suffix(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder", "check the path")
+    if is_dataset(path):
+        raise DataError(
+            f"{path} is a data set: its masks would be segmented like images",
+            "give the folder of images; `samsemi eval` measures a model on a data set",
+        )
     if path.is_file() and suffix is None:
-        raise DataError(f"{path}: not read: 1 {path.suffix or 'file without suffix'}", f"convert it: {', '.join(READERS)} are read")
+        raise DataError(f"{path}: not read: 1 {kind_of(path.name)}", f"convert it: {', '.join(READERS)} are read")
     images = {path.name[: -len(suffix)]: path} if suffix and path.is_file() else find_images(path)
     if path.is_dir():
         warn_unread(path)
@@ -81,6 +100,13 @@ def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:
         refuse_changes(read_about(out / ABOUT), about, str(out))
     write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
     return out
+
+
+def remove_empty(out: Path) -> None:
+    """Remove an output folder without any prediction in it, so that the command can be repeated."""
+    if {path.name for path in out.iterdir()} == {ABOUT}:
+        (out / ABOUT).unlink()
+        out.rmdir()
 
 
 def read_about(path: Path) -> dict[str, object]:

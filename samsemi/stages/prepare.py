@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, is_safe_id, with_hashes, write_dataset
+from samsemi.data.dataset import Case, Dataset, is_dataset, is_safe_id, with_hashes, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
-from samsemi.data.images import read_label, write_picture
+from samsemi.data.images import write_picture
 from samsemi.data.layouts.table import LAYOUTS, detect_layout
-from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values
+from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
 from samsemi.data.verify import verify
 from samsemi.errors import DataError, UsageError
@@ -23,7 +23,10 @@ from samsemi.outputs import new_folder, refuse_inside
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
     """Find the cases, deal them to splits, write masks as class indices, verify every file and note its hash."""
-    refuse_inside(options.out, options.images)
+    if is_dataset(options.images):
+        raise DataError(f"{options.images} is a data set already", "give the folder of the images that it was made from")
+    for folder in filter(None, (options.images, options.masks)):
+        refuse_inside(options.out, folder)
     found = LAYOUTS[detect_layout(options.images, options.masks)].find(options.images, options.masks)
     console.note(found.note)
     classes, values = read_values(found.cases, options)
@@ -50,12 +53,21 @@ def read_values(cases: Sequence[Case], options: PrepareOptions) -> tuple[tuple[s
     names = [name.strip() for name in options.classes.split(",")] if options.classes else None
     masks = {case.id: case.mask for case in cases if case.mask}
     with console.progress("read masks", len(masks), "masks") as advance:
-        counts = count_values(masks, advance)
+        counts = count_values(masks, advance, options.mask_values)
+    if counts and not any(count[1:].any() for count in counts.values()):
+        raise DataError(
+            f"--masks {options.masks}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
+        )
     values = interpret_values(counts, len(names) + 1 if names else None, options.mask_values)
     if options.invert:
         values = invert_values(values)
     console.note(values.note)
     warn_inverted(counts, values, options.invert)
+    if names is None and options.mask_values == "auto" and seem_numbered(counts, masks):
+        console.warn(
+            f"masks hold 1 to {values.num_classes - 1}, not the same in all, each in one piece: if these are numbers of instances, "
+            "give --mask-values nonzero; if they are classes, name them with --classes"
+        )
     if names is None:
         names = ["foreground"] if values.num_classes == 2 else [f"class{k}" for k in range(1, values.num_classes)]
     if len(names) + 1 < values.num_classes or "" in names or len(set(names)) < len(names):
@@ -150,7 +162,7 @@ def write_masks(cases: list[Case], folder: Path, values: MaskValues) -> list[Cas
             source = case.mask or case.truth
             if source is not None:
                 target = folder / ("masks" if case.mask else "truth") / f"{case.id}.png"
-                write_picture(target, values.convert(read_label(source)))
+                write_picture(target, values.read(source))
                 case = replace(case, mask=target) if case.mask else replace(case, truth=target)
             written.append(with_hashes(case))
             advance()

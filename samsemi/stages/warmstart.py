@@ -9,6 +9,7 @@ import torch
 from samsemi import console
 from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
+from samsemi.errors import CheckpointError
 from samsemi.losses import segmentation_loss
 from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, fold_folders, write_fold_maps
 from samsemi.options.shared import parse_channels
@@ -74,6 +75,11 @@ def build_segmenter(options: WarmstartOptions, dataset: Dataset) -> Segmenter:
         return new_segmenter(spec, options.seed, "imagenet")
     segmenter = new_segmenter(spec, options.seed)
     if options.encoder_weights != "none":
+        if not Path(options.encoder_weights).is_file():
+            raise CheckpointError(
+                f"--encoder-weights {options.encoder_weights}: no such file",
+                "give none, imagenet, or a file of weights (.safetensors, .pth)",
+            )
         tensors = load_tensors(Path(options.encoder_weights))
         source = f"{options.encoder_weights} as encoder {spec.encoder}"
         load_strictly(segmenter.network.get_submodule("encoder"), tensors, source, f"give weights of smp's {spec.encoder} encoder")

@@ -81,7 +81,7 @@ def test_every_stage_has_a_one_sentence_description():
         (FinetuneOptions, {**FINETUNE, "rounds": 2, "store": "s", "schedule": "continuous"}, "exclude each other"),
         (FinetuneOptions, {**FINETUNE, "rounds": 3, "store": "s", "iterations": 2}, "--rounds 3 is more than --iterations 2"),
         (FinetuneOptions, {**FINETUNE, "pseudo_share": 0.96}, "--pseudo-share 0.96"),
-        (FinetuneOptions, {**FINETUNE, "pseudo_share": "much"}, "--pseudo-share 'much': expected float or auto"),
+        (FinetuneOptions, {**FINETUNE, "pseudo_share": "much"}, "--pseudo-share 'much': expected a number or auto"),
         (MineOptions, {**MINE, "passes": 0}, "--passes 0"),
         (MineOptions, {**MINE, "target_precision": 1.5}, "--target-precision 1.5"),
         (EvalOptions, {**EVAL, "store": "s", "min_quality": 2.0}, "--min-quality 2.0"),

@@ -29,6 +29,10 @@ def find_pairs(images: Path, masks: Path | None) -> Found:
         drawn = "draw the annotations as PNG files of class indices (0: background), one per image"
         hint = drawn if masks.suffix == ".json" else "give the folder"
         raise DataError(f"--masks {masks} is a file; masks are pictures in a folder", hint)
+    if masks.resolve().is_relative_to(images.resolve()):
+        raise UsageError(
+            f"--masks {masks} lies in {images}: its masks would be taken for images, too", "put images and masks into folders of their own"
+        )
     found = find_images(masks)
     warn_unread(masks)
     renamed = spell_alike(found, files)
