@@ -10,7 +10,7 @@ from samsemi.training import loop
 
 pytestmark = pytest.mark.slow
 
-CONTINUOUS = ("--schedule", "continuous", "--remine-every", 2, "--iterations", 5)
+CONTINUOUS = ("--schedule", "continuous", "--remine-every", 2, "--iterations", 6)
 ROUNDS = ("--rounds", 2, "--iterations", 4)
 
 
