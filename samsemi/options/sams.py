@@ -4,8 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 from samsemi.errors import UsageError
+
+Masks = Literal["auto", "single", "best-of-three"]
+"""Which of SAM's masks of a prompt is taken: its single one; of its other three the one with the highest predicted IoU; or, by ``auto``,
+that of three for a lone point, which may mean several objects, and the single one for every other prompt."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,9 @@ class SamEntry:
     preprocessing: str = "samsemi.sam.preprocessing:LONGEST_SIDE"
     """How images become its input."""
     multimask: bool = True
-    """Whether it gives three masks for a prompt, of which one is chosen, or only one."""
+    """Whether it gives three masks for a prompt besides the single one."""
+    masks: Masks = "auto"
+    """Which of them ``mine`` and ``adapt`` take by default."""
     prompt_kinds: str | None = None
     """The kinds of prompt that it always takes; None for those that the user chooses."""
 

@@ -30,7 +30,7 @@ def zoom_window(box: np.ndarray, factor: float, size: tuple[int, int], square: b
 
 
 def snap_window(box: np.ndarray, factor: float, size: tuple[int, int], square: bool = False) -> Window:
-    """``zoom_window`` on a grid of whole pixels, so that boxes that differ a little have the same one; moved, not cut, into the image (H, W)."""
+    """``zoom_window`` on a grid of whole pixels, the same for boxes that differ a little; moved, not cut, into the image (H, W)."""
     width, height = box[2] - box[0] + 1, box[3] - box[1] + 1
     if square:
         width = height = max(width, height)
@@ -40,7 +40,7 @@ def snap_window(box: np.ndarray, factor: float, size: tuple[int, int], square: b
 
 
 def snap_length(middle: float, length: float, factor: float, extent: int) -> tuple[float, float]:
-    """Start and end of the length on the grid of an axis of ``extent`` pixels that is next to ``factor`` times a length around its middle."""
+    """Start and end, on the grid of an axis of ``extent`` pixels, of what is about ``factor`` times a length around its middle."""
     smaller = round(np.log(extent / (factor * length)) / np.log(SCALE))
     most = np.floor(np.log(extent / (ROOM * length)) / np.log(SCALE))
     side = extent / SCALE ** max(0, min(smaller, most))
@@ -89,7 +89,7 @@ def crop_prompts(prompts: Prompts, window: Window) -> Prompts:
         boxes = np.clip(boxes.reshape(-1, 2, 2) - corner, 0, last).reshape(-1, 4)
     if coords is not None and labels is not None:
         coords = coords - corner
-        inside = ((coords >= 0) & (coords <= last)).all(axis=2)
+        inside = np.all((coords >= 0) & (coords <= last), axis=2)
         latest = np.where(inside, np.arange(inside.shape[1]), inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)[:, None])
         rows = np.arange(len(coords))[:, None]
         coords, labels = coords[rows, latest], labels[rows, latest]
