@@ -1,22 +1,20 @@
-"""Windows of an image: where they lie around an object, and what SAM sees in them. Needs no torch.
-
-A window is x0 y0 x1 y1 in pixels, floats, x1 and y1 outside.
-"""
+"""Windows of an image: where they lie around an object, and what SAM sees in them. Needs no torch."""
 
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from samsemi.sam.prompts import Prompts
+from samsemi.sam.prompts import Prompts, Window
 
-Window = tuple[float, float, float, float]
 SCALE = 1.5
 """Windows on the grid are so many times smaller than the image: 1, SCALE, SCALE squared and so on."""
 STEPS = 8
 """Places of a window on the grid are so many to its length."""
 ROOM = STEPS / (STEPS - 1)
 """A window on the grid is at least so many times the box, so that it holds the box in the place nearest to it."""
+LEAST_SIDE = 32
+"""Pixels of the image on the longer side of a window, at least: `tiny` was trained with none that shows less."""
 
 
 def zoom_window(box: np.ndarray, factor: float, size: tuple[int, int], square: bool = False) -> Window:
@@ -71,10 +69,15 @@ def crop_mask(mask: np.ndarray, window: Window, side: int) -> np.ndarray:
     return np.array(Image.fromarray(np.uint8(255) * mask).resize(crop_size(window, side), Image.Resampling.BILINEAR, window)) > 127
 
 
+def slices_of(window: Window) -> tuple[slice, slice]:
+    """Rows and columns of a window of whole pixels."""
+    x0, y0, x1, y1 = (int(place) for place in window)
+    return slice(y0, y1), slice(x0, x1)
+
+
 def crop_pixels(image: np.ndarray, window: Window) -> np.ndarray:
     """The pixels (H, W, ...) of an array in a window of whole pixels."""
-    x0, y0, x1, y1 = (int(place) for place in window)
-    return np.ascontiguousarray(image[y0:y1, x0:x1])
+    return np.ascontiguousarray(image[slices_of(window)])
 
 
 def crop_prompts(prompts: Prompts, window: Window) -> Prompts:
@@ -98,7 +101,6 @@ def crop_prompts(prompts: Prompts, window: Window) -> Prompts:
 
 def paste_maps(maps: np.ndarray, window: Window, size: tuple[int, int], outside: float = 0) -> np.ndarray:
     """Maps (N, h, w) of a window of whole pixels -> (N, H, W) of the image, ``outside`` around it."""
-    x0, y0, x1, y1 = (int(place) for place in window)
     whole = np.full((len(maps), *size), outside, dtype=maps.dtype)
-    whole[:, y0:y1, x0:x1] = maps
+    whole[:, *slices_of(window)] = maps
     return whole
