@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from samsemi.sam.prompts import Prompts, Window
+from samsemi.sam.prompts import Prompts, Window, whole_windows
 
 SCALE = 1.5
 """Windows on the grid are so many times smaller than the image: 1, SCALE, SCALE squared and so on."""
@@ -13,6 +13,8 @@ STEPS = 8
 """Places of a window on the grid are so many to its length."""
 ROOM = STEPS / (STEPS - 1)
 """A window on the grid is at least so many times the box, so that it holds the box in the place nearest to it."""
+LARGE = 0.5
+"""Share of the image above which a window is no better than the whole."""
 LEAST_SIDE = 32
 """Pixels of the image on the longer side of a window, at least: `tiny` was trained with none that shows less."""
 
@@ -44,6 +46,18 @@ def snap_length(middle: float, length: float, factor: float, extent: int) -> tup
     side = extent / SCALE ** max(0, min(smaller, most))
     start = np.clip(round((middle - side / 2) * STEPS / side) * side / STEPS, 0, extent - side)
     return float(np.floor(start)), float(min(extent, np.ceil(start + side)))
+
+
+def choose_windows(boxes: np.ndarray, zoom: float, size: tuple[int, int]) -> np.ndarray:
+    """(N, 4) float32: the windows in which SAM sees objects in boxes (N, 4) of an image (H, W), on the grid, about ``zoom`` times the
+    box; all of the image with zoom 0, and for a window above LARGE."""
+    windows = whole_windows(len(boxes), size)
+    for i, box in enumerate(boxes if zoom else ()):
+        longest = max(box[2] - box[0], box[3] - box[1]) + 1
+        x0, y0, x1, y1 = snap_window(box, max(zoom, LEAST_SIDE / longest), size, square=True)
+        if (x1 - x0) * (y1 - y0) <= LARGE * size[0] * size[1]:
+            windows[i] = x0, y0, x1, y1
+    return windows
 
 
 def round_window(window: Window) -> Window:
