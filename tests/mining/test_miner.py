@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from builders import MINING, succeed
+from builders import MINING, refused, succeed
 
 from samsemi.errors import UsageError
 from samsemi.mining.miner import Miner, choose_kinds
@@ -354,3 +354,20 @@ def test_zoom_and_masks_are_as_suits_the_sam_where_nothing_is_given():
 def test_a_store_of_before_is_mined_again_as_it_was(sam, masks):
     store = SimpleNamespace(provenance=SimpleNamespace(config={"sam": sam}))
     assert earlier_config(store) == {"zoom": 0.0, "masks": masks}
+
+
+def test_mining_again_finds_the_windows_in_the_cache(dataset, warm, tmp_path):
+    mining = ("mine", dataset, "--model", warm, *MINING, "--embeddings", tmp_path / "c.h5", "--json")
+    first, second = (succeed(*mining, "--out", tmp_path / f"{i}.h5").result for i in range(2))
+    assert first["windows"] == second["windows"] == second["windows_cached"] > first["windows_cached"]
+    with h5py.File(tmp_path / "0.h5") as one, h5py.File(tmp_path / "1.h5") as other:
+        assert (one["probs"][:] == other["probs"][:]).all() and (one["objects"]["window"] == other["objects"]["window"]).all()
+        sides = one["objects"]["window"][:, 2:] - one["objects"]["window"][:, :2]
+        assert len(np.unique(sides, axis=0)) > 1 and (sides.min(axis=1) > 0).all()
+    assert "windows_cached" in succeed(*mining, "--out", tmp_path / "1.h5", "--resume").result
+
+
+def test_masks_that_a_sam_does_not_give_are_refused_before_anything_is_written(dataset, warm, tmp_path):
+    mining = ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none")
+    refused(2, *mining, "--masks", "best-of-three", said=("--masks best-of-three: none gives a single mask",))
+    assert not list(tmp_path.iterdir())
