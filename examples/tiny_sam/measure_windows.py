@@ -1,6 +1,6 @@
 """What a SAM gains from windows around small objects, exact ones and those on the grid of `mine --zoom`; and which of its masks is better.
 
-    python examples/tiny_sam/measure_windows.py DATASET... [--sam NAME] [--sam-checkpoint FILE] [--split val] [--images 40]
+    python examples/tiny_sam/measure_windows.py DATASET... [--sam NAME] [--sam-checkpoint FILE] [--split val] [--images 100]
 
 Of each image of the split the largest object of each class is prompted for by a box whose sides are moved by up to a tenth, by that box
 and a point in the object and one beside it, and by a lone point. Windows that take more than LARGE of the image are the whole image.
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--sam", default="tiny")
     parser.add_argument("--sam-checkpoint", type=Path)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--images", type=int, default=100)
     arguments = parser.parse_args()
     sam = load_sam(arguments.sam, arguments.sam_checkpoint, torch.device("cpu"))
     found: Scores = defaultdict(list)
