@@ -140,12 +140,7 @@ class Miner:
         prompts = {name: self.make_alternatives(name, objects, windows[name]) for name, objects in found.items() if len(objects)}
         labels = dict(zip(images, members or [], strict=False))
         views = [View(name, window, rows) for name in prompts for window, rows in group_windows(windows[name])]
-        scored: dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {name: [] for name in found}
-        for i in range(0, len(views), options.batch_size):
-            some = views[i : i + options.batch_size]
-            for view, (output, consensus) in zip(some, self.see(some, images, prompts), strict=True):
-                columns = score_window(output, consensus, found[view.name], view.rows, view.window, size)
-                scored[view.name].append((view.rows, columns))
+        scored = self.score_views(views, images, found, prompts)
         mined: dict[str, tuple[Mined, Prompts | None]] = {}
         for name, objects in found.items():
             if name not in prompts:
@@ -155,6 +150,18 @@ class Miner:
             ensemble = agreement_of(labels.get(name), objects, len(probs[name]))
             mined[name] = (replace(joined, ensemble=ensemble), prompts[name][0])  # type: ignore[call-arg]
         return mined
+
+    def score_views(
+        self, views: Sequence[View], images: Mapping[str, np.ndarray], found: Mapping[str, Objects], prompts: Mapping[str, list[Prompts]]
+    ) -> dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
+        """Of each image, the numbers of the objects in each window and what ``score_window`` found of them; ``batch_size`` at once."""
+        scored: dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {name: [] for name in found}
+        for i in range(0, len(views), self.options.batch_size):
+            some = views[i : i + self.options.batch_size]
+            for view, (output, consensus) in zip(some, self.see(some, images, prompts), strict=True):
+                columns = score_window(output, consensus, found[view.name], view.rows, view.window, self.sam.mask_size)
+                scored[view.name].append((view.rows, columns))
+        return scored
 
     def see(
         self, views: Sequence[View], images: Mapping[str, np.ndarray], prompts: Mapping[str, Sequence[Prompts]]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
-from samsemi.options.sams import SAMS, Masks
+from samsemi.options.sams import Masks, find_entry
 from samsemi.options.shared import (
     Dataset,
     DeviceOptions,
@@ -89,10 +89,11 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
             raise UsageError(
                 f"--zoom {self.zoom:g} leaves no room around the box", f"give {LEAST_ZOOM:g} or more, or 0 for the whole image"
             )
+        entry = find_entry(self.sam)
         if self.zoom is None:
-            object.__setattr__(self, "zoom", SAMS[self.sam].zoom if self.sam in SAMS else 0.0)
-        if self.masks is None and self.sam in SAMS:
-            object.__setattr__(self, "masks", SAMS[self.sam].masks)
+            object.__setattr__(self, "zoom", entry.zoom if entry else 0.0)
+        if self.masks is None and entry:
+            object.__setattr__(self, "masks", entry.masks)
 
 
 def parse_prompts(text: str) -> tuple[tuple[str, ...], ...]:

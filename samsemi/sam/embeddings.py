@@ -1,4 +1,4 @@
-"""The cache of SAM's image embeddings: an HDF5 file, keyed by the pixels that SAM sees, of an image or a window of it, for one SAM's weights.
+"""The cache of SAM's embeddings of images, or of windows of them: an HDF5 file, keyed by the pixels, for one SAM's weights.
 
 Embeddings are kept in half precision, and those fresh from the encoder are rounded alike, so that mining with a cold
 and with a warm cache gives the same store. There is a dataset for each tensor of an embedding, in the order of the dataset ``keys``.
