@@ -30,8 +30,9 @@ class PromptedSam(nn.Module):
     """A SAM in training: a batch of prompted samples -> loss terms 'mask' and 'predicted_iou', averaged over all its outputs.
 
     Object q of an image is prompted by ``kinds[q]``, with one to POINTS points. One kind, drawn by torch's generator, is
-    corrected ``clicks`` times by a point in the error, with the mask before as mask prompt. Masks weigh by the trust in their
-    target; how good the mask is, is learnt from all. On a nested object one point may mean several.
+    corrected ``clicks`` times by a point in the error, with the mask before as mask prompt: of a lone point the best of three, else the
+    single one. Masks weigh by the trust in their target; how good the mask is, is learnt from all. On a nested object one point may
+    mean several.
     Source: section 3 and appendix A of SAM, arXiv 2304.02643.
     """
 
@@ -63,7 +64,8 @@ class PromptedSam(nn.Module):
             logits, predicted_iou = self.network.decode(embedding, *self.network.embed_prompts(points, boxes, masks))
             losses.append(output_losses(logits, predicted_iou, target, valid, self.multimask, ambiguous) * weights)
             if clicks_left:
-                best = choose_mask(logits, predicted_iou, self.multimask)[0].detach()
+                lone = points is not None and points[0].shape[1] == 1 and boxes is None and masks is None
+                best = choose_mask(logits, predicted_iou, self.multimask and lone)[0].detach()
                 masks = best[:, None]
                 points, ambiguous = add_click(points, best, target, valid, self.side), torch.zeros_like(ambiguous)
         return losses

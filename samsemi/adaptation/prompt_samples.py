@@ -18,6 +18,7 @@ from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.preprocessing import Preprocessing, place_masks
 from samsemi.sam.prompts import find_objects, make_prompts, number_objects, shared_most
 from samsemi.sam.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
+from samsemi.sam.windows import LEAST_SIDE, Window, round_window, slices_of, zoom_window
 from samsemi.training.batches import AUGMENT
 
 FAULTY = 0.5
@@ -32,6 +33,8 @@ VIEWS = ((False, False), (True, False), (False, True), (True, True))
 BOX_MARGIN = MineOptions.box_margin
 MIN_SHARE = 0.0015
 """Objects below this share of the model's square input are prompted only in images that have no larger one."""
+ZOOM = 1.2, 3.0
+"""Least and greatest size of a crop, times the box that it is cut around."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,8 @@ class PromptSampler:
     """Share of the prompts of exhaustive scenes that are negative: nothing is there."""
     augment: Callable | None = AUGMENT
     """A transform of torchvision; None for scenes that come as they are to be seen."""
+    crops: float = 0.0
+    """Share of the scenes that are seen as a crop around an object."""
     cache: EmbeddingCache | None = None
     """The embeddings of the images in all VIEWS, where the encoder is not to run again; images are then only mirrored."""
 
@@ -154,6 +159,8 @@ class PromptSampler:
         if self.cache:
             scene = mirror_scene(scene, VIEWS[rng.integers(len(VIEWS))])
             encoded: Tensor | Mapping[str, Tensor] = self.cache.encode([scene.image])[0].tensors
+        elif self.crops and rng.random() < self.crops:
+            scene = zoom_scene(rng, scene)
         size = self.preprocessing.input_size(scene.image.shape[:2], self.side)
         margin = BOX_MARGIN * max(size) / max(scene.image.shape[:2])
         if size != scene.image.shape[:2]:
@@ -163,6 +170,25 @@ class PromptSampler:
             encoded = self.preprocessing.square(scene.image, self.side)
         valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
         return PromptedSample(encoded, valid, *sample_prompts(rng, scene, self.count, self.side, self.mask_size, margin, self.negative))
+
+
+def zoom_scene(rng: np.random.Generator, scene: Scene) -> Scene:
+    """What is seen of a scene in a window around the box of a random object, tight, jittered or wrong; all of it where there is none."""
+    areas = np.bincount(scene.layers.ravel(), minlength=len(scene.class_id) + 1)[1:] ** 0.5
+    if not areas.any():
+        return scene
+    mask = scene.mask(rng.choice(len(areas), p=areas / areas.sum()))
+    box = simulate_box(rng, box_of(mask), mask.shape)
+    least = LEAST_SIDE / max(box[2] - box[0] + 1, box[3] - box[1] + 1)
+    factor = max(least, np.exp(rng.uniform(*np.log(ZOOM))))
+    return crop_scene(scene, round_window(zoom_window(box, factor, mask.shape, rng.random() < 0.5)))
+
+
+def crop_scene(scene: Scene, window: Window) -> Scene:
+    """What is seen of a scene in a window of whole pixels."""
+    inside = slices_of(window)
+    probs = None if scene.probs is None else scene.probs[:, *inside]
+    return replace(scene, image=scene.image[inside], layers=scene.layers[:, *inside], valid=scene.valid[inside], probs=probs)
 
 
 def mirror(array: np.ndarray, view: tuple[bool, bool], first: int = 0) -> np.ndarray:

@@ -3,10 +3,11 @@ which mines again while it trains. Reads images only: never a mask, never a trut
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from samsemi import console
 from samsemi.data.dataset import Case, Dataset, read_case_images
@@ -14,16 +15,17 @@ from samsemi.devices import autocast, choose_precision
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
-from samsemi.mining.pseudolabels import nothing_found, score_masks, usable_ids
+from samsemi.mining.pseudolabels import join_windows, nothing_found, score_window, usable_ids
 from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths
 from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
-from samsemi.sam.prompts import Objects, Prompts, find_objects, grow_boxes, make_prompts
+from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
 from samsemi.sam.simulation import move_box
+from samsemi.sam.windows import choose_windows, crop_pixels, crop_prompts
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import hash_file
 
@@ -94,6 +96,17 @@ def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: P
     )
 
 
+@dataclass(frozen=True)
+class View:
+    """A window in which SAM sees some of the objects of an image."""
+
+    name: str
+    """Id of the image."""
+    window: Window
+    rows: np.ndarray
+    """(n,) numbers of the objects."""
+
+
 class Miner:
     """Prompts a SAM by what a U-Net++ found, or by the mean map of several models, in batches of images."""
 
@@ -102,7 +115,9 @@ class Miner:
         self.others = others
         """Further models of the same classes."""
         precision = choose_precision(segmenter.device, options.precision)
-        self.encoder: EmbeddingCache | SamBackend = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else sam
+        self.cache = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else None
+        self.windows = 0
+        """How many SAM has seen."""
 
     def find(self, images: Sequence[np.ndarray]) -> Found:
         """The mean (K, H, W) maps of the models, and the class maps of each."""
@@ -114,34 +129,56 @@ class Miner:
     ) -> dict[str, tuple[Mined, Prompts | None]]:
         """SAM's masks of the objects in the maps of some images, scored, and the first of the prompts; None for images without any.
 
-        ``members`` are the class maps (M, H, W) of the M models whose mean the maps are.
-        SAM encodes each image once; every alternative, and every pass, is one call of its decoder over all objects of all images.
+        Objects are prompted for in the windows of ``choose_windows``, those of one window together. ``batch_size`` windows at once are
+        encoded, each once; then every alternative, and every pass, is one call of the decoder over all objects in them. ``members`` are
+        the class maps (M, H, W) of the M models whose mean the maps are.
         """
-        size, margin, probs = self.sam.mask_size, self.options.box_margin, dict(zip(images, maps, strict=True))
-        everything = {name: find_objects(own, self.options.min_area) for name, own in probs.items()}
-        found = {name: objects for name, objects in everything.items() if len(objects)}
-        empty = {name: objects for name, objects in everything.items() if not len(objects)}
-        mined: dict[str, tuple[Mined, Prompts | None]] = {n: (nothing_found(objects, probs[n], size), None) for n, objects in empty.items()}
-        if not found:
-            return mined
-        embeddings = self.encoder.encode([images[name] for name in found])
-        alternatives = list(zip(*(self.make_alternatives(name, objects) for name, objects in found.items()), strict=True))
-        outputs = [self.decode(embeddings, prompts) for prompts in alternatives]
+        options, size, probs = self.options, self.sam.mask_size, dict(zip(images, maps, strict=True))
+        found = {name: find_objects(own, options.min_area) for name, own in probs.items()}
+        boxes = {name: grow_boxes(objects.boxes, options.box_margin, objects.components.shape) for name, objects in found.items()}
+        windows = {name: choose_windows(boxes[name], options.zoom or 0, objects.components.shape) for name, objects in found.items()}
+        prompts = {name: self.make_alternatives(name, objects, windows[name]) for name, objects in found.items() if len(objects)}
         labels = dict(zip(images, members or [], strict=False))
-        for i, (name, objects) in enumerate(found.items()):
-            joined, consensus = average_masks([output[i] for output in outputs])
-            boxes = grow_boxes(objects.boxes, margin, objects.components.shape)
-            scored = score_masks(joined, objects, probs[name], size, consensus, boxes)
+        views = [View(name, window, rows) for name in prompts for window, rows in group_windows(windows[name])]
+        scored = self.score_views(views, images, found, prompts)
+        mined: dict[str, tuple[Mined, Prompts | None]] = {}
+        for name, objects in found.items():
+            if name not in prompts:
+                mined[name] = (nothing_found(objects, probs[name], size), None)
+                continue
+            joined = join_windows(scored[name], objects, probs[name], size, boxes[name])
             ensemble = agreement_of(labels.get(name), objects, len(probs[name]))
-            mined[name] = (replace(scored, ensemble=ensemble), alternatives[0][i])  # type: ignore[call-arg]
+            mined[name] = (replace(joined, ensemble=ensemble), prompts[name][0])  # type: ignore[call-arg]
         return mined
 
-    def make_alternatives(self, name: str, objects: Objects) -> list[Prompts]:
+    def score_views(
+        self, views: Sequence[View], images: Mapping[str, np.ndarray], found: Mapping[str, Objects], prompts: Mapping[str, list[Prompts]]
+    ) -> dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]]:
+        """Of each image, the numbers of the objects in each window and what ``score_window`` found of them; ``batch_size`` at once."""
+        scored: dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {name: [] for name in found}
+        for i in range(0, len(views), self.options.batch_size):
+            some = views[i : i + self.options.batch_size]
+            for view, (output, consensus) in zip(some, self.see(some, images, prompts), strict=True):
+                columns = score_window(output, consensus, found[view.name], view.rows, view.window, self.sam.mask_size)
+                scored[view.name].append((view.rows, columns))
+        return scored
+
+    def see(
+        self, views: Sequence[View], images: Mapping[str, np.ndarray], prompts: Mapping[str, Sequence[Prompts]]
+    ) -> list[tuple[MaskBatch, Tensor]]:
+        """SAM's masks of the objects in each view, the mean of the alternative ``prompts`` of their image, and their consensus."""
+        self.windows += len(views)
+        embeddings = (self.cache or self.sam).encode([crop_pixels(images[view.name], view.window) for view in views])
+        cropped = ([crop_prompts(given.rows(view.rows), view.window) for given in prompts[view.name]] for view in views)
+        outputs = [self.decode(embeddings, alternative) for alternative in zip(*cropped, strict=True)]
+        return [average_masks(of_view) for of_view in zip(*outputs, strict=True)]
+
+    def make_alternatives(self, name: str, objects: Objects, windows: np.ndarray) -> list[Prompts]:
         """The alternative prompts for the objects of an image, those with points first, and each again with moved boxes."""
         options, num_classes = self.options, len(self.segmenter.spec.classes)
         others = other_points(options, num_classes)
         points = (options.positive_points, options.negative_points, self.sam.mask_size, others)
-        made = [make_prompts(objects, kinds, options.box_margin, *points) for kinds in choose_kinds(options, self.sam)]
+        made = [make_prompts(objects, kinds, options.box_margin, *points, windows) for kinds in choose_kinds(options, self.sam)]
         rng, size = np.random.default_rng(zlib.crc32(name.encode())), objects.components.shape
         boxed = [(prompts, prompts.boxes) for prompts in made if prompts.boxes is not None]
         return made + [replace(p, boxes=jitter_boxes(rng, boxes, size)) for p, boxes in boxed for _ in range(options.jitters)]
@@ -155,8 +192,8 @@ class Miner:
         return outputs
 
     def close(self) -> None:
-        if isinstance(self.encoder, EmbeddingCache):
-            self.encoder.close()
+        if self.cache:
+            self.cache.close()
 
 
 def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:

@@ -19,13 +19,25 @@ from samsemi.options.mine import MineOptions
 from samsemi.options.sams import DISTILLED, find_entry
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
-from samsemi.sam.protocol import SamBackend, load_sam
+from samsemi.sam.protocol import SamBackend, choose_masks, load_sam
 from samsemi.schemas import from_json
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import hash_file, hash_tensors
 from samsemi.training.runs import History
 
 LOG = logging.getLogger("samsemi")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a mining had to do: nothing where it was finished already."""
+
+    images: int = 0
+    """Of those that are to be mined."""
+    windows: int = 0
+    """What SAM has seen, windows of images or all of them, those of the calibration included."""
+    cached: int = 0
+    """How many of these were in the cache of embeddings."""
 
 
 def mine_store(
@@ -35,23 +47,25 @@ def mine_store(
     dataset: Dataset,
     options: MineOptions,
     fold_maps: FoldMaps | None = None,
-) -> tuple[Store, int]:
-    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the number of images
-    mined now."""
+) -> tuple[Store, Work]:
+    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the work that it was."""
+    sam = choose_masks(sam, options.masks)
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
     hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
     provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
     writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
-    count = 0
     if writer.is_finished():
         refuse_changed_files(dataset.cases.values())
         LOG.info(f"{options.out} is finished already")
-    else:
-        miner = Miner(segmenters[0], sam, options, segmenters[1:])
-        count = mine_cases(cases, miner, writer)
-        finish_store(writer, miner, dataset, fold_maps)
-        miner.close()
-    return Store(options.out), count
+        return Store(options.out), Work()
+    miner = Miner(segmenters[0], sam, options, segmenters[1:])
+    images = mine_cases(cases, miner, writer)
+    finish_store(writer, miner, dataset, fold_maps)
+    miner.close()
+    work = Work(images, miner.windows, miner.cache.hits if miner.cache else 0)
+    if options.embeddings:
+        LOG.info(f"{work.cached} of {work.windows} windows were in {options.embeddings}")
+    return Store(options.out), work
 
 
 @dataclass(frozen=True)
@@ -75,11 +89,17 @@ def prepare_again(
     given = {"dataset": dataset.folder, "model": (run,), "fold_models": False, "out": run / "stores", "resume": True}
     given["sam_checkpoint"] = sam_checkpoint
     given["embeddings"] = embeddings or run / "embeddings.h5"
-    options = from_json(MineOptions, {**store.provenance.config, **given}, f"{store.path}, config", hint)
+    options = from_json(MineOptions, {**earlier_config(store), **store.provenance.config, **given}, f"{store.path}, config", hint)
     loaded = load_sam_of(store, options, sam, device)
     if embeddings and embeddings.exists():
         EmbeddingCache(embeddings, loaded, choose_precision(device, options.precision)).close()
     return MiningAgain(dataset, loaded, options)
+
+
+def earlier_config(store: Store) -> dict[str, object]:
+    """The options of stores that were mined before there was a choice."""
+    entry = find_entry(str(store.provenance.config.get("sam")))
+    return {"zoom": 0.0, "masks": "best-of-three" if entry and entry.multimask else None}
 
 
 def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: torch.device) -> SamBackend:

@@ -3,7 +3,7 @@
 ``score_masks`` measures masks when they are mined; ``pseudo_label`` is a pure function of what is stored and of the policy.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 
 import numpy as np
@@ -15,8 +15,9 @@ from samsemi.data.dataset import Case, read_case_image
 from samsemi.mining.composition import compose_label, network_map
 from samsemi.mining.policy import Policy, decide, quality_of
 from samsemi.mining.store import Mined, Store
-from samsemi.sam.prompts import Objects, resize
+from samsemi.sam.prompts import Objects, Window, resize
 from samsemi.sam.protocol import MaskBatch
+from samsemi.sam.windows import crop_pixels
 from samsemi.segmenters.segmenter import to_input
 from samsemi.training.batches import Sample
 
@@ -29,46 +30,69 @@ SURE = 0.95
 
 
 def score_masks(
-    output: MaskBatch,
-    objects: Objects,
-    probs: np.ndarray,
-    size: int | None = None,
-    consensus: Tensor | None = None,
-    prompt_boxes: np.ndarray | None = None,
+    output: MaskBatch, objects: Objects, probs: np.ndarray, size: int | None = None, prompt_boxes: np.ndarray | None = None
 ) -> Mined:
-    """Score SAM's masks of one image against the objects that prompted; masks are kept at SAM's own resolution, or ``size``.
+    """Score SAM's masks of the objects that prompted it with a whole image; masks are kept at SAM's own resolution, or ``size``.
 
-    ``probs`` (K, H, W) is the map in which the objects were found. ``consensus`` (N,) is that of the alternative masks which these are
-    the mean of; 1 without. ``prompt_boxes`` (N, 4) are those that SAM was prompted with; the objects' own without.
+    ``probs`` (K, H, W) is the map in which the objects were found. ``prompt_boxes`` (N, 4) are those that SAM was prompted with; the
+    objects' own without.
     """
-    size = size or output.low_res_logits.shape[-1]
-    components = torch.from_numpy(objects.components).to(output.low_res_logits.device)
-    rows = max(1, PIXELS_PER_CHUNK // max(components.numel(), output.input_side**2))
-    counts = [count_pixels(output.at_image_size(slice(i, i + rows)), components, i) for i in range(0, len(output), rows)]
+    height, width = output.image_size
+    size, rows = size or output.low_res_logits.shape[-1], np.arange(len(objects))
+    columns = score_window(output, torch.ones(len(rows)), objects, rows, (0.0, 0.0, width, height), size)
+    return join_windows([(rows, columns)], objects, probs, size, objects.boxes if prompt_boxes is None else prompt_boxes)
+
+
+def score_window(
+    output: MaskBatch, consensus: Tensor, objects: Objects, rows: np.ndarray, window: Window, size: int
+) -> dict[str, np.ndarray]:
+    """SAM's masks in a window of the objects with the numbers ``rows`` (n,), scored: fields of Mined; the window holds these objects.
+
+    ``consensus`` (n,) is that of the alternative masks which these are the mean of.
+    """
+    components = torch.from_numpy(crop_pixels(objects.components, window)).to(output.low_res_logits.device)
+    chunk = max(1, PIXELS_PER_CHUNK // max(components.numel(), output.input_side**2))
+    parts = [slice(i, i + chunk) for i in range(0, len(rows), chunk)]
+    counts = [count_pixels(output.at_image_size(part), components, rows[part] + 1) for part in parts]
     area, lower, higher, common, union = torch.cat(counts).T.cpu().numpy() if counts else np.zeros((5, 0))
+    prompted = objects.area[rows]
+    return {
+        "windows": np.tile(np.array(window, dtype=np.float32), (len(rows), 1)),
+        "predicted_iou": output.predicted_iou.cpu().numpy().astype(np.float32),
+        "stability": (higher / np.maximum(lower, 1)).astype(np.float32),
+        "agreement": (common / np.maximum(union, 1)).astype(np.float32),
+        "consensus": consensus.cpu().numpy().astype(np.float32),
+        "area_ratio": (np.minimum(area, prompted) / np.maximum(np.maximum(area, prompted), 1)).astype(np.float32),
+        "area": area.astype(np.int64),
+        "probs": quantize(output.on_grid(size).sigmoid().cpu().numpy()),
+    }
+
+
+def join_windows(
+    scored: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]], objects: Objects, probs: np.ndarray, size: int, prompt_boxes: np.ndarray
+) -> Mined:
+    """What was mined in an image, from the numbers of the objects in each window and what ``score_window`` found of them."""
+    order = np.argsort(np.concatenate([rows for rows, _ in scored]))
+    columns = {name: np.concatenate([found[name] for _, found in scored])[order] for name in scored[0][1]}
     return Mined(
-        image_size=output.image_size,
+        image_size=objects.components.shape,
         class_id=objects.class_id,
         boxes=objects.boxes,
-        prompt_boxes=objects.boxes if prompt_boxes is None else prompt_boxes,
-        windows=np.tile(np.array([0, 0, *output.image_size[::-1]], dtype=np.float32), (len(objects), 1)),
-        predicted_iou=output.predicted_iou.cpu().numpy().astype(np.float32),
-        stability=(higher / np.maximum(lower, 1)).astype(np.float32),
-        agreement=(common / np.maximum(union, 1)).astype(np.float32),
-        consensus=np.ones(len(objects), np.float32) if consensus is None else consensus.cpu().numpy().astype(np.float32),
+        prompt_boxes=prompt_boxes,
         confidence=objects.confidence,
-        area_ratio=(np.minimum(area, objects.area) / np.maximum(np.maximum(area, objects.area), 1)).astype(np.float32),
         ensemble=np.ones(len(objects), np.float32),
-        area=area.astype(np.int64),
-        probs=quantize(output.on_grid(size).sigmoid().cpu().numpy()),
+        **columns,
         network_probs=quantize(np.stack([resize(p, size, Image.Resampling.BILINEAR) for p in probs])),
         components=np.maximum(resize(objects.components, size, Image.Resampling.NEAREST), 0).astype(np.uint16),
     )
 
 
-def count_pixels(logits: Tensor, components: Tensor, first: int) -> Tensor:
-    """(n, 5) pixels of n masks: area, area of the threshold moved down, up, intersection and union with the object that prompted."""
-    prompted = components == torch.arange(first + 1, first + 1 + len(logits), device=components.device).view(-1, 1, 1)
+def count_pixels(logits: Tensor, components: Tensor, numbers: np.ndarray) -> Tensor:
+    """(n, 5) pixels of n masks: area, area of the threshold moved down, up, intersection and union with the object that prompted.
+
+    Objects have the ``numbers`` (n,) in ``components``.
+    """
+    prompted = components == torch.from_numpy(numbers).to(components.device).view(-1, 1, 1)
     mask = logits > 0
     maps = (mask, logits > -STABILITY_OFFSET, logits > STABILITY_OFFSET, mask & prompted, mask | prompted)
     return torch.stack([m.sum(dim=(1, 2)) for m in maps], dim=1)

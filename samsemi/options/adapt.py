@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
+from samsemi.options.sams import SAMS
 from samsemi.options.shared import (
     Dataset,
     LearningRate,
@@ -13,6 +14,9 @@ from samsemi.options.shared import (
     TrainedSamName,
     TrainingOptions,
 )
+
+CROPS = 0.5
+"""Share of the cases that are seen as crops, for a SAM that ``mine`` shows crops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,15 @@ class AdaptOptions(TrainingOptions):
     lr: LearningRate = 1e-4
     optimizer: Annotated[Literal["adamw", "muon"], Field("Training", "muon: for the matrices of linear layers, from scratch.")] = "adamw"
     clicks: Annotated[int, Field("Training", "How often a mask is corrected by a point in its error.", min=0)] = 2
+    crops: Annotated[
+        float | None,
+        Field(
+            "Training",
+            f"Share of cases seen as a crop around an object; default: {CROPS:g} if the image encoder learns and `mine` zooms.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = None
     overlays: Annotated[
         int,
         Field("Run", "Pictures of so many val cases: truth, SAM's mask of a jittered box before and after.", min=0, neutral=True),
@@ -69,5 +82,10 @@ class AdaptOptions(TrainingOptions):
             raise UsageError("--stream and --model exclude each other", "give one of them")
         if self.from_scratch and self.sam_checkpoint:
             raise UsageError("--from-scratch and --sam-checkpoint exclude each other", "give one of them")
+        learns = (self.all or self.lora is not None) and not self.stream
+        if self.crops and not learns:
+            raise UsageError("--crops are of labeled cases, for an image encoder that learns", "give --all or --lora, and no --stream")
+        if self.crops is None:
+            object.__setattr__(self, "crops", CROPS if learns and self.sam in SAMS and SAMS[self.sam].zoom else 0.0)
         if self.out is not None and self.out.suffix != ".safetensors":
             raise UsageError(f"--out {self.out} does not end in .safetensors", "name it SAM.safetensors")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
+from samsemi.options.sams import Masks, find_entry
 from samsemi.options.shared import (
     Dataset,
     DeviceOptions,
@@ -18,6 +19,8 @@ from samsemi.options.shared import (
 PROMPT_KINDS = ("box", "point", "mask")
 PROMPT_CHOICES = ("box", "point", "box+point", "box+mask", "point+mask", "box+point+mask", "box,point", "box,point,box+point")
 """What a shell completes."""
+LEAST_ZOOM = 1.2
+"""Times the box: less leaves SAM no room around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,19 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     allow_low_precision: Annotated[
         bool, Field("Acceptance", "Accept the best that can be reached, even where less than half of it should be right.")
     ] = False
+    zoom: Annotated[
+        float | None,
+        Field(
+            "SAM",
+            "Small objects are seen in a window of so many times their box; 0: always the whole image; default: as suits --sam.",
+            min=0.0,
+            max=100.0,
+        ),
+    ] = None
+    masks: Annotated[
+        Masks | None,
+        Field("SAM", "SAM's single mask, the best of its three, or auto: the best of three for a lone point; default: as suits --sam."),
+    ] = None
     embeddings: Annotated[
         Path | None,
         Field("SAM", "Cache of SAM's image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
@@ -69,6 +85,15 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     def __post_init__(self):
         super().__post_init__()
         parse_prompts(self.prompts)
+        if self.zoom and self.zoom < LEAST_ZOOM:
+            raise UsageError(
+                f"--zoom {self.zoom:g} leaves no room around the box", f"give {LEAST_ZOOM:g} or more, or 0 for the whole image"
+            )
+        entry = find_entry(self.sam)
+        if self.zoom is None:
+            object.__setattr__(self, "zoom", entry.zoom if entry else 0.0)
+        if self.masks is None and entry:
+            object.__setattr__(self, "masks", entry.masks)
 
 
 def parse_prompts(text: str) -> tuple[tuple[str, ...], ...]:

@@ -4,8 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 from samsemi.errors import UsageError
+
+Masks = Literal["auto", "single", "best-of-three"]
+"""Which of SAM's masks of a prompt is taken: its single one; of its other three the one with the highest predicted IoU; or, by ``auto``,
+that of three for a lone point, which may mean several objects, and the single one for every other prompt."""
 
 
 @dataclass(frozen=True)
@@ -22,23 +27,31 @@ class SamEntry:
     preprocessing: str = "samsemi.sam.preprocessing:LONGEST_SIDE"
     """How images become its input."""
     multimask: bool = True
-    """Whether it gives three masks for a prompt, of which one is chosen, or only one."""
+    """Whether it gives three masks for a prompt besides the single one."""
+    masks: Masks = "auto"
+    """Which of them ``mine`` and ``adapt`` take by default."""
+    zoom: float = 0.0
+    """Times the box: the window that ``mine`` shows by default, as far as that is small; 0 for the whole image."""
     prompt_kinds: str | None = None
     """The kinds of prompt that it always takes; None for those that the user chooses."""
 
 
 ORIGINAL = "samsemi.sam.original:load_original"
+ZOOM = 1.5
+"""Of `tiny`, and of the baselines that it is compared with."""
 VIT_B = "segment_anything:build_sam_vit_b"
 SAMS: dict[str, SamEntry] = {
     entry.name: entry
     for entry in (
-        SamEntry("tiny", ORIGINAL, "samsemi.sam.tiny:build_tiny", weights=Path(__file__).parents[1] / "sam" / "tiny.safetensors"),
+        SamEntry(
+            "tiny", ORIGINAL, "samsemi.sam.tiny:build_tiny", weights=Path(__file__).parents[1] / "sam" / "tiny.safetensors", zoom=ZOOM
+        ),
         SamEntry("vit_b", ORIGINAL, VIT_B),
         SamEntry("vit_l", ORIGINAL, "segment_anything:build_sam_vit_l"),
         SamEntry("vit_h", ORIGINAL, "segment_anything:build_sam_vit_h"),
         SamEntry("medsam", ORIGINAL, VIT_B, preprocessing="samsemi.sam.preprocessing:SQUARE", multimask=False, prompt_kinds="box"),
-        SamEntry("none", "samsemi.sam.baselines:load_none", prompt_kinds="box+mask"),
-        SamEntry("ellipse", "samsemi.sam.baselines:load_ellipse", prompt_kinds="box"),
+        SamEntry("none", "samsemi.sam.baselines:load_none", multimask=False, prompt_kinds="box+mask", zoom=ZOOM),
+        SamEntry("ellipse", "samsemi.sam.baselines:load_ellipse", multimask=False, prompt_kinds="box", zoom=ZOOM),
     )
 }
 NETWORKS = tuple(name for name, entry in SAMS.items() if entry.architecture)

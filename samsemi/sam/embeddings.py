@@ -1,4 +1,4 @@
-"""The cache of SAM's image embeddings: an HDF5 file, keyed by the pixels of the image, for one SAM's weights.
+"""The cache of SAM's embeddings of images, or of windows of them: an HDF5 file, keyed by the pixels, for one SAM's weights.
 
 Embeddings are kept in half precision, and those fresh from the encoder are rounded alike, so that mining with a cold
 and with a warm cache gives the same store. There is a dataset for each tensor of an embedding, in the order of the dataset ``keys``.
@@ -48,6 +48,8 @@ class EmbeddingCache:
                 f"this is {sam.name}, {precision}",
                 AGAIN,
             )
+        self.hits = 0
+        """How many images were there already."""
         self.row = {key.decode(): i for i, key in enumerate(self.file[KEYS][:])} if KEYS in self.file else {}
         if self.row and not self.is_whole():
             self.file.close()
@@ -61,6 +63,7 @@ class EmbeddingCache:
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Embeddings of (H, W, 3) uint8 images, in half precision; unknown ones are encoded as one batch and kept."""
         keys = [hash_pixels(image) for image in images]
+        self.hits += sum(key in self.row for key in keys)
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.row}
         if new:
             fresh = self.sam.encode(list(new.values()))

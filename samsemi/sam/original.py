@@ -13,7 +13,7 @@ from torch import Tensor
 
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.options.sams import NETWORKS, SAMS, SamEntry, find_function
+from samsemi.options.sams import NETWORKS, SAMS, Masks, SamEntry, find_function
 from samsemi.sam.preprocessing import LONGEST_SIDE, Preprocessing, place_masks, scale_coords
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import FEATURES, Embedding, MaskBatch, SamNetwork
@@ -52,7 +52,7 @@ class OriginalNetwork(SamNetwork):
 
 
 class OriginalSam:
-    """A ``segment_anything.Sam`` as a backend; of its three masks per prompt the one with the highest predicted IoU."""
+    """A ``segment_anything.Sam`` as a backend, which takes one of its four masks of each prompt."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class OriginalSam:
         precision: str = "fp32",
         preprocessing: Preprocessing = LONGEST_SIDE,
         multimask: bool = True,
+        masks: Masks = "auto",
         prompt_kinds: str | None = None,
         adapted_to: str | None = None,
         chosen_on: frozenset[str] = frozenset(),
@@ -70,7 +71,7 @@ class OriginalSam:
         self.network: SamNetwork = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
         self.device, self.precision = device, precision
-        self.preprocessing, self.multimask, self.prompt_kinds = preprocessing, multimask, prompt_kinds
+        self.preprocessing, self.multimask, self.masks, self.prompt_kinds = preprocessing, multimask, masks, prompt_kinds
         self.adapted_to = adapted_to
         """Fingerprint of the data set whose labeled cases it has learnt."""
         self.chosen_on = chosen_on
@@ -91,7 +92,7 @@ class OriginalSam:
         """Masks of the prompts of several images; the prompts of all must be of the same kinds."""
         if not embeddings:
             return []
-        counts = [len(p) for p in prompts]
+        counts, three = [len(p) for p in prompts], self.multimask and takes_three(prompts[0], self.masks)
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         sparse, dense = self.embed_prompts(embeddings, prompts)
         tensors = {name: torch.stack([e.tensors[name] for e in embeddings]).to(self.device) for name in embeddings[0].tensors}
@@ -99,7 +100,7 @@ class OriginalSam:
         ious = [torch.zeros(0, device=self.device)]
         for rows in torch.arange(len(owner)).split(OBJECTS_PER_CALL) if len(owner) else ():
             own = {name: values[owner[rows]] for name, values in tensors.items()}
-            best, best_iou = choose_mask(*self.network.decode(own, sparse[rows], dense[rows]), self.multimask)
+            best, best_iou = choose_mask(*self.network.decode(own, sparse[rows], dense[rows]), three)
             logits.append(best)
             ious.append(best_iou)
         return [
@@ -125,6 +126,12 @@ class OriginalSam:
     def tensor(self, arrays: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(arrays)).float().to(self.device)
 
+    def with_masks(self, masks: Masks) -> "OriginalSam":
+        """The same backend that takes other ones of its masks."""
+        other = copy(self)
+        other.masks = masks
+        return other
+
     def with_weights_of(self, network: SamNetwork) -> "OriginalSam":
         """The same backend around another network of the same kind, such as one in training."""
         other = copy(self)
@@ -132,10 +139,17 @@ class OriginalSam:
         return other
 
 
-def choose_mask(masks: Tensor, predicted_iou: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+def takes_three(prompts: Prompts, masks: Masks) -> bool:
+    """Whether one of three masks is taken for these prompts. Source: segment_anything/predictor.py, docstring of ``predict``."""
+    points = 0 if prompts.point_coords is None else prompts.point_coords.shape[1]
+    lone = points == 1 and prompts.boxes is None and prompts.mask_logits is None
+    return masks == "best-of-three" or (masks == "auto" and lone)
+
+
+def choose_mask(masks: Tensor, predicted_iou: Tensor, three: bool) -> tuple[Tensor, Tensor]:
     """(N, m, m) logits and (N,) predicted IoU: of (N, 4, m, m) and (N, 4) the single mask, the first, or the best predicted of the
-    other three."""
-    masks, predicted_iou = (masks[:, 1:], predicted_iou[:, 1:]) if multimask else (masks[:, :1], predicted_iou[:, :1])
+    other ``three``."""
+    masks, predicted_iou = (masks[:, 1:], predicted_iou[:, 1:]) if three else (masks[:, :1], predicted_iou[:, :1])
     best = predicted_iou.argmax(dim=1)
     row = torch.arange(len(best), device=best.device)
     return masks[row, best], predicted_iou[row, best]
@@ -150,7 +164,7 @@ def build_network(entry: SamEntry) -> Sam:
 def fed_as(entry: SamEntry) -> dict[str, Any]:
     """How a SAM is fed: arguments of OriginalSam."""
     preprocessing = find_function(entry.preprocessing, f"--sam {entry.name}")
-    return {"preprocessing": preprocessing, "multimask": entry.multimask, "prompt_kinds": entry.prompt_kinds}
+    return {"preprocessing": preprocessing, "multimask": entry.multimask, "masks": entry.masks, "prompt_kinds": entry.prompt_kinds}
 
 
 def untrained(name: str, device: torch.device, precision: str) -> OriginalSam:

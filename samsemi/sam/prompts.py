@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+Window = tuple[float, float, float, float]
+"""x0 y0 x1 y1 in pixels of the image, x1 and y1 outside."""
 NEIGHBORS = np.ones((3, 3), dtype=bool)
 LOGIT_LIMIT = 12.0
 
@@ -35,17 +37,20 @@ class Objects:
     def __len__(self) -> int:
         return len(self.class_id)
 
-    def logits(self, size: int) -> np.ndarray:
+    def logits(self, size: int, windows: np.ndarray | None = None) -> np.ndarray:
         """(N, size, size) float32: the map that found each object, other objects of its class removed.
 
-        Covers the whole image, resized to a square without keeping the aspect ratio.
+        Covers the whole image, or the object's window of ``windows`` (N, 4), x0 y0 x1 y1, x1 y1 outside; resized to a square without
+        keeping the aspect ratio.
         """
-        components = resize(self.components, size, Image.Resampling.NEAREST)
-        maps = {k: resize(self.margins[k], size, Image.Resampling.BILINEAR) for k in np.unique(self.class_id)}
         logits = np.empty((len(self), size, size), dtype=np.float32)
-        for i, k in enumerate(self.class_id):
-            others = (components != 0) & (components != i + 1)
-            logits[i] = np.where(others, np.minimum(maps[k], -np.abs(maps[k]) - 1), maps[k])
+        for window, rows in group_windows(whole_windows(len(self), self.components.shape) if windows is None else windows):
+            components = resize(self.components, size, Image.Resampling.NEAREST, window)
+            maps = {k: resize(self.margins[k], size, Image.Resampling.BILINEAR, window) for k in np.unique(self.class_id[rows])}
+            for i in rows:
+                own = maps[self.class_id[i]]
+                others = (components != 0) & (components != i + 1)
+                logits[i] = np.where(others, np.minimum(own, -np.abs(own) - 1), own)
         return np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
@@ -60,12 +65,17 @@ class Prompts:
     point_labels: np.ndarray | None = None
     """(N, P) int32: 1 on the object, 0 outside it."""
     mask_logits: np.ndarray | None = None
-    """(N, S, S) float32 over the whole image, resized to a square without keeping the aspect ratio; above 0 inside."""
+    """(N, S, S) float32 over what SAM sees, the whole image or a window, resized to a square without keeping the aspect ratio; above 0
+    inside."""
     class_id: np.ndarray | None = None
     """(N,) uint8 classes of the objects, for a SAM that knows them."""
 
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.point_coords, self.mask_logits) if part is not None)
+
+    def rows(self, rows: slice | np.ndarray) -> "Prompts":
+        """Those of some of the objects."""
+        return Prompts(**{name: None if part is None else part[rows] for name, part in vars(self).items()})
 
 
 def find_objects(probs: np.ndarray, min_area: int = 64) -> Objects:
@@ -144,12 +154,14 @@ def make_prompts(
     negative: int = 1,
     mask_size: int = 256,
     others: int = 0,
+    windows: np.ndarray | None = None,
 ) -> Prompts:
     """Prompts of the given kinds, a sequence or joined by +, for every object.
 
     Boxes are tight with ``margin`` pixels on each side. Positive points stand deepest inside the object, negative ones
     in the box farthest from it; an object that fills its box gets positive ones instead. ``others`` more negative ones
-    stand deepest inside the nearest objects of other classes. Masks are its own map.
+    stand deepest inside the nearest objects of other classes. Masks are its own map, over its own one of
+    the ``windows`` (N, 4), without any over the image.
     """
     kinds = kinds.split("+") if isinstance(kinds, str) else kinds
     boxes = grow_boxes(objects.boxes, margin, objects.components.shape)
@@ -158,7 +170,7 @@ def make_prompts(
         coords, labels = object_points(objects.components, boxes, positive, negative)
         if others:
             coords, labels = add_other_points(objects, coords, labels, others)
-    masks = objects.logits(mask_size) if "mask" in kinds else None
+    masks = objects.logits(mask_size, windows) if "mask" in kinds else None
     return Prompts(boxes if "box" in kinds else None, coords, labels, masks, objects.class_id)
 
 
@@ -215,6 +227,19 @@ def deepest_points(depth: np.ndarray, count: int) -> np.ndarray:
     return np.array(points, dtype=np.int64).reshape(-1, 2)
 
 
-def resize(array: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:
-    """(H, W) int32 or float32 -> (size, size) of the same type; when made smaller, averaged unless nearest."""
-    return np.asarray(Image.fromarray(array).resize((size, size), resampling))
+def resize(array: np.ndarray, size: int, resampling: Image.Resampling, window: Window | None = None) -> np.ndarray:
+    """(H, W) int32 or float32, or its window x0 y0 x1 y1 -> (size, size) of the same type; when made smaller, averaged unless nearest."""
+    return np.asarray(Image.fromarray(array).resize((size, size), resampling, window))
+
+
+def whole_windows(count: int, size: tuple) -> np.ndarray:
+    """(count, 4) float32: for each of some objects the window that is all of an image (H, W)."""
+    return np.tile(np.array([0, 0, size[1], size[0]], dtype=np.float32), (count, 1))
+
+
+def group_windows(windows: np.ndarray) -> list[tuple[Window, np.ndarray]]:
+    """The different ones of the windows (N, 4) of objects, in the order in which they first come, each with the numbers of its objects."""
+    groups: dict[Window, list[int]] = {}
+    for i, (x0, y0, x1, y1) in enumerate(windows.tolist()):
+        groups.setdefault((x0, y0, x1, y1), []).append(i)
+    return [(window, np.array(rows)) for window, rows in groups.items()]

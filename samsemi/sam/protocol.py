@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samsemi.errors import CheckpointError, UsageError
-from samsemi.options.sams import SAMS, find_entry, find_function
+from samsemi.options.sams import SAMS, Masks, find_entry, find_function
 from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
 
@@ -140,11 +140,31 @@ class TrainableSam(SamBackend, Protocol):
     side: int
     """Of the network's square input."""
     multimask: bool
-    """Whether one of three masks is chosen for a prompt, or the single one is taken."""
+    """Whether it gives three masks for a prompt besides the single one."""
 
     def with_weights_of(self, network: SamNetwork) -> SamBackend:
         """The same backend around another network of the same kind, such as one in training."""
         ...
+
+
+@runtime_checkable
+class ChoosingSam(SamBackend, Protocol):
+    """A backend that can take one or another of its masks of a prompt."""
+
+    multimask: bool
+    """Whether it gives three masks for a prompt besides the single one."""
+
+    def with_masks(self, masks: Masks) -> SamBackend:
+        """The same backend that takes these ones of its masks."""
+        ...
+
+
+def choose_masks(sam: SamBackend, masks: Masks | None) -> SamBackend:
+    """The SAM that takes these of its masks, None: as it does; UsageError for the best of three of one that gives a single mask."""
+    choosing = isinstance(sam, ChoosingSam) and sam.multimask
+    if masks == "best-of-three" and not choosing:
+        raise UsageError(f"--masks {masks}: {sam.name} gives a single mask for a prompt", "leave --masks out")
+    return sam.with_masks(masks) if masks and isinstance(sam, ChoosingSam) else sam
 
 
 Loader = Callable[[Path | None, torch.device, str], SamBackend]

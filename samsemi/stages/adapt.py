@@ -127,7 +127,7 @@ def train_and_draw(setting: Setting, stream: Stream, made_from: Mapping[str, obj
     before = [label_by_boxes(sam, case, setting.dataset) for case in val[: options.overlays]]
     choose_learned(sam.network, options.all, options.lora)
     augment = None if options.stream else AUGMENT
-    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), NEGATIVE, augment, cache)
+    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), NEGATIVE, augment, options.crops or 0.0, cache)
     state = start_training(in_training(sam, options), options, run, options.optimizer)
     goal = prompted_goal(setting, cache, made_from)
     if not run.resumed:

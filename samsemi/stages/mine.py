@@ -34,7 +34,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     refuse_other_classes(sam, dataset)
     fold_maps = find_fold_maps(options.model[0], len(segmenters)) if options.calibrate else None
     start = time.monotonic()
-    store, mined = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
+    store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
     policy = store_policy(store, options)
     reasons = find_reasons(store, policy)
@@ -51,7 +51,9 @@ def mine(options: MineOptions) -> dict[str, object]:
         **result,
         **describe_calibration(store),
         "seconds": clock.lap(),
-        "images_per_second": mined / max(seconds, 1e-9),
+        "images_per_second": work.images / max(seconds, 1e-9),
+        "windows": work.windows,
+        "windows_cached": work.cached,
     }
 
 

@@ -290,6 +290,21 @@ def test_one_kind_is_corrected_by_clicks_with_the_mask_before_as_prompt(prompts_
     assert len(corrected) > 2
 
 
+@pytest.mark.parametrize("multimask", [True, False])
+def test_a_click_corrects_the_best_of_three_of_a_lone_point_alone(monkeypatch, prompts_given, multimask):
+    found = []
+
+    def choose(logits, predicted_iou, three):
+        points, boxes, masks = prompts_given[-1]
+        found.append((three, boxes is None and masks is None and points[0].shape[1] == 1))
+        return choose_mask(logits, predicted_iou, three)
+
+    monkeypatch.setattr(adaptation, "choose_mask", choose)
+    for seed in range(16):
+        losses_of(small_sam(), sample_of(), seed=seed, multimask=multimask)
+    assert any(lone for _, lone in found) and all(three == (lone and multimask) for three, lone in found)
+
+
 def test_without_clicks_and_with_one_kind_there_is_one_prompt(prompts_given):
     losses_of(small_sam(), sample_of(), kinds=("box",), multimask=False, clicks=0)
     assert [kind_of(*prompts) for prompts in prompts_given] == ["box"]

@@ -13,6 +13,7 @@ from samsemi.adaptation.prompt_samples import (
     PromptedObject,
     PromptSampler,
     Scene,
+    crop_scene,
     find_faulty,
     mirror,
     mirror_scene,
@@ -22,6 +23,7 @@ from samsemi.adaptation.prompt_samples import (
     scene_of_case,
     scene_of_drawing,
     simulate_prompts,
+    zoom_scene,
 )
 from samsemi.data.dataset import IGNORE, Case
 from samsemi.errors import CheckpointError, UsageError
@@ -376,3 +378,33 @@ def test_an_object_in_another_is_nested_as_is_the_other():
     layers = np.stack([whole * np.int32(1), part * np.int32(2), other * np.int32(3)])
     scene = replace(scene_of(OWN), layers=layers, class_id=np.ones(3, np.uint8))
     assert [scene.is_nested(scene.mask(i)) for i in range(3)] == [True, True, False]
+
+
+# crops
+
+
+def test_a_crop_cuts_all_maps_of_a_scene_alike():
+    scene = scene_of(block(20, 30, 59, 69), block(100, 100, 120, 110), probs=probs_of((block(20, 30, 59, 69), 1, 0.9)))
+    seen = crop_scene(scene, (10, 25, 70, 75))
+    assert seen.image.shape == (50, 60, 3) and seen.valid.shape == (50, 60) and seen.probs.shape == (2, 50, 60)
+    assert (box_of(seen.mask(0)) == [10, 5, 49, 44]).all() and not seen.mask(1).any()
+    assert ((seen.image[..., 0] == 220) == seen.mask(0)).all() and ((seen.probs[1] > 0.5) == seen.mask(0)).all()
+
+
+def test_zoom_shows_most_of_an_object_and_little_else():
+    scene = scene_of(block(60, 60, 89, 79))
+    rng = np.random.default_rng(0)
+    shown = [zoom_scene(rng, scene) for _ in range(40)]
+    sizes = [max(seen.image.shape[:2]) for seen in shown]
+    assert min(sizes) >= 30 and max(sizes) <= 3 * 30 * 1.9 and len(set(sizes)) > 20
+    assert np.mean([seen.mask(0).sum() for seen in shown]) > 0.95 * 30 * 20
+    empty = scene_of()
+    assert zoom_scene(rng, empty) is empty
+
+
+@pytest.mark.parametrize("crops", [0.0, 0.5, 1.0])
+def test_a_share_of_the_scenes_is_seen_as_crops(crops):
+    sampler = replace(sampler_with(), augment=None, crops=crops)
+    scene = scene_of(block(60, 60, 75, 75))
+    large = [sample_at(seed, sampler, scene).target[0].mean().item() > 0.05 for seed in range(30)]
+    assert 0.3 < np.mean(large) < 0.7 if crops == 0.5 else all(shown == bool(crops) for shown in large)

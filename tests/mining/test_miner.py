@@ -1,15 +1,18 @@
 """How SAM is asked: alternatives and their consensus, moved boxes, passes, points on other classes, mirrored views."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from builders import MINING, succeed
+from builders import MINING, refused, succeed
 
+from samsemi.errors import UsageError
 from samsemi.mining.miner import Miner, choose_kinds
-from samsemi.mining.pseudolabels import quantize
+from samsemi.mining.pipeline import earlier_config
+from samsemi.mining.pseudolabels import quantize, score_masks
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, average_masks, load_sam
@@ -59,7 +62,7 @@ def probs_of(num_classes: int, *rectangles: tuple[int, int, int, int, int]) -> n
 
 def ask(sam, probs: np.ndarray, **options):
     """What mining makes of one map: the scored objects and the prompts that are kept."""
-    chosen = MineOptions(dataset="d", model="m", out="s.h5", min_area=4, **options)
+    chosen = MineOptions(dataset="d", model="m", out="s.h5", **{"min_area": 4, "zoom": 0, **options})
     miner = Miner(segmenter_of(len(probs)), sam, chosen)
     return miner.prompt({"a": np.zeros((SIDE, SIDE, 3), np.uint8)}, [probs])["a"]
 
@@ -72,7 +75,7 @@ def test_every_alternative_is_asked_once_and_points_come_first():
     mined, kept = ask(sam, probs_of(2, BLOCK), prompts="box,point,box+point+mask")
     kinds = [(p.boxes is not None, p.point_coords is not None, p.mask_logits is not None) for [p] in sam.asked]
     assert kinds == [(False, True, False), (True, True, True), (True, False, False)]
-    assert kept is sam.asked[0][0]
+    assert all(np.array_equal(kept_part, part) for kept_part, part in zip(vars(kept).values(), vars(sam.asked[0][0]).values(), strict=True))
     assert mined.predicted_iou == pytest.approx([np.mean([0.6, 0.7, 0.8])])
 
 
@@ -210,8 +213,161 @@ def test_tiny_answers_several_alternatives_like_each_alone():
     objects = find_objects(np.kron(probs_of(2, BLOCK), np.ones((1, 4, 4), np.float32)))
     image = np.full((128, 128, 3), 90, np.uint8)
     image[32:80, 40:96] = (200, 60, 60)
-    options = MineOptions(dataset="d", model="m", out="s.h5", prompts="box,box+point")
+    options = MineOptions(dataset="d", model="m", out="s.h5", prompts="box,box+point", zoom=0)
     mined, _ = Miner(segmenter_of(), sam, options).prompt({"a": image}, [np.kron(probs_of(2, BLOCK), np.ones((1, 4, 4), np.float32))])["a"]
     alone = [sam.decode(sam.encode([image]), [make_prompts(objects, kinds, mask_size=sam.mask_size)])[0] for kinds in ("box+point", "box")]
     mean = torch.stack([answer.on_grid(sam.mask_size).sigmoid() for answer in alone]).mean(dim=0)
     assert np.abs(mined.probs / 255 - mean.numpy()).max() < 0.01
+
+
+# zoom
+
+
+@dataclass
+class Painter(Recorder):
+    """Paints the boxes over what it sees, whatever its size, and keeps the crops."""
+
+    seen: list[list[np.ndarray]] = field(default_factory=list)
+
+    def encode(self, images):
+        self.seen.append(list(images))
+        return super().encode(images)
+
+    def answer(self, embedding, prompts):
+        height, width = embedding.image_size
+        y, x = (torch.arange(SIDE) + 0.5)[:, None] * height / SIDE, (torch.arange(SIDE) + 0.5) * width / SIDE
+        inside = [(y > y0) & (y < y1 + 1) & (x > x0) & (x < x1 + 1) for x0, y0, x1, y1 in prompts.boxes]
+        logits = torch.stack([torch.where(place, 6.0, -6.0) for place in inside])
+        return MaskBatch(logits, torch.full((len(prompts),), 0.9), embedding.image_size, (SIDE, SIDE), SIDE)
+
+
+WIDE = (240, 320)
+NEAR = ((1, 40, 70, 50, 80), (1, 45, 52, 90, 98))
+FAR = (1, 180, 200, 280, 300)
+
+
+def wide_probs(*rectangles: tuple[int, int, int, int, int], num_classes: int = 2) -> np.ndarray:
+    """(K, 240, 320): more certain of each rectangle class y0 y1 x0 x1 than of the next one."""
+    probs = np.full((num_classes, *WIDE), 0.02 / (num_classes - 1), dtype=np.float32)
+    probs[0] = 0.98
+    for i, (k, y0, y1, x0, x1) in enumerate(rectangles):
+        probs[:, y0:y1, x0:x1] = (0.1 + 0.02 * i) / (num_classes - 1)
+        probs[k, y0:y1, x0:x1] = 0.9 - 0.02 * i
+    return probs
+
+
+def mine_wide(sam, probs: np.ndarray, **options):
+    image = np.random.default_rng(0).integers(0, 256, (*WIDE, 3), dtype=np.uint8)
+    miner = Miner(segmenter_of(len(probs)), sam, MineOptions(dataset="d", model="m", out="s.h5", **{"zoom": 1.5, "min_area": 4, **options}))
+    return image, miner, *miner.prompt({"a": image}, [probs])["a"]
+
+
+def test_a_small_object_is_seen_in_a_window_and_scored_at_image_size():
+    sam = Painter()
+    image, miner, mined, kept = mine_wide(sam, wide_probs(FAR), box_margin=0)
+    x0, y0, x1, y1 = (int(place) for place in mined.windows[0])
+    assert x0 <= 280 and y0 <= 180 and x1 >= 300 and y1 >= 200 and (x1 - x0) * (y1 - y0) < 0.1 * image[..., 0].size
+    [[crop]] = sam.seen
+    assert (crop == image[y0:y1, x0:x1]).all()
+    assert sam.asked[0][0].boxes.tolist() == [[280 - x0, 180 - y0, 299 - x0, 199 - y0]]
+    assert mined.area[0] == pytest.approx(400, rel=0.15) and mined.agreement[0] > 0.85 and mined.area_ratio[0] > 0.85
+    assert mined.image_size == WIDE and mined.boxes.tolist() == [[280, 180, 299, 199]] and miner.windows == 1
+    inside = mined.probs[0] > 127
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    assert y0 + rows[0] * (y1 - y0) / SIDE == pytest.approx(180, abs=2) and x0 + columns[0] * (x1 - x0) / SIDE == pytest.approx(280, abs=2)
+    assert 280 <= kept.point_coords[0, 0, 0] <= 299, "the prompts that are kept are in pixels of the image"
+
+
+def test_without_zoom_masks_are_exactly_those_of_the_whole_image():
+    sam, probs = load_sam("tiny", None, torch.device("cpu")), wide_probs(*NEAR, FAR)
+    image, _, mined, _ = mine_wide(sam, probs, zoom=0, prompts="box+point+mask", min_area=64)
+    objects = find_objects(probs)
+    [output] = sam.decode(sam.encode([image]), [make_prompts(objects, "box+point+mask", mask_size=sam.mask_size)])
+    whole = score_masks(output, objects, probs)
+    assert all(np.array_equal(getattr(mined, name), getattr(whole, name)) for name in vars(whole) if name != "prompt_boxes")
+
+
+def test_an_object_that_needs_most_of_the_image_is_seen_in_all_of_it():
+    sam = Painter()
+    image, _, mined, _ = mine_wide(sam, wide_probs((1, 20, 200, 30, 250)))
+    assert mined.windows.tolist() == [[0, 0, 320, 240]] and sam.seen[0][0].shape == image.shape
+
+
+def test_objects_of_one_window_share_its_encoding_and_keep_their_order():
+    """Two objects side by side, the most and the least probable, and another far away."""
+    sam = Painter()
+    pair = ((1, 100, 140, 99, 105), FAR, (1, 100, 140, 107, 113))
+    _, miner, mined, _ = mine_wide(sam, wide_probs(*pair), box_margin=0, zoom=2.0)
+    assert len({tuple(window) for window in mined.windows.tolist()}) == sum(len(batch) for batch in sam.seen) == miner.windows == 2
+    assert mined.boxes[:, 0].tolist() == [99, 280, 107] and mined.area == pytest.approx([240, 400, 240], rel=0.35)
+    assert (mined.agreement > 0.6).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_windows_are_encoded_in_batches_and_masks_do_not_depend_on_them(batch_size):
+    sam, probs = Painter(), wide_probs(*NEAR, FAR)
+    _, _, mined, _ = mine_wide(sam, probs, batch_size=batch_size)
+    _, _, expected, _ = mine_wide(Painter(), probs)
+    assert [len(batch) for batch in sam.seen] == {1: [1, 1, 1], 2: [2, 1], 8: [3]}[batch_size]
+    assert all(np.array_equal(getattr(mined, name), getattr(expected, name)) for name in vars(mined))
+
+
+def test_alternatives_jitters_and_passes_see_the_same_window():
+    sam = Painter()
+    mine_wide(sam, wide_probs(FAR), prompts="box,box+point+mask", jitters=2, passes=2)
+    assert [len(batch) for batch in sam.seen] == [1] and len(sam.asked) == 2 * 2 * (1 + 2)
+    assert all(
+        p.mask_logits.shape == (1, SIDE, SIDE) and (p.mask_logits > 0).mean() > 0.1 for [p] in sam.asked if p.mask_logits is not None
+    )
+
+
+@pytest.mark.parametrize("sam", ["none", "ellipse"])
+def test_baselines_see_the_same_windows_and_give_the_same_at_a_finer_grid(sam):
+    """The control: what is gained from the grid alone."""
+    probs = wide_probs(*NEAR, FAR)
+    [(zoomed), (whole)] = (mine_wide(load_sam(sam, None, torch.device("cpu")), probs, zoom=zoom)[2] for zoom in (1.5, 0))
+    assert (zoomed.windows[:, 2:] - zoomed.windows[:, :2]).max() < 100 and (whole.windows[:, 2:] == WIDE[::-1]).all()
+    assert zoomed.agreement == pytest.approx(whole.agreement, abs=0.06) and zoomed.area == pytest.approx(whole.area, rel=0.08)
+
+
+def test_what_the_cache_had_is_counted_over_windows(tmp_path):
+    options = {"embeddings": tmp_path / "c.h5", "box_margin": 0}
+    sam = load_sam("tiny", None, torch.device("cpu"))
+    counts = []
+    for rectangle in (FAR, (1, 181, 200, 280, 301), (1, 60, 70, 60, 70)):
+        _, miner, _, _ = mine_wide(sam, wide_probs(rectangle), **options)
+        counts.append((miner.cache.hits, miner.windows))
+        miner.close()
+    assert counts == [(0, 1), (1, 1), (0, 1)]
+
+
+def test_zoom_and_masks_are_as_suits_the_sam_where_nothing_is_given():
+    chosen = {sam: MineOptions(dataset="d", model="m", out="s.h5", sam=sam) for sam in ("tiny", "none", "vit_b", "medsam", "my:sam")}
+    assert {sam: options.zoom for sam, options in chosen.items()} == {"tiny": 1.5, "none": 1.5, "vit_b": 0, "medsam": 0, "my:sam": 0}
+    assert {options.masks for sam, options in chosen.items() if sam != "my:sam"} == {"auto"} and chosen["my:sam"].masks is None
+    assert MineOptions(dataset="d", model="m", out="s.h5", sam="vit_b", zoom=2, masks="single").zoom == 2
+    with pytest.raises(UsageError, match="--zoom 0.5 leaves no room around the box"):
+        MineOptions(dataset="d", model="m", out="s.h5", zoom=0.5)
+
+
+@pytest.mark.parametrize(("sam", "masks"), [("tiny", "best-of-three"), ("none", None), ("medsam", None), ("my:sam", None)])
+def test_a_store_of_before_is_mined_again_as_it_was(sam, masks):
+    store = SimpleNamespace(provenance=SimpleNamespace(config={"sam": sam}))
+    assert earlier_config(store) == {"zoom": 0.0, "masks": masks}
+
+
+def test_mining_again_finds_the_windows_in_the_cache(dataset, warm, tmp_path):
+    mining = ("mine", dataset, "--model", warm, *MINING, "--embeddings", tmp_path / "c.h5", "--json")
+    first, second = (succeed(*mining, "--out", tmp_path / f"{i}.h5").result for i in range(2))
+    assert first["windows"] == second["windows"] == second["windows_cached"] > first["windows_cached"]
+    with h5py.File(tmp_path / "0.h5") as one, h5py.File(tmp_path / "1.h5") as other:
+        assert (one["probs"][:] == other["probs"][:]).all() and (one["objects"]["window"] == other["objects"]["window"]).all()
+        sides = one["objects"]["window"][:, 2:] - one["objects"]["window"][:, :2]
+        assert len(np.unique(sides, axis=0)) > 1 and (sides.min(axis=1) > 0).all()
+    assert "windows_cached" in succeed(*mining, "--out", tmp_path / "1.h5", "--resume").result
+
+
+def test_masks_that_a_sam_does_not_give_are_refused_before_anything_is_written(dataset, warm, tmp_path):
+    mining = ("mine", dataset, "--model", warm, "--out", tmp_path / "s.h5", "--sam", "none")
+    refused(2, *mining, "--masks", "best-of-three", said=("--masks best-of-three: none gives a single mask",))
+    assert not list(tmp_path.iterdir())

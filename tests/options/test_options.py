@@ -272,3 +272,18 @@ def test_error_text_in_brackets_is_printed_as_it_is(capsys):
         "hint: see [bold]here[/bold]",
         "warning: [mine] is odd",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "crops"),
+    [({}, 0), ({"all": True}, 0.5), ({"lora": 2}, 0.5), ({"all": True, "crops": 0}, 0), ({"lora": 2, "sam": "vit_b"}, 0)],
+)
+def test_cases_are_seen_as_crops_where_the_encoder_learns_and_mining_zooms(given, crops):
+    assert AdaptOptions(dataset="d", out="s.safetensors", **given).crops == crops
+    assert AdaptOptions(dataset="d", out="s.safetensors", all=True, stream="m:f").crops == 0
+
+
+@pytest.mark.parametrize("given", [{}, {"all": True, "stream": "m:f"}])
+def test_crops_that_would_not_be_seen_are_refused(given):
+    with pytest.raises(UsageError, match="--crops are of labeled cases, for an image encoder that learns"):
+        AdaptOptions(dataset="d", out="s.safetensors", crops=0.5, **given)

@@ -14,10 +14,10 @@ from segment_anything.modeling import Sam
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.sam import original as original_module
-from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
+from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, takes_three, untrained
 from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks, prepare_square
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, TrainableSam, load_sam
+from samsemi.sam.protocol import Embedding, MaskBatch, TrainableSam, choose_masks, load_sam
 from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
 
 SIZES = {"landscape": (48, 70), "portrait": (90, 41), "square": (64, 64), "large": (150, 203), "small": (20, 31)}
@@ -50,8 +50,11 @@ def prompts_of(kinds: str, image: np.ndarray, count: int, mask_size: int, seed: 
     )
 
 
-def prompt_predictor(backend: OriginalSam, image: np.ndarray, prompts: Prompts, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """segment-anything's own output for prompt i: (3, H, W) logits, (3,) predicted IoU, (3, m, m) low-res logits."""
+def prompt_predictor(
+    backend: OriginalSam, image: np.ndarray, prompts: Prompts, i: int, three: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """segment-anything's own output for prompt i: (3, H, W) logits, (3,) predicted IoU, (3, m, m) low-res logits; one of
+    each without ``three``."""
     network = backend.network
     predictor = SamPredictor(Sam(network.image_encoder, network.prompt_encoder, network.mask_decoder))
     predictor.set_image(image)
@@ -64,33 +67,39 @@ def prompt_predictor(backend: OriginalSam, image: np.ndarray, prompts: Prompts, 
         point_labels=None if prompts.point_labels is None else prompts.point_labels[i],
         box=None if prompts.boxes is None else prompts.boxes[i],
         mask_input=mask,
-        multimask_output=True,
+        multimask_output=three,
         return_logits=True,
     )
 
 
-@pytest.mark.parametrize("kinds", ["box", "point", "box+point", "box+point+mask", "point+mask"])
-def test_masks_equal_those_of_sam_predictor_prompt_by_prompt(backend, kinds):
+@pytest.mark.parametrize(
+    ("kinds", "masks"),
+    [
+        *((kinds, "best-of-three") for kinds in ("box", "point", "box+point", "box+point+mask", "point+mask")),
+        *(("box+point+mask", "single"), ("box", "auto"), ("point", "auto")),
+    ],
+)
+def test_masks_equal_those_of_sam_predictor_prompt_by_prompt(backend, kinds, masks):
     """Images of five shapes in one batch, different numbers of objects, against one image and one prompt at a time."""
     images = images_of()
     prompts = [prompts_of(kinds, image, 1 + i % 3, backend.mask_size, seed=i) for i, image in enumerate(images)]
-    outputs = backend.decode(backend.encode(images), prompts)
+    outputs = backend.with_masks(masks).decode(backend.encode(images), prompts)
     assert [len(output) for output in outputs] == [1, 2, 3, 1, 2]
     spread = []
     for image, given, output in zip(images, prompts, outputs, strict=True):
         full = output.at_image_size()
         for i in range(len(given)):
-            masks, ious, low_res = prompt_predictor(backend, image, given, i)
+            logits, ious, low_res = prompt_predictor(backend, image, given, i, masks == "best-of-three")
             best = ious.argmax()
             assert output.predicted_iou[i].item() == pytest.approx(ious[best], abs=1e-4)
             assert np.abs(output.low_res_logits[i].numpy() - low_res[best]).max() < 1e-4
-            assert full[i].shape == image.shape[:2] and np.abs(full[i].numpy() - masks[best]).max() < 1e-4
+            assert full[i].shape == image.shape[:2] and np.abs(full[i].numpy() - logits[best]).max() < 1e-4
             spread.append(low_res[best].std())
     assert min(spread) > 0.05, "masks that are flat would agree with anything"
 
 
 def test_chosen_mask_is_the_one_with_the_highest_predicted_iou():
-    backend = OriginalSam(build_sam(64, 16), "small", "0", CPU)
+    backend = OriginalSam(build_sam(64, 16), "small", "0", CPU, masks="best-of-three")
     images = images_of("landscape")
     prompts = prompts_of("box+point", images[0], 12, backend.mask_size)
     means = np.mean([prompt_predictor(backend, images[0], prompts, i)[1] for i in range(12)], axis=0)
@@ -104,6 +113,25 @@ def test_chosen_mask_is_the_one_with_the_highest_predicted_iou():
         distance = np.abs(low_res - output.low_res_logits[i].numpy()).max(axis=(1, 2))
         assert distance[ious.argmax()] < 1e-4 < distance[others].min()
     assert chosen == {0, 1, 2}
+
+
+def test_a_lone_point_may_mean_several_objects_and_nothing_else_does():
+    point = {"point_coords": np.zeros((1, 1, 2), np.float32), "point_labels": np.ones((1, 1), np.int32)}
+    two = {"point_coords": np.zeros((1, 2, 2), np.float32), "point_labels": np.ones((1, 2), np.int32)}
+    box, mask = {"boxes": np.zeros((1, 4), np.float32)}, {"mask_logits": np.zeros((1, 8, 8), np.float32)}
+    given = (point, two, box, {**point, **box}, {**point, **mask})
+    assert [takes_three(Prompts(**prompts), "auto") for prompts in given] == [True, False, False, False, False]
+    assert all(takes_three(Prompts(**prompts), "best-of-three") and not takes_three(Prompts(**prompts), "single") for prompts in given)
+
+
+def test_the_best_of_three_is_refused_where_there_is_one_mask():
+    medsam = OriginalSam(build_sam(64, 16), "medsam", "0", CPU, preprocessing=SQUARE, multimask=False)
+    for sam in (medsam, load_sam("none", None, CPU)):
+        with pytest.raises(UsageError, match="gives a single mask for a prompt"):
+            choose_masks(sam, "best-of-three")
+        assert choose_masks(sam, None) is sam and choose_masks(sam, "single").name == sam.name
+    small = OriginalSam(build_sam(64, 16), "small", "0", CPU)
+    assert choose_masks(small, "best-of-three").masks == "best-of-three" and small.masks == "auto"
 
 
 def test_masks_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypatch):
