@@ -65,6 +65,11 @@ class Prompts:
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.point_coords, self.mask_logits) if part is not None)
 
+    def rows(self, rows: slice | np.ndarray) -> "Prompts":
+        """Those of some of the objects."""
+        parts = (self.boxes, self.point_coords, self.point_labels, self.mask_logits)
+        return Prompts(*(None if part is None else part[rows] for part in parts))
+
 
 def find_objects(probs: np.ndarray, min_area: int = 64) -> Objects:
     """The connected components (8 neighbors) of each class where it is the most probable, ranked by mean probability.
