@@ -15,6 +15,8 @@ from samsemi.options.shared import (
     TrainingOptions,
 )
 
+MOST_ZOOM = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions(TrainingOptions):
@@ -58,6 +60,14 @@ class AdaptOptions(TrainingOptions):
     ] = 8
     evaluate: Annotated[bool, Field("Input", "Only measure, on --split.")] = False
     split: Annotated[Literal["labeled", "val", "test"], Field("Input", "Cases that --evaluate measures.")] = "val"
+    zoom: Annotated[
+        str | None,
+        Field("SAM", "--evaluate also shows it a crop of F times each box, for every F.", metavar="F,F,...", neutral=True),
+    ] = None
+    probe: Annotated[
+        int,
+        Field("SAM", "Images of labeled and of --split for the linear probe of --evaluate; 0: none.", min=0, neutral=True),
+    ] = 32
 
     def __post_init__(self):
         super().__post_init__()
@@ -73,3 +83,19 @@ class AdaptOptions(TrainingOptions):
             raise UsageError("--from-scratch and --sam-checkpoint exclude each other", "give one of them")
         if self.out is not None and self.out.suffix != ".safetensors":
             raise UsageError(f"--out {self.out} does not end in .safetensors", "name it SAM.safetensors")
+        if self.zoom and not self.evaluate:
+            raise UsageError("--zoom is for --evaluate", "give it too, or leave --zoom out")
+        parse_zoom(self.zoom)
+
+
+def parse_zoom(text: str | None) -> tuple[float, ...]:
+    """'1.5,2' -> (1.5, 2.0), none for None; UsageError for what is no list of different factors from 1."""
+    if text is None:
+        return ()
+    try:
+        factors = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        factors = ()
+    if not factors or len(set(factors)) < len(factors) or not all(1 <= factor <= MOST_ZOOM for factor in factors):
+        raise UsageError(f"--zoom {text}: different factors from 1 to {MOST_ZOOM} are needed", "for example 1.5 or 1.5,2")
+    return factors
