@@ -67,7 +67,7 @@ class AdaptOptions(TrainingOptions):
     probe: Annotated[
         int,
         Field("SAM", "Images of labeled and of --split for the linear probe of --evaluate; 0: none.", min=0, neutral=True),
-    ] = 32
+    ] = 16
 
     def __post_init__(self):
         super().__post_init__()

@@ -346,7 +346,7 @@ def test_probe_of_a_sam_that_cannot_be_untrained_stands_alone(few):
     assert set(aucs) == {"auc"}
 
 
-@pytest.mark.parametrize("options", [("--sam", "ellipse"), ("--probe", 0), ("--split", "labeled")], ids=" ".join)
+@pytest.mark.parametrize("options", [("--sam", "ellipse"), ("--probe", "0"), ("--split", "labeled")], ids=" ".join)
 def test_probe_is_left_out_where_there_is_nothing_to_probe(few, options):
     assert not {"probe", "probe_images"} & set(evaluate(few, *options))
 
