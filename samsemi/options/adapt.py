@@ -62,11 +62,11 @@ class AdaptOptions(TrainingOptions):
     split: Annotated[Literal["labeled", "val", "test"], Field("Input", "Cases that --evaluate measures.")] = "val"
     zoom: Annotated[
         str | None,
-        Field("SAM", "--evaluate also shows it a crop of F times each box, for every F.", metavar="F,F,...", neutral=True),
+        Field("SAM", "With --evaluate: it also sees a crop of F times each box, for each F.", metavar="F,F,...", neutral=True),
     ] = None
     probe: Annotated[
         int,
-        Field("SAM", "Images of labeled and of --split for the linear probe of --evaluate; 0: none.", min=0, neutral=True),
+        Field("SAM", "With --evaluate: images, labeled and of --split, for the probe of its embedding; 0: none.", min=0, neutral=True),
     ] = 16
 
     def __post_init__(self):
