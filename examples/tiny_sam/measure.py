@@ -1,6 +1,7 @@
 """How well a SAM segments what it is prompted for on images that it has never seen: the whole image and crops around the box (zoom).
 
-    python examples/tiny_sam/measure.py FOLDER... [--sam NAME] [--sam-checkpoint FILE] [--zoom F,F...] [--images N] [--labeled N] [--groups REGEX]
+    python examples/tiny_sam/measure.py FOLDER... [--sam NAME] [--sam-checkpoint FILE] [--zoom F,F...] [--images N] [--labeled N]
+        [--groups REGEX]
 
 Each FOLDER has images/ and masks/. Of each, random images are measured by `samsemi adapt --evaluate`; prints its scores as a Markdown
 table, and as another the probe of the embedding, fitted to other images (`--labeled`), beside random weights.
