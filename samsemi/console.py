@@ -10,7 +10,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -175,6 +175,8 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    keys: Collection[str] = ()
+    """Of the result: what it shows of it, which is not shown again below."""
 
     def lines(self, width: int) -> list[str]:
         """Title, head and rows of at most ``width`` characters: columns are left out rather than cut, and named below."""
@@ -186,14 +188,15 @@ class Table:
 
 
 def show_result(title: str, result: Mapping[str, object], as_json: bool, tables: Sequence[Table] = ()) -> None:
-    """The result of a stage on stdout: one JSON object; or its tables, then its plain values, a line each, never cut."""
+    """The result of a stage on stdout: one JSON object; or its tables, then its other plain values, a line each, never cut."""
     if as_json:
         print(json.dumps(result, indent=2, default=str))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else TABLE_WIDTH
     for table in tables:
         print("\n".join(table.lines(width)), end="\n\n")
-    rows = list(flatten(result))
+    tabulated = {key for table in tables for key in table.keys}
+    rows = list(flatten({key: value for key, value in result.items() if key not in tabulated}))
     width = max((len(key) for key, _ in rows), default=0)
     print("\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows)]))
 

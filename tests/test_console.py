@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -69,6 +70,8 @@ def test_tables_are_part_of_the_result_and_of_no_json(capsys):
     console.show_result("samsemi eval", {"dice": 0.81234}, as_json=False, tables=[TABLE])
     out, err = capsys.readouterr()
     assert out.splitlines() == [*TABLE.lines(80), "", "samsemi eval", "  dice  0.8123"] and err == ""
+    console.show_result("samsemi eval", {"dice": 0.5, "hd95": 3.0}, as_json=False, tables=[replace(TABLE, keys={"dice"})])
+    assert capsys.readouterr().out.splitlines() == [*TABLE.lines(80), "", "samsemi eval", "  hd95  3"], "once is enough"
     console.show_result("samsemi eval", {"dice": 0.5}, as_json=True, tables=[TABLE])
     assert json.loads(capsys.readouterr().out) == {"dice": 0.5}
 

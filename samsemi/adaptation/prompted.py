@@ -4,6 +4,7 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from samsemi.metrics import overlap
 from samsemi.sam.prompts import Prompts, deepest_points, find_objects, make_prompts, number_objects, shared_most
 from samsemi.sam.protocol import Embedding, SamBackend
 from samsemi.sam.simulation import box_of, move_box
+from samsemi.sam.windows import Window, crop_pixels, crop_prompts, paste_maps, round_window, zoom_window
 from samsemi.segmenters.segmenter import Segmenter, predict_image
 
 JITTER = 0.1
@@ -23,8 +25,10 @@ JITTER = 0.1
 ROWS = 16
 """Masks upscaled at once: bounds memory."""
 JUDGED_BY = ("box", "jittered_box", "point", "box_point", "model_box", "model_box_point")
-"""The scores of a SAM itself, of which ``mean_score`` is the mean."""
+"""The scores of a SAM's own masks of whole images, of which ``mean_score`` is the mean."""
 
+Segment = Callable[[Prompts], np.ndarray]
+"""The (N, H, W) bool masks of prompts on one image."""
 Row = tuple[str, dict[str, float]]
 """The class of an object and its scores."""
 
@@ -37,6 +41,7 @@ def measure_prompted(
     segmenter: Segmenter | None = None,
     encode: Callable[[Sequence[np.ndarray]], list[Embedding]] | None = None,
     advance: Callable[[], None] = lambda: None,
+    zooms: Sequence[float] = (),
 ) -> dict[str, object]:
     """Mean IoU over the largest object of each class in each image, at the size of the image; the same boxes for every SAM.
 
@@ -44,8 +49,9 @@ def measure_prompted(
     ``box_point``: that point and the jittered box. ``ellipse``, ``full_box`` and ``jittered_ellipse`` are plain shapes in
     the same boxes. With a segmenter also, over the objects that it finds, ``model_mask``: its own IoU with the true object
     that it shares most pixels with (0 without one); ``model_box`` and ``model_box_point``: that of SAM, prompted as ``mine``
-    does. A prompt that the SAM is not made for is left out. ``encode`` stands in for the SAM's own; ``advance`` is called
-    after each image.
+    does. A prompt that the SAM is not made for is left out. For each factor F of ``zooms`` the scores by a box stand there once
+    more, as ``box_zoom_F``: then the SAM sees a crop of F times the box that prompts it. ``encode`` stands in for the SAM's own
+    of whole images; ``advance`` is called after each image.
     """
     rows: list[Row] = []
     seconds = 0.0
@@ -54,11 +60,13 @@ def measure_prompted(
         start = time.monotonic()
         embedding = (encode or sam.encode)([image])[0]
         seconds += time.monotonic() - start
+        views: dict[str, Segment] = {"": partial(decode_masks, sam, embedding)}
+        views |= {f"_zoom_{factor:g}": partial(decode_crops, sam, image, factor, {}) for factor in zooms}
         for k, truth in largest_objects(label, len(classes)):
             moved = jittered_box(case, k, truth, seed)
-            rows.append((classes[k], score_object(sam, embedding, truth, label != IGNORE, moved)))
+            rows.append((classes[k], score_object(sam, views, truth, label != IGNORE, moved)))
         if segmenter:
-            rows += [(classes[k], scores) for k, scores in score_model(sam, embedding, predict_image(segmenter, image), label)]
+            rows += [(classes[k], scores) for k, scores in score_model(sam, views, predict_image(segmenter, image), label)]
         advance()
     objects = sum("ellipse" in scores for _, scores in rows)
     if not objects:
@@ -108,27 +116,35 @@ def label_by_boxes(sam: SamBackend, case: Case, dataset: Dataset) -> np.ndarray:
     return found
 
 
-def score_object(sam: SamBackend, embedding: Embedding, truth: np.ndarray, valid: np.ndarray, moved: np.ndarray) -> dict[str, float]:
-    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each kind of prompt; ``moved`` is its jittered box."""
+def score_object(
+    sam: SamBackend, views: Mapping[str, Segment], truth: np.ndarray, valid: np.ndarray, moved: np.ndarray
+) -> dict[str, float]:
+    """IoU with a true object (H, W) bool, in the ``valid`` pixels, for each kind of prompt; ``moved`` is its jittered box.
+
+    ``views`` are the ways in which the SAM sees the image, by what they add to the names of the scores.
+    """
     box = box_of(truth)
     row, column = deepest_points(ndimage.distance_transform_edt(np.pad(truth, 1)), 1)[0] - 1
     point = {"point_coords": np.array([[[column, row]]], np.float32), "point_labels": np.ones((1, 1), np.int32)}
-    prompts_by_name = {
+    prompts_by_kinds = {
         "box": ("box", Prompts(boxes=box[None])),
         "jittered_box": ("box", Prompts(boxes=moved[None])),
         "point": ("point", Prompts(**point)),
         "box_point": ("box+point", Prompts(boxes=moved[None], **point)),
     }
-    masks = {name: decode_masks(sam, embedding, prompts)[0] for name, (kinds, prompts) in prompts_by_name.items() if takes(sam, kinds)}
+    prompts_by_name = {name: prompts for name, (kinds, prompts) in prompts_by_kinds.items() if takes(sam, kinds)}
+    masks = {name: found[0] for name, found in segment_views(views, prompts_by_name).items()}
     masks |= {"ellipse": ellipse(box, truth.shape), "full_box": full_box(box, truth.shape), "jittered_ellipse": ellipse(moved, truth.shape)}
     return {name: overlap(mask & valid, truth)["iou"] for name, mask in masks.items()}
 
 
-def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label: np.ndarray) -> Iterator[tuple[int, dict[str, float]]]:
+def score_model(
+    sam: SamBackend, views: Mapping[str, Segment], probs: np.ndarray, label: np.ndarray
+) -> Iterator[tuple[int, dict[str, float]]]:
     """For each object in a map (K, H, W): its class, and the IoU of itself and of SAM's masks with the true one it shares most with."""
     objects = find_objects(probs)
     kinds = {name: kind for name, kind in (("model_box", "box"), ("model_box_point", "box+point")) if takes(sam, kind)}
-    masks = {name: decode_masks(sam, embedding, make_prompts(objects, kind)) for name, kind in kinds.items()} if len(objects) else {}
+    masks = segment_views(views, {name: make_prompts(objects, kind) for name, kind in kinds.items()}) if len(objects) else {}
     numbers, class_id = number_objects(label, len(probs))
     for i, k in enumerate(objects.class_id):
         own = objects.components == i + 1
@@ -140,6 +156,32 @@ def score_model(sam: SamBackend, embedding: Embedding, probs: np.ndarray, label:
 def takes(sam: SamBackend, kinds: str) -> bool:
     """True where a SAM takes these kinds of prompt."""
     return sam.prompt_kinds in (None, kinds)
+
+
+def segment_views(views: Mapping[str, Segment], prompts_by_name: Mapping[str, Prompts]) -> dict[str, np.ndarray]:
+    """(N, H, W) bool masks of each kind of prompt in each view; by crops of what has a box."""
+    return {
+        name + view: segment(prompts)
+        for view, segment in views.items()
+        for name, prompts in prompts_by_name.items()
+        if not view or prompts.boxes is not None
+    }
+
+
+def decode_crops(sam: SamBackend, image: np.ndarray, factor: float, encoded: dict[Window, Embedding], prompts: Prompts) -> np.ndarray:
+    """(N, H, W) bool masks of prompts with boxes by a SAM that sees a crop of ``factor`` times each box: nothing outside the crop.
+
+    ``encoded`` keeps the embeddings of the crops of this image.
+    """
+    assert prompts.boxes is not None
+    masks = []
+    for i, box in enumerate(prompts.boxes):
+        window = round_window(zoom_window(box, factor, image.shape[:2]))
+        if window not in encoded:
+            [encoded[window]] = sam.encode([crop_pixels(image, window)])
+        found = decode_masks(sam, encoded[window], crop_prompts(prompts.rows(slice(i, i + 1)), window))
+        masks.append(paste_maps(found, window, image.shape[:2]))
+    return np.concatenate(masks)
 
 
 def decode_masks(sam: SamBackend, embedding: Embedding, prompts: Prompts) -> np.ndarray:

@@ -17,6 +17,7 @@ from samsemi.options.shared import (
 
 CROPS = 0.5
 """Share of the cases that are seen as crops, for a SAM that ``mine`` shows crops."""
+MOST_ZOOM = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,14 @@ class AdaptOptions(TrainingOptions):
     ] = 8
     evaluate: Annotated[bool, Field("Input", "Only measure, on --split.")] = False
     split: Annotated[Literal["labeled", "val", "test"], Field("Input", "Cases that --evaluate measures.")] = "val"
+    zoom: Annotated[
+        str | None,
+        Field("SAM", "With --evaluate: it also sees a crop of F times each box, for each F.", metavar="F,F,...", neutral=True),
+    ] = None
+    probe: Annotated[
+        int,
+        Field("SAM", "With --evaluate: images, labeled and of --split, for the probe of its embedding; 0: none.", min=0, neutral=True),
+    ] = 16
 
     def __post_init__(self):
         super().__post_init__()
@@ -89,3 +98,19 @@ class AdaptOptions(TrainingOptions):
             object.__setattr__(self, "crops", CROPS if learns and self.sam in SAMS and SAMS[self.sam].zoom else 0.0)
         if self.out is not None and self.out.suffix != ".safetensors":
             raise UsageError(f"--out {self.out} does not end in .safetensors", "name it SAM.safetensors")
+        if self.zoom and not self.evaluate:
+            raise UsageError("--zoom is for --evaluate", "give it too, or leave --zoom out")
+        parse_zoom(self.zoom)
+
+
+def parse_zoom(text: str | None) -> tuple[float, ...]:
+    """'1.5,2' -> (1.5, 2.0), none for None; UsageError for what is no list of different factors from 1."""
+    if text is None:
+        return ()
+    try:
+        factors = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        factors = ()
+    if not factors or len(set(factors)) < len(factors) or not all(1 <= factor <= MOST_ZOOM for factor in factors):
+        raise UsageError(f"--zoom {text}: different factors from 1 to {MOST_ZOOM} are needed", "for example 1.5 or 1.5,2")
+    return factors

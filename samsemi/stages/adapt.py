@@ -14,14 +14,16 @@ from torch import Tensor
 
 from samsemi import clock, console
 from samsemi.adaptation.losses import KINDS, PromptedSam, choose_learned
+from samsemi.adaptation.probe import probe, spread
 from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
+from samsemi.adaptation.tables import tabulate_measured
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
-from samsemi.options.adapt import AdaptOptions
+from samsemi.options.adapt import AdaptOptions, parse_zoom
 from samsemi.options.sams import NETWORKS, find_function
 from samsemi.outputs import refuse_file
 from samsemi.sam.embeddings import EmbeddingCache
@@ -37,6 +39,8 @@ from samsemi.training.runs import FINISHED, STATE, History, Run, mark_of, open_r
 
 STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""
+RANDOM_SEEDS = (0, 1, 2)
+"""Of the SAMs with random weights that a SAM's embedding is compared with."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,41 @@ def load_start(options: AdaptOptions, device: torch.device) -> SamBackend:
 
 
 def evaluate_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
-    """How good a SAM's masks of prompts are on a split."""
+    """How good a SAM's masks of prompts are on a split, and what its embedding knows of the classes."""
     cases = need_cases(dataset, options.split)
+    zooms = parse_zoom(options.zoom)
     with console.progress("measure", len(cases)) as advance:
-        scores = measure_prompted(sam, cases, dataset.classes, segmenter=segmenter, advance=advance)
-    return {"sam": sam.name, "split": options.split, **scores}
+        scores = measure_prompted(sam, cases, dataset.classes, segmenter=segmenter, advance=advance, zooms=zooms)
+    return {"sam": sam.name, "split": options.split, **scores, **probe_sam(options, dataset, sam, cases)}
+
+
+def probe_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, cases: Sequence[Case]) -> dict[str, object]:
+    """``probe``: AUC of each class by the SAM's embedding, and by those of the same SAM with random weights, where it can be made, the
+    mean of RANDOM_SEEDS; ``probe_images``. Nothing where there is no embedding, or no other case to fit it to."""
+    if not options.probe or not isinstance(sam, TrainableSam):
+        return {}
+    if options.split == "labeled" or not dataset.split("labeled"):
+        console.note("no probe of the embedding: it is fitted to labeled cases and measured on others")
+        return {}
+    labeled, measured = spread(need_cases(dataset, "labeled"), options.probe), spread(cases, options.probe)
+    seeds = RANDOM_SEEDS if options.sam in NETWORKS else ()
+    random = []
+    with console.progress("probe", (1 + len(seeds)) * (len(labeled) + len(measured))) as advance:
+        own = probe(sam, labeled, measured, dataset.classes, advance)
+        for seed in seeds:
+            torch.manual_seed(seed)
+            random.append(probe(untrained(options.sam, sam.device, options.precision), labeled, measured, dataset.classes, advance))
+    for name in [name for name in dataset.classes[1:] if name not in own]:
+        console.note(f"no probe of class {name}: no cell of the embedding shows it, or all do, in the labeled or in the measured cases")
+    found = {name: {"auc": auc} for name, auc in own.items()}
+    if random:
+        found = {name: {**aucs, "random_auc": float(np.mean([other[name] for other in random]))} for name, aucs in found.items()}
+    return {"probe": found, "probe_images": {"labeled": len(labeled), "measured": len(measured)}}
+
+
+def tables(result: Mapping[str, Any]) -> list[console.Table]:
+    """Of what was measured."""
+    return tabulate_measured(result) if "split" in result else []
 
 
 def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from samsemi.adaptation import prompted
 from samsemi.adaptation.prompted import (
     JITTER,
     JUDGED_BY,
+    decode_masks,
     ellipse,
     full_box,
     label_by_boxes,
@@ -34,9 +37,10 @@ class Oracle:
     def __init__(self, prompt_kinds: str | None = None, right: bool = True):
         self.name, self.identity, self.mask_size = "oracle", "0", SIZE
         self.prompt_kinds, self.right = prompt_kinds, right
-        self.given = []
+        self.given, self.seen = [], []
 
     def encode(self, images):
+        self.seen += [image.shape[:2] for image in images]
         return [Embedding({"label": torch.from_numpy(image[..., 0] // 60)}, image.shape[:2]) for image in images]
 
     def decode(self, embeddings, prompts):
@@ -48,9 +52,11 @@ class Oracle:
         masks = []
         for x, y in places.round().astype(int):
             parts, _ = ndimage.label(label == label[y, x], structure=np.ones((3, 3)))
-            masks.append((parts == parts[y, x]) & (label > 0) if self.right else np.zeros(SQUARE, dtype=bool))
-        logits = torch.from_numpy(np.array(masks)).float() * 8 - 4
-        return MaskBatch(logits, torch.ones(len(masks)), SQUARE, SQUARE, SIZE)
+            masks.append((parts == parts[y, x]) & (label > 0) if self.right else np.zeros(label.shape, dtype=bool))
+        side = max(label.shape)
+        logits = np.full((len(masks), side, side), -4, dtype=np.float32)
+        logits[:, : label.shape[0], : label.shape[1]] = np.array(masks) * 8 - 4
+        return MaskBatch(torch.from_numpy(logits), torch.ones(len(masks)), label.shape, label.shape, side)
 
 
 def block(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -179,6 +185,50 @@ def test_given_encoder_stands_in_and_progress_advances(two_cases):
     assert measured["box"] == 1 and seen == [1, 1] and len(steps) == 2
 
 
+# what the SAM sees
+
+
+def test_crops_are_scored_beside_the_whole_image(two_cases):
+    plain, measured = two_classes(Oracle(), two_cases), two_classes(Oracle(), two_cases, zooms=(1.5, 2.0))
+    zoomed = {f"{name}_zoom_{factor}" for name in ("box", "jittered_box", "box_point") for factor in ("1.5", "2")}
+    assert set(measured) == set(plain) | zoomed
+    assert {measured[name] for name in zoomed} == {1}, "masks stand where they belong in the image"
+    assert mean_score({**measured, "box_zoom_2": 0.0}) == mean_score(plain) == 1
+
+
+def test_crop_is_so_many_times_the_box_and_encoded_once(case_of):
+    sam = Oracle()
+    two_classes(sam, [case_of("a", label_of((block(40, 30, 59, 49), 1)))], zooms=(1.5,))
+    whole, tight, moved = sam.seen
+    assert (whole, tight) == (SQUARE, (30, 30)) and 24 <= min(moved) <= max(moved) <= 36
+    box, jittered, both = sam.given[4:]
+    assert box.boxes.tolist() == [[5, 5, 24, 24]] and np.array_equal(jittered.boxes, both.boxes)
+    x, y = both.point_coords[0, 0]
+    assert abs(x - moved[1] / 2) < 4 and abs(y - moved[0] / 2) < 4
+
+
+def test_crop_at_the_border_is_cut_to_the_image_and_has_nothing_outside(case_of):
+    class Greedy(Oracle):
+        def masks_of(self, label, prompts):
+            return super().masks_of(np.ones_like(label), prompts)
+
+    sam = Greedy("box")
+    measured = two_classes(sam, [case_of("a", label_of((block(0, 0, 19, 39), 1)))], zooms=(1.5,))
+    assert sam.seen[1] == (50, 25)
+    assert measured["box_zoom_1.5"] == pytest.approx(20 * 40 / (50 * 25)) and measured["box"] == pytest.approx(20 * 40 / SIZE**2)
+
+
+def test_objects_of_a_model_are_seen_in_crops_too(two_cases, monkeypatch):
+    found = probs_of((disk(40, 50, 16, 20), 1, 0.9), (block(5, 80, 20, 92), 1, 0.8))
+    monkeypatch.setattr(prompted, "predict_image", lambda segmenter, image: found)
+    sam = Oracle("box")
+    measured = two_classes(sam, two_cases[:1], segmenter="any", zooms=(2.0,))
+    names = {"model_mask", "model_box", "model_box_zoom_2", "box_zoom_2", "jittered_box_zoom_2"}
+    assert set(measured) == {"box", "jittered_box"} | names | SHAPES | COUNTS
+    assert measured["model_box_zoom_2"] == 0.5, "one is right, one is nothing"
+    assert len(sam.seen) == 5
+
+
 # which objects
 
 
@@ -251,7 +301,8 @@ def test_plain_shapes_are_scored_beside_the_sam(case_of):
 
 
 def scores_of_model(sam: Oracle, probs: np.ndarray, label: np.ndarray) -> list[tuple[int, dict[str, float]]]:
-    return list(score_model(sam, Embedding({"label": torch.from_numpy(label)}, SQUARE), probs, label))
+    views = {"": partial(decode_masks, sam, Embedding({"label": torch.from_numpy(label)}, SQUARE))}
+    return list(score_model(sam, views, probs, label))
 
 
 def test_object_of_the_model_is_scored_with_the_true_one_it_shares_most_with():

@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 
 from samsemi import console
 from samsemi.errors import UsageError
-from samsemi.options.adapt import AdaptOptions
+from samsemi.options.adapt import AdaptOptions, parse_zoom
 from samsemi.options.check import CheckOptions
 from samsemi.options.commands import STAGES
 from samsemi.options.config import hashed_names, input_paths, may_change, read_defaults
@@ -175,7 +175,7 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     anyhow = {"out", "device", "workers", "resume", "overwrite"}
     assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
     assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
-    assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", *anyhow}
+    assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", "zoom", "probe", *anyhow}
     assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
         *("dataset", "model", "sam_checkpoint", "embeddings", "overlays"),
@@ -220,6 +220,13 @@ def test_prompt_kinds_are_parsed(text, alternatives):
 def test_prompt_kinds_that_cannot_be_are_usage_errors(text):
     with pytest.raises(UsageError, match="--prompts"):
         parse_prompts(text)
+
+
+def test_zooms_are_different_factors():
+    assert parse_zoom("1.5, 2") == (1.5, 2.0) and parse_zoom("2") == (2.0,) and parse_zoom(None) == ()
+    for text in ("", "1.5,", "0.9", "nan", "1e9", "2,2.0", "two"):
+        with pytest.raises(UsageError, match="--zoom"):
+            parse_zoom(text)
 
 
 def test_channels_are_five_positive_numbers():

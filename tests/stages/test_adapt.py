@@ -359,6 +359,48 @@ def test_function_measures_what_the_command_does(few):
     assert all(found[name] == command[name] for name in found if "seconds" not in name)
 
 
+def test_crops_are_measured_where_a_zoom_is_given(few, folds):
+    plain, zoomed = evaluate(few, "--model", folds, "--probe", 0), evaluate(few, "--model", folds, "--probe", 0, "--zoom", "1.5,2")
+    names = ("box", "jittered_box", "box_point", *WITH_MODEL)
+    assert set(zoomed) - set(plain) == {f"{name}_zoom_{factor}" for name in names for factor in ("1.5", "2")}
+    assert all(zoomed[name] == plain[name] for name in plain if "seconds" not in name)
+    assert all(0.3 < zoomed[f"{name}_zoom_2"] < 1 for name in names[:3])
+
+
+def test_probe_compares_with_random_weights(few):
+    result = evaluate(few)
+    assert result["probe_images"] == {"labeled": 2, "measured": 1}
+    [aucs] = result["probe"].values()
+    assert 0.5 < aucs["auc"] <= 1 and 0 < aucs["random_auc"] <= 1 and aucs["auc"] != aucs["random_auc"]
+    assert evaluate(few, "--probe", 1)["probe_images"] == {"labeled": 1, "measured": 1}
+
+
+def test_probe_of_a_sam_that_cannot_be_untrained_stands_alone(few):
+    [aucs] = evaluate(few, "--sam", "builders:load_own_sam")["probe"].values()
+    assert set(aucs) == {"auc"}
+
+
+@pytest.mark.parametrize("options", [("--sam", "ellipse"), ("--probe", "0"), ("--split", "labeled")], ids=" ".join)
+def test_probe_is_left_out_where_there_is_nothing_to_probe(few, options):
+    assert not {"probe", "probe_images"} & set(evaluate(few, *options))
+
+
+def test_probe_names_what_is_left_out(few, tmp_path, monkeypatch):
+    folder = shutil.copytree(few, tmp_path / "copied")
+    leave_out(folder, "labeled")
+    outcome = succeed("adapt", folder, "--evaluate", "--json")
+    assert "probe" not in outcome.result and "no probe of the embedding" in outcome.err
+    monkeypatch.setattr(adapt_stage, "probe", lambda *arguments: {})
+    outcome = succeed("adapt", few, "--evaluate", "--json")
+    assert outcome.result["probe"] == {} and f"no probe of class {read_dataset(few).classes[1]}" in outcome.err
+
+
+def test_what_was_measured_is_shown_as_a_table(few):
+    out = succeed("adapt", few, "--evaluate", "--probe", 0, "--zoom", 2).out.splitlines()
+    assert out[0] == "mean IoU of 1 objects in 1 images of val" and out[3].startswith("crop of 2 x the box")
+    assert not [line for line in out if "box zoom" in line]
+
+
 # resumption
 
 
@@ -492,6 +534,8 @@ def test_weights_that_are_read_are_never_replaced(few, adapted, tmp_path, monkey
         (["--out", "{}", "--sam", "ellipse", "--from-scratch", "--all"], USAGE, "ellipse"),
         (["--out", "{}", "--sam", "vit_z"], USAGE, "vit_z"),
         (["--out", "{}", "--sam", "vit_b"], CHECKPOINT, "vit_b"),
+        (["--out", "{}", "--zoom", 2], USAGE, "--zoom"),
+        (["--evaluate", "--zoom", "0.5"], USAGE, "--zoom 0.5"),
         (["--out", "{}", "--stream", "no_such_module:draw"], USAGE, "--stream no_such_module:draw"),
         (["--out", "{}", "--stream", "math:no_such_function"], USAGE, "--stream math:no_such_function"),
         (["--out", "{}", "--lora", 0], USAGE, "--lora"),
