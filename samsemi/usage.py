@@ -86,5 +86,6 @@ def value_error(error: Any, option: Option, text: str | None) -> UsageError:
     except UsageError as found:
         return found
     except ValueError:
-        return UsageError(f"{option.flag} {text}: expected a {'whole ' if option.base is int else ''}number", hint)
+        expected = " or ".join([f"a {'whole ' if option.base is int else ''}number", *option.words])
+        return UsageError(f"{option.flag} {text}: expected {expected}", hint)
     return UsageError(error.format_message(), hint)

@@ -86,7 +86,7 @@ def cases_of(folder, split: str) -> list[str]:
         (["warmstart", "d", "--out", "o", "--decoder-channels", "64,32"], "--decoder-channels"),
         (["finetune", "d", "--model", "m", "--out", "o", "--schedule", "sometimes"], "--schedule"),
         (["finetune", "d", "--model", "m", "--out", "o", "--schedule", "continuous"], "--store"),
-        (["finetune", "d", "--model", "m", "--out", "o", "--pseudo-share", "half"], "'half' is not a number or auto"),
+        (["finetune", "d", "--model", "m", "--out", "o", "--pseudo-share", "half"], "--pseudo-share half: expected a number or auto"),
         (["eval", "d", "--out", "o"], "eval"),
         (["eval", "d", "--out", "o", "--model", "m", "--store", "s"], "eval"),
         (["eval", "d", "--out", "o", "--model", "m", "--split", "unlabeled"], "unlabeled"),

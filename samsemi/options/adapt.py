@@ -76,7 +76,7 @@ class AdaptOptions(TrainingOptions):
     ] = None
     probe: Annotated[
         int,
-        Field("SAM", "With --evaluate: images, labeled and of --split, for the probe of its embedding; 0: none.", min=0, neutral=True),
+        Field("Run", "With --evaluate: images, labeled and of --split, for the probe of its embedding; 0: none.", min=0, neutral=True),
     ] = 16
 
     def __post_init__(self):

@@ -66,14 +66,14 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         float | None,
         Field(
             "SAM",
-            "Small objects are seen in a window of so many times their box; 0: always the whole image; default: as suits --sam.",
+            "Small objects are seen in a window of so many times their box; 0: none; default: as suits --sam.",
             min=0.0,
             max=100.0,
         ),
     ] = None
     masks: Annotated[
         Masks | None,
-        Field("SAM", "SAM's single mask, the best of its three, or auto: the best of three for a lone point; default: as suits --sam."),
+        Field("SAM", "single, best-of-three, or auto: the best of three for a lone point; default: as suits --sam.", metavar="WHICH"),
     ] = None
     embeddings: Annotated[
         Path | None,
