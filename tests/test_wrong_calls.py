@@ -405,6 +405,7 @@ ROWS = [
     Row(PREPARE, DATA, "1 cases with masks, in 1 groups, are too few for test, val, labeled", "bring more masks; --test 0", one_mask),
     Row(f"{PREPARE} --labeled 0.5", USAGE, "but 4 of 8 have no mask", "leave --labeled out", half_of_the_masks),
     Row(PREPARE, DATA, "all 8 masks are empty", "give masks of what is to be found", empty_masks),
+    Row(f"{PICTURES} --mask-values indices", DATA, "no pixel of 24 masks is of a class", "--mask-values nonzero"),
     Row(PREPARE, DATA, "a color picture cannot be a mask", "grey PNG", colored_masks),
     Row(PREPARE, DATA, "mask values from 0 to 300", "--mask-values nonzero. makes one class", wide_instance_numbers),
     Row(PREPARE, DATA, "numbers of instances, or classes", "--mask-values nonzero .*--classes", instance_numbers),

@@ -96,7 +96,7 @@ def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, 
             raise DataError(
                 f"mask of {name} holds values {show_values(count)}",
                 f"masks are class indices {allowed} (255 = ignore), or 0/255; convert them, or name every class with --classes; "
-                "of instance numbers, --mask-values nonzero makes one class",
+                "--mask-values nonzero makes one class of all above 0, binary of all from 128",
             )
     between = int(total[1:IGNORE].sum())
     note = f"masks hold noisy black and white (JPEG?): values from 128 were taken as class 1; {between} pixels are neither 0 nor 255"

@@ -37,7 +37,7 @@ def export_labels(options: ExportLabelsOptions) -> dict[str, object]:
     policy = store_policy(store, options)
     names = accepted_ids(store, policy)
     if not names:
-        raise NothingUsable(f"{options.store}: no pseudo-label is accepted", "lower what was given as --min-..., or mine again")
+        raise NothingUsable(f"{options.store}: no pseudo-label is accepted", "give lower --min-..., or mine with a model trained longer")
     classes = dataset.classes if dataset else number_classes(store)
     with new_folder(options.out, options.overwrite, mark=ABOUT, inputs=input_paths(options)) as out:
         if options.format == "png":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, is_dataset, is_safe_id, with_hashes, write_dataset
+from samsemi.data.dataset import IGNORE, Case, Dataset, is_dataset, is_safe_id, with_hashes, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.images import write_picture
 from samsemi.data.layouts.table import LAYOUTS, detect_layout
@@ -62,6 +62,7 @@ def read_values(cases: Sequence[Case], options: PrepareOptions) -> tuple[tuple[s
     if options.invert:
         values = invert_values(values)
     console.note(values.note)
+    refuse_classless(counts, values, options)
     warn_inverted(counts, values, options.invert)
     if names is None and options.mask_values == "auto" and seem_numbered(counts, masks):
         console.warn(
@@ -79,6 +80,16 @@ def invert_values(values: MaskValues) -> MaskValues:
     if values.num_classes != 2:
         raise UsageError(f"--invert exchanges background and one class, the masks hold {values.num_classes - 1}", "leave it out")
     return values.inverted()
+
+
+def refuse_classless(counts: Mapping[str, np.ndarray], values: MaskValues, options: PrepareOptions) -> None:
+    """DataError where no value in the masks means a class."""
+    total = np.sum(list(counts.values()), axis=0) if counts else np.zeros(256)
+    if counts and not total[(values.lookup > 0) & (values.lookup != IGNORE)].any():
+        raise DataError(
+            f"--masks {options.masks}: no pixel of {len(counts)} masks is of a class when read so ({values.note})",
+            "leave --mask-values out, or give --mask-values nonzero: every value above 0 is one class",
+        )
 
 
 def warn_inverted(counts: Mapping[str, np.ndarray], values: MaskValues, invert: bool) -> None:
