@@ -19,8 +19,8 @@ MODULES = {
 }
 
 FLOORS = [
-    {"errors", "console", "clock", "losses"},
-    {"outputs", "schemas"},
+    {"errors", "console", "clock", "losses", "inputs"},
+    {"outputs", "schemas", "hdf5", "offline"},
     {"devices"},
     {"tensors"},
     {"options"},
@@ -42,7 +42,10 @@ NO_TORCH = [
     "console",
     "options",
     "outputs",
+    "inputs",
     "schemas",
+    "hdf5",
+    "offline",
     "data",
     "metrics",
     "cli",

@@ -23,7 +23,7 @@ from samsemi.options.mine import MineOptions, parse_prompts
 from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks, decode_prompts, encode_images
 from samsemi.sam.simulation import move_box
 from samsemi.sam.windows import choose_windows, crop_pixels, crop_prompts
 from samsemi.segmenters.segmenter import Segmenter
@@ -168,7 +168,8 @@ class Miner:
     ) -> list[tuple[MaskBatch, Tensor]]:
         """SAM's masks of the objects in each view, the mean of the alternative ``prompts`` of their image, and their consensus."""
         self.windows += len(views)
-        embeddings = (self.cache or self.sam).encode([crop_pixels(images[view.name], view.window) for view in views])
+        seen = [crop_pixels(images[view.name], view.window) for view in views]
+        embeddings = self.cache.encode(seen) if self.cache else encode_images(self.sam, seen)
         cropped = ([crop_prompts(given.rows(view.rows), view.window) for given in prompts[view.name]] for view in views)
         outputs = [self.decode(embeddings, alternative) for alternative in zip(*cropped, strict=True)]
         return [average_masks(of_view) for of_view in zip(*outputs, strict=True)]
@@ -185,10 +186,10 @@ class Miner:
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
         """SAM's masks for one alternative, after as many passes as ``options.passes``."""
-        outputs = self.sam.decode(embeddings, prompts)
+        outputs = decode_prompts(self.sam, embeddings, prompts)
         for _ in range(1, self.options.passes if self.sam.prompt_kinds is None else 1):
             again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, outputs, strict=True)]
-            outputs = self.sam.decode(embeddings, again)
+            outputs = decode_prompts(self.sam, embeddings, again)
         return outputs
 
     def close(self) -> None:

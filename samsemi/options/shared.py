@@ -133,9 +133,12 @@ SamName = Annotated[
         "MODULE:FUNCTION: your own.",
         metavar="NAME",
         choices=tuple(SAMS),
+        code=True,
     ),
 ]
-TrainedSamName = Annotated[str, Field("SAM", f"{', '.join(NETWORKS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=NETWORKS)]
+TrainedSamName = Annotated[
+    str, Field("SAM", f"{', '.join(NETWORKS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=NETWORKS, code=True)
+]
 SamCheckpoint = Annotated[Path | None, Field("SAM", "Weights of --sam (.pth or .safetensors).", metavar="FILE", reads=True, hashed=True)]
 OutRun = Annotated[Path, Field("Input", "Run folder to write.", metavar="DIR", neutral=True)]
 NetworkSize = Annotated[int, Field("Network", "Side in pixels of the network's input, a multiple of 32.", min=32, max=2048, metavar="N")]

@@ -32,7 +32,8 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     run = train_supervised(labeled, val, dataset, options, options.out, device)
     for fold, folder in zip(folds, fold_folders(run.folder, len(folds)), strict=True):
         console.note(f"{folder.name.replace('-', ' ')} of {len(folds)}")
-        rest = [case for case in labeled if case not in fold]
+        left_out = {case.id for case in fold}
+        rest = [case for case in labeled if case.id not in left_out]
         train_supervised(rest, val, dataset, options, folder, device)
     if folds and not (run.folder / OUT_OF_FOLD).exists():
         models = [load_model(folder).to(device) for folder in fold_folders(run.folder, len(folds))]
