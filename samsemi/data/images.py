@@ -95,7 +95,7 @@ def count_unread(folder: Path) -> str:
     """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'; hidden ones are left out."""
     names = [path.name for path in list_files(folder) if path.is_file() and not path.name.startswith(".") and not known_suffix(path)]
     kinds = Counter(kind_of(name) for name in names)
-    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def kind_of(name: str) -> str:

@@ -1,7 +1,8 @@
 """The cache of SAM's embeddings of images, or of windows of them: an HDF5 file, keyed by the pixels, for one SAM's weights.
 
 Embeddings are kept in half precision, and those fresh from the encoder are rounded alike, so that mining with a cold
-and with a warm cache gives the same store. There is a dataset for each tensor of an embedding, in the order of the dataset ``keys``.
+and with a warm cache gives the same store. Each row has HDF5's own checksum (fletcher32): a damaged one is named, never used; caches of
+before have none and are read all the same. There is a dataset for each tensor of an embedding, in the order of the dataset ``keys``.
 A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
 """
 
@@ -15,8 +16,10 @@ import torch
 
 from samsemi.data.images import hash_pixels
 from samsemi.errors import CheckpointError
+from samsemi.hdf5 import named_damage, open_hdf5
+from samsemi.inputs import need_regular
 from samsemi.outputs import make_folder, named_errors
-from samsemi.sam.protocol import Embedding, SamBackend
+from samsemi.sam.protocol import Embedding, SamBackend, encode_images
 
 SCHEMA = "samsemi.embeddings/1"
 KEYS = "keys"
@@ -50,15 +53,26 @@ class EmbeddingCache:
             )
         self.hits = 0
         """How many images were there already."""
-        self.row = {key.decode(): i for i, key in enumerate(self.file[KEYS][:])} if KEYS in self.file else {}
-        if self.row and not self.is_whole():
+        try:
+            self.row = self.read_keys()
+        except CheckpointError:
             self.file.close()
-            raise CheckpointError(f"--embeddings {path} is damaged: it lacks tensors of its {len(self.row)} images", AGAIN)
+            raise
 
-    def is_whole(self) -> bool:
-        """Whether each image has a row in every tensor, of which there is one at least."""
-        tensors = [self.file[name] for name in self.file if name != KEYS]
-        return bool(tensors) and all(isinstance(table, h5py.Dataset) and len(table) >= len(self.row) for table in tensors)
+    def read_keys(self) -> dict[str, int]:
+        """The row of each image; CheckpointError where one lacks a tensor, or a tensor is not as it was written."""
+        what = f"--embeddings {self.path}"
+        with named_damage(what, AGAIN):
+            rows = {key.decode(): i for i, key in enumerate(self.file[KEYS][:])} if KEYS in self.file else {}
+            tensors = {name: self.file[name] for name in self.file if name != KEYS}
+            if rows and not (tensors and all(len(table) >= len(rows) for table in tensors.values())):
+                raise CheckpointError(f"{what} is damaged: it lacks tensors of its {len(rows)} images", AGAIN)
+            shapes = getattr(self.sam, "embedding_shapes", {})
+            for name, table in tensors.items():
+                shape = shapes.get(name, table.shape[1:])
+                if table.dtype != np.float16 or table.shape[1:] != shape:
+                    raise CheckpointError(f"{what} is damaged: {name} is {table.dtype} {table.shape[1:]}, not float16 {shape}", AGAIN)
+        return rows
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Embeddings of (H, W, 3) uint8 images, in half precision; unknown ones are encoded as one batch and kept."""
@@ -66,15 +80,20 @@ class EmbeddingCache:
         self.hits += sum(key in self.row for key in keys)
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.row}
         if new:
-            fresh = self.sam.encode(list(new.values()))
+            fresh = encode_images(self.sam, list(new.values()))
             if not fresh[0].tensors:  # a baseline, which has nothing to cache
-                return self.sam.encode(images)
-            self.append(list(new), {name: np.stack([e.tensors[name].half().cpu().numpy() for e in fresh]) for name in fresh[0].tensors})
+                return encode_images(self.sam, images)
+            rows = {name: np.stack([e.tensors[name].half().cpu().numpy() for e in fresh]) for name in fresh[0].tensors}
+            if not all(np.isfinite(values).all() for values in rows.values()):
+                raise CheckpointError(f"{self.sam.name}: its embeddings are too large for half precision", "leave --embeddings out")
+            self.append(list(new), rows)
         return [self.read(key, image.shape[:2]) for key, image in zip(keys, images, strict=True)]
 
     def read(self, key: str, image_size: tuple[int, int]) -> Embedding:
         row = self.row[key]
-        return Embedding({name: torch.from_numpy(self.file[name][row]).float() for name in self.file if name != KEYS}, image_size)
+        with named_damage(f"--embeddings {self.path}: row {row}", AGAIN):
+            tensors = {name: torch.from_numpy(self.file[name][row]).float() for name in self.file if name != KEYS}
+        return Embedding(tensors, image_size)
 
     def append(self, keys: Sequence[str], tensors: Mapping[str, np.ndarray]) -> None:
         """Write tensors (N, ...), then their N keys, flushing each: a key on disk always has its tensors."""
@@ -83,8 +102,8 @@ class EmbeddingCache:
             for name, rows in (*tensors.items(), (KEYS, np.array([key.encode() for key in keys], dtype="S64"))):
                 if name not in self.file:
                     shape = rows.shape[1:]
-                    chunks = (1, *shape) if shape else None
-                    self.file.create_dataset(name, (0, *shape), rows.dtype, maxshape=(None, *shape), chunks=chunks)
+                    chunks, checked = (1, *shape) if shape else None, name != KEYS
+                    self.file.create_dataset(name, (0, *shape), rows.dtype, maxshape=(None, *shape), chunks=chunks, fletcher32=checked)
                 table = self.file[name]  # open while it is flushed: one that is closed loses what there is no room for, without an error
                 table.resize(count + len(keys), axis=0)
                 table[count:] = rows
@@ -97,8 +116,14 @@ class EmbeddingCache:
 
 
 def refuse_other_files(path: Path) -> None:
-    """CheckpointError for an HDF5 file that is something else, without opening it to write."""
+    """CheckpointError for anything but a cache of embeddings, without opening it to write."""
+    try:
+        need_regular(path)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"--embeddings {path} cannot be read ({error})", ANOTHER) from None
     if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, ANOTHER) as file:
             if (file.attrs or len(file)) and file.attrs.get("schema") != SCHEMA:
                 raise CheckpointError(f"--embeddings {path} is no cache of embeddings", ANOTHER)

@@ -78,6 +78,8 @@ class OriginalSam:
         """The val cases by which its weights were chosen."""
         self.side = sam.image_encoder.img_size
         self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
+        self.embedding_shapes = {FEATURES: (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)}
+        """Of the tensors of an embedding, by name: what a cache must hold."""
 
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
@@ -203,7 +205,7 @@ class SamCard:
 
     sam: str | None = None
     made_from: Mapping[str, object] = field(default_factory=dict)
-    scores: Mapping[str, object] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     keep: str | None = None
     """'last' or 'best'; None in weights of before that was recorded."""
     chosen_on: tuple[str, ...] = ()
