@@ -319,6 +319,11 @@ def with_hashes(case: Case) -> Case:
     return replace(case, image_sha256=image, mask_sha256=mask, truth_sha256=truth)
 
 
+def hash_image(case: Case) -> str:
+    """SHA-256 of the file of a case's image: that of the manifest, which reading it compares, or, without, as it is now."""
+    return case.image_sha256 or hash_bytes(read_bytes(case.image))
+
+
 def hash_readable(path: Path) -> str | None:
     try:
         return hash_bytes(read_bytes(path))

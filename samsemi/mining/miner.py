@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, read_case_images
+from samsemi.data.dataset import Case, Dataset, hash_image, read_case_images
 from samsemi.devices import autocast, choose_precision
-from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
 from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import join_windows, nothing_found, score_window, usable_ids
@@ -36,10 +36,17 @@ NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "
 
 
 def open_store(path: Path, dataset: Dataset) -> Store:
-    """A store of this data set; CheckpointError for one of another."""
+    """A store of this data set; CheckpointError for one of another, and for one with labels of other images or classes."""
     store = Store(path)
     if store.provenance.made_from.get("dataset") != dataset.fingerprint():
         raise CheckpointError(f"{path} was mined from another data set, files or splits than {dataset.folder}", "mine this data set")
+    unlabeled = {case.id for case in dataset.split("unlabeled")}
+    strange = next((name for name in store.ids if name not in unlabeled), None)
+    if strange is not None:
+        what = f"is {dataset.cases[strange].split} there" if strange in dataset.cases else "is not there"
+        raise CheckpointError(f"{path} has labels of {strange:.60}, which {what}: {dataset.folder}", "mine this data set")
+    if store.num_classes > len(dataset.classes) or not (store.earlier or store.num_classes == len(dataset.classes)):
+        raise CheckpointError(f"{path} has {store.num_classes} classes, {dataset.folder} has {len(dataset.classes)}", "mine this data set")
     return store
 
 
@@ -59,13 +66,21 @@ def store_policy(store: Store, options: PolicyOptions) -> Policy:
 
 def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
     """The unlabeled cases with a pseudo-label to learn from; NothingUsable where there are none."""
-    cases = [dataset.cases[name] for name in usable_ids(store, policy)]
+    cases = [as_mined(dataset.cases[name], store) for name in usable_ids(store, policy)]
     if not cases:
         raise NothingUsable(
             f"{store.path}: no pseudo-label is accepted",
             "lower what was given as --min-..., mine again with a model trained longer, or leave the store out",
         )
     return cases
+
+
+def as_mined(case: Case, store: Store) -> Case:
+    """The case with the hash of the image that was mined, which is compared when it is read; ChangedFile where another was prepared."""
+    mined = store.sha256[store.row[case.id]]
+    if mined and case.image_sha256 and mined != case.image_sha256:
+        raise ChangedFile(f"case {case.id}: {case.image} is not the image that was mined into {store.path}", "mine this data set again")
+    return replace(case, image_sha256=mined) if mined and not case.image_sha256 else case
 
 
 def describe_store(store: Store, usable: Sequence[Case]) -> dict[str, object]:
@@ -213,7 +228,7 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
             mined = miner.prompt(images, *miner.find(list(images.values())))
             for case in batches[number]:
                 if case.id in images:
-                    writer.add(case.id, images[case.id].shape, *mined[case.id])
+                    writer.add(case.id, images[case.id].shape, *mined[case.id], sha256=hash_image(case))
                 else:
                     writer.add_unreadable(case.id)
             writer.commit(number)

@@ -19,6 +19,7 @@ from samsemi.errors import RefusedError
 from samsemi.mining.store import (
     ABOUT,
     EARLIER,
+    HASHES,
     IMAGE_MAPS,
     IMAGE_ROW,
     OBJECT_ROW,
@@ -34,6 +35,8 @@ from samsemi.sam.prompts import Prompts
 
 PART = f"{'[0-9]' * 6}.h5"
 """Names of parts, as a pattern."""
+ROWS_PER_CHUNK = 1024
+"""Of a table."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Pending:
     """(H, W); (0, 0) of an image that could not be read."""
     mined: Mined | None = None
     prompts: Prompts | None = None
+    sha256: str = ""
+    """Of its file."""
 
     def __len__(self) -> int:
         return 0 if self.mined is None else len(self.mined)
@@ -136,10 +141,10 @@ class StoreWriter:
     def part_path(self, number: int) -> Path:
         return self.parts / f"{number:06d}.h5"
 
-    def add(self, image_id: str, image_shape: Sequence[int], mined: Mined, prompts: Prompts | None = None) -> None:
-        """An image of (H, W, ...) and what was mined in it; prompts only where there are objects."""
+    def add(self, image_id: str, image_shape: Sequence[int], mined: Mined, prompts: Prompts | None = None, sha256: str = "") -> None:
+        """An image of (H, W, ...) and what was mined in it; prompts only where there are objects; ``sha256`` is that of its file."""
         height, width = image_shape[:2]
-        self.pending.append(Pending(image_id, (height, width), mined, prompts))
+        self.pending.append(Pending(image_id, (height, width), mined, prompts, sha256))
 
     def add_unreadable(self, image_id: str) -> None:
         """An image that could not be read."""
@@ -152,6 +157,7 @@ class StoreWriter:
             create(file, self.provenance, len(images), len(objects), self.shape)
             file["images"][:], file["objects"][:] = images, objects
             file["points/coords"][:], file["points/labels"][:] = coords, labels
+            file[HASHES][:] = np.array([image.sha256 for image in self.pending], "S64")
             for i, (image, first) in enumerate(zip(self.pending, images["first_object"], strict=True)):
                 write_maps(file, image.mined, i, int(first))
         self.pending = []
@@ -203,7 +209,7 @@ def refuse_earlier(part: Path, path: Path) -> None:
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is whole and on disk."""
-    with whole_file(path) as part, h5py.File(part, "w") as file:
+    with whole_file(path) as part, h5py.File(part, "w", libver="v110") as file:  # whose own tables have checksums
         yield file
 
 
@@ -222,19 +228,27 @@ def create(file: h5py.File, provenance: Provenance, images: int, objects: int, s
     file.attrs["schema"] = SCHEMA
     for name in ABOUT:
         file.attrs[name] = json.dumps(getattr(provenance, name), sort_keys=True)
-    file.create_dataset("images", (images,), IMAGE_ROW)
-    file.create_dataset("objects", (objects,), OBJECT_ROW)
-    file.create_dataset("points/coords", (objects, shape.num_points, 2), "f4")
-    file.create_dataset("points/labels", (objects, shape.num_points), "i1")
+    create_table(file, "images", (images,), IMAGE_ROW)
+    create_table(file, HASHES, (images,), "S64")
+    create_table(file, "objects", (objects,), OBJECT_ROW)
+    create_table(file, "points/coords", (objects, shape.num_points, 2), "f4")
+    create_table(file, "points/labels", (objects, shape.num_points), "i1")
     square = (shape.mask_size, shape.mask_size)
     create_maps(file, "probs", objects, square, "u1")
     create_maps(file, "network_probs", images, (shape.num_classes, *square), "u1")
     create_maps(file, "components", images, square, "u2")
 
 
+def create_table(file: h5py.File, name: str, shape: tuple[int, ...], kind: np.dtype | str) -> None:
+    """A table in chunks with checksums; of one that is empty there is nothing to check."""
+    chunks = (min(shape[0], ROWS_PER_CHUNK), *shape[1:]) if 0 not in shape else None
+    file.create_dataset(name, shape, kind, chunks=chunks, fletcher32=chunks is not None)
+
+
 def create_maps(file: h5py.File, name: str, count: int, shape: tuple[int, ...], kind: str) -> None:
-    """``count`` maps, each a gzip chunk of its own."""
-    file.create_dataset(name, (count, *shape), kind, compression="gzip", compression_opts=1, chunks=(1, *shape), maxshape=(None, *shape))
+    """``count`` maps, each a gzip chunk of its own with a checksum."""
+    packed = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+    file.create_dataset(name, (count, *shape), kind, chunks=(1, *shape), maxshape=(None, *shape), **packed)
 
 
 def merge(parts: Sequence[Path], path: Path, provenance: Provenance, shape: Shape) -> None:
@@ -263,13 +277,18 @@ def copy_part(source: h5py.File, target: h5py.File, image: int, first: int) -> N
     target["objects"][rows] = objects
     for name in ("points/coords", "points/labels"):
         target[name][rows] = source[name][:]
+    if HASHES in source:
+        target[HASHES][image : image + len(images)] = source[HASHES][:]
     copy_chunks(source["probs"], target["probs"], range(len(objects)), first)
     for name in IMAGE_MAPS:
         copy_chunks(source[name], target[name], np.flatnonzero(images["readable"]).tolist(), image)
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, rows: Iterable[int], first: int) -> None:
-    """Copy rows, compressed as they are, to the rows from ``first`` on."""
+    """Copy rows, compressed as they are, to the rows from ``first`` on; packed anew where a part of before has no checksums."""
     for i in rows:
+        if source.fletcher32 != target.fletcher32:
+            target[first + i] = source[i]
+            continue
         mask, chunk = source.id.read_direct_chunk((i, *[0] * (source.ndim - 1)))
         target.id.write_direct_chunk((first + i, *[0] * (source.ndim - 1)), chunk, mask)

@@ -77,10 +77,7 @@ def find_function(place: str, given: str) -> Callable:
     """The function of 'module:function'; UsageError, beginning with what was given, where there is none."""
     module, _, function = place.partition(":")
     try:
-        found = getattr(import_module(module), function)
+        return getattr(import_module(module), function)
     except Exception as error:  # whatever goes wrong in code of the user's own
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise UsageError(f"{given}: {reason}", "give MODULE:FUNCTION, importable; PYTHONPATH=. finds one in this folder") from None
-    if not callable(found):
-        raise UsageError(f"{given}: {function} is no function", "give MODULE:FUNCTION")
-    return found

@@ -7,6 +7,7 @@ A new backend is a row of the table in samsemi.options.sams, or the user's own `
 (checkpoint or None, device, precision) and returns a SamBackend.
 """
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samsemi.errors import CheckpointError, UsageError
+from samsemi.errors import CheckpointError, SamsemiError, UsageError
 from samsemi.options.sams import SAMS, Masks, find_entry, find_function
 from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
@@ -248,13 +249,28 @@ def tensor_problem(name: str, found: object, shape: Sequence[int]) -> str:
 Loader = Callable[[Path | None, torch.device, str], SamBackend]
 
 
+def call_own(function: Callable, given: str, *arguments: object) -> Any:
+    """What code of the user's own returns; UsageError, beginning with what was given and with the place, where it fails."""
+    try:
+        return function(*arguments)
+    except SamsemiError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"{given}: {type(error).__name__} in {place.filename}, line {place.lineno}: {reason:.200}",
+            "repair that function; run it alone to see more",
+        ) from None
+
+
 def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision: str = "fp32") -> SamBackend:
     """A backend by name or 'module:function'; UsageError for an unknown one, CheckpointError for missing weights."""
     entry = find_entry(name)
     if entry is None and ":" not in name:
         raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, distilled:RUN, or MODULE:FUNCTION")
     function = find_function(entry.loader if entry else name, f"--sam {name}")
-    loader: Loader = partial(function, entry) if entry else function
+    loader: Loader = partial(function, entry) if entry else partial(call_own, function, f"--sam {name}")
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError(f"--sam-checkpoint {checkpoint}: no such file", "check the path")
     return need_backend(loader(checkpoint, device, precision), name)

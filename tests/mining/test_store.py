@@ -38,7 +38,7 @@ def mined_of(name: str, count: int) -> tuple[Mined, Prompts]:
     mined = Mined(
         image_size=(40 + ord(name), 60),
         class_id=rng.integers(1, 4, count).astype(np.uint8),
-        **{key: rng.random((count, 4)).astype(np.float32) for key in ("boxes", "prompt_boxes", "windows")},
+        **{key: np.sort(rng.random((count, 4)).astype(np.float32)) for key in ("boxes", "prompt_boxes", "windows")},
         area=rng.integers(1, 2**40, count),
         probs=rng.integers(0, 256, (count, SIZE, SIZE)).astype(np.uint8),
         network_probs=rng.integers(0, 256, (CLASSES, SIZE, SIZE)).astype(np.uint8),
