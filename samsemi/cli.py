@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import clock, console
+from samsemi import clock, console, offline
 from samsemi.errors import DeviceError, ProblemsFound, RefusedError, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
 from samsemi.options.config import input_paths, read_defaults
@@ -114,6 +114,7 @@ for _name, (_module, _options) in STAGES.items():
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     clock.start()
+    offline.forbid_network()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's SIGTERM saves the state like Ctrl-C
     try:
         code = app(args=arguments, prog_name="samsemi", standalone_mode=False)

@@ -91,6 +91,8 @@ def as_kind(kind: Any, value: object, where: str, hint: str) -> object:
         return as_kind(next(part for part in inner if part is not type(None)), value, where, hint)
     if isinstance(kind, type) and is_dataclass(kind):
         return from_json(kind, value, where, hint)
+    if kind is Any:
+        return value
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(as_kind(inner[0], part, where, hint) for part in value)
     if origin is Literal and value in inner:

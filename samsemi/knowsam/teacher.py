@@ -218,7 +218,11 @@ class TeacherCard:
     side: int
     learned_prompts: bool
     temperature: float
-    scores: Mapping[str, object] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.side <= 4096 or self.side % 16 or not self.temperature > 0:
+            raise UsageError(f"side {self.side} or temperature {self.temperature} cannot be", AGAIN)
 
 
 def save_teacher(folder: Path, teacher: Teacher, sam: SamBackend, about: Mapping[str, object]) -> None:

@@ -157,7 +157,7 @@ def find_sources(sam: SamBackend, dataset: Dataset, fold_maps: FoldMaps | None) 
         LOG.info(f"{left_out} val cases are not calibrated with: the SAM's weights were chosen by them")
     if fold_maps and getattr(sam, "adapted_to", None) != dataset.fingerprint():
         sources["out_of_fold"] = dataset.split("labeled")
-        fold_maps.need([case.id for case in sources["out_of_fold"]])
+        fold_maps.need([case.id for case in sources["out_of_fold"]], len(dataset.classes))
     return sources
 
 

@@ -54,25 +54,10 @@ class EmbeddingCache:
         self.hits = 0
         """How many images were there already."""
         try:
-            self.row = self.read_keys()
+            self.row = read_keys(self.file, self.path, sam)
         except CheckpointError:
             self.file.close()
             raise
-
-    def read_keys(self) -> dict[str, int]:
-        """The row of each image; CheckpointError where one lacks a tensor, or a tensor is not as it was written."""
-        what = f"--embeddings {self.path}"
-        with named_damage(what, AGAIN):
-            rows = {key.decode(): i for i, key in enumerate(self.file[KEYS][:])} if KEYS in self.file else {}
-            tensors = {name: self.file[name] for name in self.file if name != KEYS}
-            if rows and not (tensors and all(len(table) >= len(rows) for table in tensors.values())):
-                raise CheckpointError(f"{what} is damaged: it lacks tensors of its {len(rows)} images", AGAIN)
-            shapes = getattr(self.sam, "embedding_shapes", {})
-            for name, table in tensors.items():
-                shape = shapes.get(name, table.shape[1:])
-                if table.dtype != np.float16 or table.shape[1:] != shape:
-                    raise CheckpointError(f"{what} is damaged: {name} is {table.dtype} {table.shape[1:]}, not float16 {shape}", AGAIN)
-        return rows
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Embeddings of (H, W, 3) uint8 images, in half precision; unknown ones are encoded as one batch and kept."""
@@ -127,3 +112,18 @@ def refuse_other_files(path: Path) -> None:
         with open_hdf5(path, ANOTHER) as file:
             if (file.attrs or len(file)) and file.attrs.get("schema") != SCHEMA:
                 raise CheckpointError(f"--embeddings {path} is no cache of embeddings", ANOTHER)
+
+
+def read_keys(file: h5py.File, path: Path, sam: SamBackend) -> dict[str, int]:
+    """The row of each image; CheckpointError where one lacks a tensor, or tensors are not those of this SAM."""
+    what, shapes = f"--embeddings {path}", getattr(sam, "embedding_shapes", {})
+    with named_damage(what, AGAIN):
+        rows = {key.decode(): i for i, key in enumerate(file[KEYS][:])} if KEYS in file else {}
+        tensors = {name: file[name] for name in file if name != KEYS}
+        if rows and not (tensors and all(len(table) >= len(rows) for table in tensors.values())):
+            raise CheckpointError(f"{what} is damaged: it lacks tensors of its {len(rows)} images", AGAIN)
+        for name, table in tensors.items():
+            shape = shapes.get(name, table.shape[1:])
+            if table.dtype != np.float16 or table.shape[1:] != shape:
+                raise CheckpointError(f"{what} is damaged: {name} is {table.dtype} {table.shape[1:]}, not float16 {shape}", AGAIN)
+    return rows

@@ -219,7 +219,7 @@ def choose_stream(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps |
         return Stream(range(STREAM_LENGTH), partial(scene_of_drawing, draw), options.batch_size)
     labeled = need_cases(dataset, "labeled")
     if fold_maps:
-        fold_maps.need([case.id for case in labeled])
+        fold_maps.need([case.id for case in labeled], len(dataset.classes))
     return Stream(labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps), options.batch_size)
 
 

@@ -16,6 +16,7 @@ from samsemi.data.images import find_images, read_label
 from samsemi.data.mask_values import count_values, interpret_predictions
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
+from samsemi.inputs import read_rows
 from samsemi.metrics import METRICS, compare, measure, summarize_values
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.pictures import draw_comparison
@@ -184,13 +185,12 @@ def read_scores(folder: Path) -> Scores:
     if not (Path(folder) / "metrics.csv").is_file():
         raise DataError(f"--against {folder}: no evaluation there, it has no metrics.csv", AGAINST)
     try:
-        with open(Path(folder) / "metrics.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(Path(folder) / "metrics.csv")
         scores: Scores = {}
         for row in rows:
             scores.setdefault(row["id"], {})[row["class"]] = {metric: float(row[metric] or "nan") for metric in METRICS}
         return scores
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"--against {folder}: no evaluation there ({error!r})", AGAINST) from None
 
 

@@ -16,6 +16,7 @@ from samsemi.data.images import (
     known_suffix,
     log_remarks,
     read_images,
+    read_label,
     remark_image,
     warn_unread,
     write_picture,
@@ -27,7 +28,7 @@ from samsemi.errors import CheckpointError, DataError, RefusedError
 from samsemi.options.config import input_paths
 from samsemi.options.predict import PredictOptions
 from samsemi.outputs import claim_folder, refuse_changes, refuse_inside, whole_file, write_text
-from samsemi.schemas import parse_object
+from samsemi.schemas import read_object
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 from samsemi.tensors import hash_tensors
@@ -42,7 +43,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
     segmenter = load_model(options.model)
     out = claim_predictions(options, segmenter)
     segmenter.to(choose_device(options.device))
-    names = [name for name in images if not (options.resume and (out / f"{name}.png").exists())]
+    names = [name for name in images if not (options.resume and is_whole(out / f"{name}.png"))]
     unreadable: list[str] = []
     with console.progress("predict", len(images), done=len(images) - len(names)) as advance:
         for first in range(0, len(names), options.batch_size):
@@ -102,6 +103,17 @@ def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:
     return out
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a mask stands there that can be read; one that is damaged is made again."""
+    try:
+        read_label(path)
+    except DataError as error:
+        if path.exists():
+            console.note(f"made again: {error.message}")
+        return False
+    return True
+
+
 def remove_empty(out: Path) -> None:
     """Remove an output folder without any prediction in it, so that the command can be repeated."""
     if {path.name for path in out.iterdir()} == {ABOUT}:
@@ -113,9 +125,7 @@ def read_about(path: Path) -> dict[str, object]:
     """What predictions were made with; RefusedError where that cannot be read."""
     hint = "start anew with --overwrite, or give another --out"
     try:
-        return parse_object(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, ValueError) as error:
-        raise RefusedError(f"{path} cannot be read ({error})", hint) from None
+        return read_object(path)
     except CheckpointError as error:
         raise RefusedError(error.message, hint) from None
 

@@ -22,15 +22,16 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from samsemi import clock, console
 from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
-from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.metrics import dice_score
 from samsemi.options.shared import TrainingOptions
+from samsemi.schemas import from_json, parse_object
 from samsemi.segmenters.checkpoints import read_model_card, save_model
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
 from samsemi.training.meter import Forecast, Meter, TrainingStatus
-from samsemi.training.optimizers import CombinedOptimizer, make_optimizer
+from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
 from samsemi.training.runs import History, Run
 
 LOG = logging.getLogger("samsemi")
@@ -68,6 +69,20 @@ class Goal:
     """Called with the averaged model and its scores, 'iteration' among them."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What the header of a state says."""
+
+    iteration: int
+    best: Any
+    """Minus infinity before the first validation."""
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if self.iteration < 0 or self.seconds < 0 or not isinstance(self.best, int | float) or not self.best < math.inf:
+            raise UsageError(f"iteration {self.iteration}, best {self.best!s:.60} or seconds {self.seconds} cannot be", "start again")
+
+
 @dataclass
 class TrainingState:
     """All that changes while training: weights, their average, the optimizer, how far it is and the best so far."""
@@ -101,20 +116,17 @@ class TrainingState:
 
     def load(self, path: Path) -> None:
         """Continue from a saved state; CheckpointError where it is not one of this model."""
-        try:
-            numbers = json.loads(load_metadata(path)["state"])
-        except (KeyError, ValueError):
-            raise CheckpointError(f"{path} is not a training state", "start the run again with --overwrite") from None
+        again = "start the run again with --overwrite"
+        text = load_metadata(path).get("state")
+        if text is None:
+            raise CheckpointError(f"{path} is not a training state", again)
+        numbers = from_json(Progress, parse_object(text, str(path), again), str(path), again)
         tensors = load_tensors(path)
         hint = "go on with the samsemi that began it, or start again with another --out"
         for name, module in (("model", self.model), ("averaged", self.averaged)):
             load_strictly(module, {**self.frozen(), **with_prefix(tensors, f"{name}.")}, str(path), hint)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in with_prefix(tensors, "optimizer.").items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.iteration, self.best, self.seconds = numbers["iteration"], numbers["best"], numbers["seconds"]
+        load_optimizer(self.optimizer, with_prefix(tensors, "optimizer."), str(path))
+        self.iteration, self.best, self.seconds = numbers.iteration, numbers.best, numbers.seconds
 
     def frozen(self) -> dict[str, Tensor]:
         """The weights that are not trained."""
@@ -144,6 +156,8 @@ def go_on(state: TrainingState, options: TrainingOptions, run: Run) -> TrainingS
     """The state from where the run was interrupted, if it was."""
     if run.resumed:
         state.load(run.state_file)
+        if state.iteration > options.iterations:
+            raise CheckpointError(f"{run.state_file} is at iteration {state.iteration} of {options.iterations}", "start with --overwrite")
         LOG.info(f"resuming at iteration {state.iteration} of {options.iterations}")
     return state
 

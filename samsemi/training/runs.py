@@ -19,11 +19,12 @@ from pathlib import Path
 import tomli_w
 
 from samsemi.errors import CheckpointError
+from samsemi.inputs import read_rows, read_text
 from samsemi.options.config import command_name, input_paths, may_change
 from samsemi.options.fields import Options
 from samsemi.options.shared import ResumableOptions
 from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
-from samsemi.schemas import need_schema, parse_object
+from samsemi.schemas import need_schema, read_object
 
 LOG = logging.getLogger("samsemi")
 SCHEMA = "samsemi.run/1"
@@ -83,10 +84,7 @@ def mark_of(folder: Path) -> Path:
 def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
     """RefusedError where a run was made from other inputs; one of before the schema is compared in those that it names."""
     path = folder / mark_of(folder)
-    try:
-        before = parse_object(path.read_text(encoding="utf-8"), str(path), AGAIN)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
+    before = read_object(path, AGAIN)
     if "schema" not in before:
         made_from = {name: value for name, value in made_from.items() if name in before}
     else:
@@ -104,8 +102,8 @@ def read_config(folder: Path, command: str) -> dict[str, object]:
     """The options of a run; CheckpointError where they cannot be read."""
     path = Path(folder) / CONFIG
     try:
-        return {**tomllib.loads(path.read_text(encoding="utf-8")).get(command, {})}
-    except (OSError, ValueError, TypeError) as error:
+        return {**tomllib.loads(read_text(path)).get(command, {})}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})", AGAIN) from None
 
 
@@ -128,8 +126,14 @@ class History:
         self.rows = [row for row in self.read() if until is None or int(row["iteration"]) <= until] if path.exists() else []
 
     def read(self) -> list[dict[str, str]]:
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        """The rows; CheckpointError where they are no numbers under names, whole ones of iterations."""
+        try:
+            rows = read_rows(self.path)
+            for row in rows:
+                int(row["iteration"]), [float(value) for value in row.values() if value]
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            raise CheckpointError(f"{self.path} is damaged ({error})", AGAIN) from None
+        return rows
 
     def add(self, **row: object) -> None:
         """Append a row and write the file."""
