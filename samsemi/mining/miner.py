@@ -40,14 +40,21 @@ def open_store(path: Path, dataset: Dataset) -> Store:
     store = Store(path)
     if store.provenance.made_from.get("dataset") != dataset.fingerprint():
         raise CheckpointError(f"{path} was mined from another data set, files or splits than {dataset.folder}", "mine this data set")
+    need_own_images(store, dataset)
+    return store
+
+
+def need_own_images(store: Store, dataset: Dataset) -> None:
+    """CheckpointError for a store with labels of cases that are not unlabeled, or of other classes."""
     unlabeled = {case.id for case in dataset.split("unlabeled")}
     strange = next((name for name in store.ids if name not in unlabeled), None)
     if strange is not None:
         what = f"is {dataset.cases[strange].split} there" if strange in dataset.cases else "is not there"
-        raise CheckpointError(f"{path} has labels of {strange:.60}, which {what}: {dataset.folder}", "mine this data set")
+        raise CheckpointError(f"{store.path} has labels of {strange:.60}, which {what}: {dataset.folder}", "mine this data set")
     if store.num_classes > len(dataset.classes) or not (store.earlier or store.num_classes == len(dataset.classes)):
-        raise CheckpointError(f"{path} has {store.num_classes} classes, {dataset.folder} has {len(dataset.classes)}", "mine this data set")
-    return store
+        raise CheckpointError(
+            f"{store.path} has {store.num_classes} classes, {dataset.folder} has {len(dataset.classes)}", "mine this data set"
+        )
 
 
 def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
@@ -66,6 +73,7 @@ def store_policy(store: Store, options: PolicyOptions) -> Policy:
 
 def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
     """The unlabeled cases with a pseudo-label to learn from; NothingUsable where there are none."""
+    need_own_images(store, dataset)
     cases = [as_mined(dataset.cases[name], store) for name in usable_ids(store, policy)]
     if not cases:
         raise NothingUsable(

@@ -232,7 +232,7 @@ def read_card(checkpoint: Path) -> SamCard:
 
 def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
     """Load weights strictly; CheckpointError that names the SAM that a foreign file belongs to, where that is plain."""
-    tensors = {key: value.float() for key, value in load_tensors(checkpoint).items()}
+    tensors = load_tensors(checkpoint)
     hint = "give the weights that belong to this --sam"
     patches = tensors.get("image_encoder.patch_embed.proj.weight")
     widths = {768: "vit_b or medsam", 1024: "vit_l", 1280: "vit_h"}
