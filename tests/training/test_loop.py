@@ -29,6 +29,7 @@ from samsemi.training.loop import (
     choose_workers,
     cosine,
     fit,
+    go_on,
     keep_model,
     ramp_up,
     segmentation_goal,
@@ -471,3 +472,34 @@ def test_history_takes_a_term_that_comes_later(tmp_path):
 def test_workers_are_as_asked_or_none_on_a_cpu(asked, device, most):
     assert choose_workers(asked, torch.device(device)) <= most
     assert asked is None or choose_workers(asked, torch.device(device)) == asked
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("[" * 5000, "cannot be read"),
+        ("{}", "missing best, iteration, seconds"),
+        ('{"iteration": "1", "best": 0, "seconds": 0}', "iteration is '1'"),
+        ('{"iteration": -1, "best": 0, "seconds": 0}', "iteration -1"),
+        ('{"iteration": 1, "best": NaN, "seconds": 0}', "best nan"),
+        ('{"iteration": 1, "best": [], "seconds": 0}', r"best \\[\\]"),
+        ('{"iteration": 1, "best": 0, "seconds": Infinity}', "seconds is inf"),
+    ],
+)
+def test_header_of_a_state_that_cannot_be_is_named(tmp_path, header, said):
+    state = new_state(Run(tmp_path, False), options_of())
+    path = tmp_path / "state.safetensors"
+    state.save(path)
+    save_tensors(path, load_tensors(path), {"state": header})
+    with pytest.raises(CheckpointError, match=rf"state\.safetensors.*{said}"):
+        state.load(path)
+
+
+def test_state_beyond_the_end_is_refused(tmp_path):
+    run = Run(tmp_path, resumed=True)
+    state = new_state(Run(tmp_path, False), options_of())
+    state.iteration = 10**9
+    run.state_file.parent.mkdir()
+    state.save(run.state_file)
+    with pytest.raises(CheckpointError, match="is at iteration 1000000000 of"):
+        go_on(new_state(Run(tmp_path, False), options_of()), options_of(), run)
