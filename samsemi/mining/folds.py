@@ -42,19 +42,22 @@ def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]
 
 
 def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequence[Segmenter]) -> None:
-    """Predict each fold by its own model: datasets ids (n,) and probs (n, K, S, S) uint8, probability times 255."""
+    """Predict each fold by its own model: datasets ids (n,) and probs (n, K, S, S) uint8, probability times 255.
+
+    With test-time augmentation, as `mine` predicts the images that are calibrated for.
+    """
     spec = models[0].spec
     ids = [case.id for fold in folds for case in fold]
     shape = (len(spec.classes), spec.size, spec.size)
     with new_hdf5(path) as file:
-        file.attrs["schema"] = SCHEMA
+        file.attrs["schema"], file.attrs["flips"] = SCHEMA, True
         file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
         maps = file.create_dataset("probs", (len(ids), *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)
         row = 0
         for fold, model in zip(folds, models, strict=True):
             for case in fold:
                 square = to_input(read_case_image(case), spec.size).permute(1, 2, 0).numpy()
-                maps[row] = quantize(predict_batch(model.eval(), [square])[0])
+                maps[row] = quantize(predict_batch(model.eval(), [square], flips=True)[0])
                 row += 1
 
 
@@ -69,6 +72,8 @@ class FoldMaps:
             need_schema(file.attrs.get("schema"), SCHEMA, str(path), "a file of out-of-fold predictions", AGAIN)
             if not {"ids", "probs"} <= set(file):
                 raise CheckpointError(f"{path} is damaged: it lacks ids or probs", AGAIN)
+            self.flips = bool(file.attrs.get("flips", False))
+            """Whether they were made with test-time augmentation; those of earlier versions were not."""
             self.row = {name.decode(): i for i, name in enumerate(file["ids"][:])}
 
     def need(self, ids: Sequence[str]) -> None:

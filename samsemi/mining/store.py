@@ -4,8 +4,8 @@
 /objects        table: image, class_id, box, prompt_box, window, the scores (samsemi.mining.scores), area
 /points         coords (object, P, 2) x y and labels (object, P); P = 0 where SAM was prompted without points
 /probs          uint8 (object, S, S) SAM's mask probability times 255, over the object's window; one gzip chunk per object
-/network_probs  uint8 (image, K, S, S) the network's probabilities times 255; one gzip chunk per image
-/components     uint16 (image, S, S) i + 1 where the network sees the image's i-th object; likewise
+/network_probs  uint8 (image, K, T, T) the network's probabilities times 255; one gzip chunk per image
+/components     uint16 (image, T, T) i + 1 where the network sees the image's i-th object; likewise
 attributes of the root: schema, config, made_from, policy, calibration (JSON)
 
 Stores of schema 1 are read: they have no windows and no boxes of prompts, and of the network only /prior (object, S, S), the map of
@@ -74,9 +74,9 @@ class Mined(Scored):  # type: ignore[valid-type, misc]
     probs: np.ndarray
     """(N, S, S) uint8: SAM's probability times 255, the object's window resized to a square."""
     network_probs: np.ndarray
-    """(K, S, S) uint8: the network's probabilities times 255, the image resized to a square; 0 where they are not known."""
+    """(K, T, T) uint8: the network's probabilities times 255, the image resized to a square; 0 where they are not known."""
     components: np.ndarray
-    """(S, S) uint16, likewise resized: i + 1 where the network sees object i, 0 elsewhere."""
+    """(T, T) uint16, likewise resized: i + 1 where the network sees object i, 0 elsewhere."""
 
     def __len__(self) -> int:
         return len(self.class_id)
