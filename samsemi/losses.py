@@ -28,13 +28,15 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def dice_loss(probs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """1 - Dice with squared denominators (least at probs = target, soft targets too), over the whole batch.
 
-    Averaged over the classes that the target holds; the loss of a class is scaled by the mean weight of its valid
-    pixels, so that distrusted labels pull less. Source: V-Net, arXiv 1606.04797.
+    Averaged over the classes that the target holds, as the most probable one of some valid pixel: Dice knows no scale, so that the
+    residue of a soft target, .01 of a class everywhere, would pull as much as an object. Scaled by the mean weight of the valid pixels,
+    so that distrusted labels pull less. Source: V-Net, arXiv 1606.04797.
     """
     w = weight.unsqueeze(1)
     intersection = (w * probs * target).sum(dim=(0, 2, 3))
     sizes = (w * (probs**2 + target**2)).sum(dim=(0, 2, 3))
-    present = ((w * target).sum(dim=(0, 2, 3)) > 0).to(probs.dtype)
+    most_probable = (target == target.amax(dim=1, keepdim=True)) & (target * w > 0)
+    present = most_probable.amax(dim=(0, 2, 3)).to(probs.dtype)
     per_class = 1 - (2 * intersection + SMOOTH) / (sizes + SMOOTH)
     trust = weight.sum() / (weight > 0).sum().clamp(min=1)
     return trust * (per_class * present).sum() / present.sum().clamp(min=1)

@@ -65,6 +65,19 @@ def test_dice_averages_over_the_classes_that_the_target_holds():
     assert dice_loss(probs, target, torch.ones(1, 1, 2)).item() == pytest.approx((second + fourth) / 2, abs=1e-4)
 
 
+def test_residue_of_a_class_that_wins_nowhere_does_not_pull_on_the_dice():
+    """.01 of the third class in all pixels; it also wins in one, which is ignored. Cross-entropy learns it."""
+    probs = image_of([[0.6, 0.3, 0.1]] * 3).requires_grad_()
+    target = image_of([[0.09, 0.9, 0.01], [0.9, 0.09, 0.01], [0.1, 0.1, 0.8]])
+    weight = torch.tensor([[[1.0, 1.0, 0.0]]])
+    loss = dice_loss(probs, target, weight)
+    first = 1 - 2 * 0.6 * 0.99 / (0.72 + 0.81 + 0.0081)
+    second = 1 - 2 * 0.3 * 0.99 / (0.18 + 0.81 + 0.0081)
+    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-4)
+    loss.backward()
+    assert not probs.grad[:, 2].any() and probs.grad[:, 1].any()
+
+
 @pytest.mark.parametrize("num_classes", [2, 4])
 @pytest.mark.parametrize("seed", range(3))
 def test_ignored_pixels_do_not_dilute_the_cross_entropy(num_classes, seed):

@@ -43,12 +43,15 @@ def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]
 
 
 def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequence[Segmenter]) -> None:
-    """Predict each fold by its own model: datasets ids (n,) and probs (n, K, S, S) uint8, probability times 255."""
+    """Predict each fold by its own model: datasets ids (n,) and probs (n, K, S, S) uint8, probability times 255.
+
+    With test-time augmentation, as `mine` predicts the images that are calibrated for.
+    """
     spec = models[0].spec
     ids = [case.id for fold in folds for case in fold]
     shape = (len(spec.classes), spec.size, spec.size)
     with new_hdf5(path) as file:
-        file.attrs["schema"] = SCHEMA
+        file.attrs["schema"], file.attrs["flips"] = SCHEMA, True
         file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
         packed = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
         maps = file.create_dataset("probs", (len(ids), *shape), "u1", chunks=(1, *shape), **packed)
@@ -56,7 +59,7 @@ def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequenc
         for fold, model in zip(folds, models, strict=True):
             for case in fold:
                 square = to_input(read_case_image(case), spec.size).permute(1, 2, 0).numpy()
-                maps[row] = quantize(predict_batch(model.eval(), [square])[0])
+                maps[row] = quantize(predict_batch(model.eval(), [square], flips=True)[0])
                 row += 1
 
 
@@ -75,6 +78,8 @@ class FoldMaps:
             self.num_classes = maps.shape[1]
             if len(self.row) < len(maps) or not 0 < maps.shape[2] == maps.shape[3] <= MOST_SIDE:
                 raise ValueError(f"{len(self.row)} cases, maps {maps.shape}")
+            self.flips = bool(file.attrs.get("flips", False))
+            """Whether they were made with test-time augmentation; those of earlier versions were not."""
 
     def need(self, ids: Sequence[str], num_classes: int | None = None) -> None:
         """CheckpointError where a case has no map, or the maps are of another number of classes."""

@@ -110,13 +110,17 @@ def provenance_of(options: MineOptions, sam: SamBackend, dataset: str, models: S
     return Provenance(config, made_from, choose_policy(options, Policy()).to_json())
 
 
-def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance, num_classes: int) -> StoreWriter:
-    """The writer of a store for this SAM's masks and these prompts."""
+def map_size_of(sam: SamBackend, segmenters: Sequence[Segmenter]) -> int:
+    """Side of the networks' map in a store: what they see, so that coarse masks of SAM do not coarsen it; that of the masks at least."""
+    return max(sam.mask_size, *(segmenter.spec.size for segmenter in segmenters))
+
+
+def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: Provenance, num_classes: int, map_size: int) -> StoreWriter:
+    """The writer of a store for this SAM's masks, these prompts and network's maps of this side."""
     pointed = any("point" in kinds for kinds in choose_kinds(options, sam))
     num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
-    return StoreWriter(
-        path, provenance, sam.mask_size, num_points if pointed else 0, num_classes, options.overwrite, options.resume, input_paths(options)
-    )
+    sizes = (sam.mask_size, num_points if pointed else 0, num_classes)
+    return StoreWriter(path, provenance, *sizes, options.overwrite, options.resume, input_paths(options), map_size)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Miner:
         self.segmenter, self.sam, self.options = segmenter, sam, options
         self.others = others
         """Further models of the same classes."""
+        self.map_size = map_size_of(sam, [segmenter, *others])
         precision = choose_precision(segmenter.device, options.precision)
         self.cache = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else None
         self.windows = 0
@@ -167,9 +172,9 @@ class Miner:
         mined: dict[str, tuple[Mined, Prompts | None]] = {}
         for name, objects in found.items():
             if name not in prompts:
-                mined[name] = (nothing_found(objects, probs[name], size), None)
+                mined[name] = (nothing_found(objects, probs[name], size, self.map_size), None)
                 continue
-            joined = join_windows(scored[name], objects, probs[name], size, boxes[name])
+            joined = join_windows(scored[name], objects, probs[name], self.map_size, boxes[name])
             ensemble = agreement_of(labels.get(name), objects, len(probs[name]))
             mined[name] = (replace(joined, ensemble=ensemble), prompts[name][0])  # type: ignore[call-arg]
         return mined

@@ -13,7 +13,7 @@ from samsemi.errors import CheckpointError, UsageError
 from samsemi.mining.calibration import finish_store
 from samsemi.mining.drift import measure_drift, warn_of_drift
 from samsemi.mining.folds import FoldMaps
-from samsemi.mining.miner import Miner, mine_cases, open_writer, provenance_of, store_policy
+from samsemi.mining.miner import Miner, map_size_of, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
 from samsemi.options.mine import MineOptions
 from samsemi.options.sams import DISTILLED, find_entry
@@ -53,7 +53,7 @@ def mine_store(
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
     hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
     provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
-    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes))
+    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
     if writer.is_finished():
         refuse_changed_files(dataset.cases.values())
         LOG.info(f"{options.out} is finished already")

@@ -30,9 +30,15 @@ SURE = 0.95
 
 
 def score_masks(
-    output: MaskBatch, objects: Objects, probs: np.ndarray, size: int | None = None, prompt_boxes: np.ndarray | None = None
+    output: MaskBatch,
+    objects: Objects,
+    probs: np.ndarray,
+    size: int | None = None,
+    prompt_boxes: np.ndarray | None = None,
+    map_size: int | None = None,
 ) -> Mined:
-    """Score SAM's masks of the objects that prompted it with a whole image; masks are kept at SAM's own resolution, or ``size``.
+    """Score SAM's masks of the objects that prompted it with a whole image; masks are kept at SAM's own resolution, or ``size``, the
+    network's map at ``map_size``, or as large as the masks.
 
     ``probs`` (K, H, W) is the map in which the objects were found. ``prompt_boxes`` (N, 4) are those that SAM was prompted with; the
     objects' own without.
@@ -40,7 +46,7 @@ def score_masks(
     height, width = output.image_size
     size, rows = size or output.low_res_logits.shape[-1], np.arange(len(objects))
     columns = score_window(output, torch.ones(len(rows)), objects, rows, (0.0, 0.0, width, height), size)
-    return join_windows([(rows, columns)], objects, probs, size, objects.boxes if prompt_boxes is None else prompt_boxes)
+    return join_windows([(rows, columns)], objects, probs, map_size or size, objects.boxes if prompt_boxes is None else prompt_boxes)
 
 
 def score_window(
@@ -69,9 +75,14 @@ def score_window(
 
 
 def join_windows(
-    scored: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]], objects: Objects, probs: np.ndarray, size: int, prompt_boxes: np.ndarray
+    scored: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]],
+    objects: Objects,
+    probs: np.ndarray,
+    map_size: int,
+    prompt_boxes: np.ndarray,
 ) -> Mined:
-    """What was mined in an image, from the numbers of the objects in each window and what ``score_window`` found of them."""
+    """What was mined in an image, from the numbers of the objects in each window and what ``score_window`` found of them; the network's
+    map is kept as a square of ``map_size``."""
     order = np.argsort(np.concatenate([rows for rows, _ in scored]))
     columns = {name: np.concatenate([found[name] for _, found in scored])[order] for name in scored[0][1]}
     return Mined(
@@ -82,8 +93,8 @@ def join_windows(
         confidence=objects.confidence,
         ensemble=np.ones(len(objects), np.float32),
         **columns,
-        network_probs=quantize(np.stack([resize(p, size, Image.Resampling.BILINEAR) for p in probs])),
-        components=np.maximum(resize(objects.components, size, Image.Resampling.NEAREST), 0).astype(np.uint16),
+        network_probs=quantize(np.stack([resize(p, map_size, Image.Resampling.BILINEAR) for p in probs])),
+        components=np.maximum(resize(objects.components, map_size, Image.Resampling.NEAREST), 0).astype(np.uint16),
     )
 
 
@@ -103,10 +114,10 @@ def quantize(probs: np.ndarray) -> np.ndarray:
     return np.rint(probs * 255).astype(np.uint8)
 
 
-def nothing_found(objects: Objects, probs: np.ndarray, size: int) -> Mined:
+def nothing_found(objects: Objects, probs: np.ndarray, size: int, map_size: int) -> Mined:
     """What is mined in an image in which no object was found: the network's map alone."""
-    image_size = objects.components.shape
-    return score_masks(MaskBatch(torch.zeros(0, size, size), torch.zeros(0), image_size, (size, size), size), objects, probs)
+    none = MaskBatch(torch.zeros(0, size, size), torch.zeros(0), objects.components.shape, (size, size), size)
+    return score_masks(none, objects, probs, map_size=map_size)
 
 
 def pseudo_label(mined: Mined, policy: Policy, num_classes: int, size: int) -> tuple[np.ndarray, np.ndarray]:

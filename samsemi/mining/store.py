@@ -4,8 +4,8 @@
 /objects        table: image, class_id, box, prompt_box, window, the scores (samsemi.mining.scores), area
 /points         coords (object, P, 2) x y and labels (object, P); P = 0 where SAM was prompted without points
 /probs          uint8 (object, S, S) SAM's mask probability times 255, over the object's window; one gzip chunk per object
-/network_probs  uint8 (image, K, S, S) the network's probabilities times 255; one gzip chunk per image
-/components     uint16 (image, S, S) i + 1 where the network sees the image's i-th object; likewise
+/network_probs  uint8 (image, K, T, T) the network's probabilities times 255; one gzip chunk per image
+/components     uint16 (image, T, T) i + 1 where the network sees the image's i-th object; likewise
 /image_sha256   64 bytes (image): SHA-256 of the file of each image as it was mined; stores of before have none
 attributes of the root: schema, config, made_from, policy, calibration (JSON)
 
@@ -83,9 +83,9 @@ class Mined(Scored):  # type: ignore[valid-type, misc]
     probs: np.ndarray
     """(N, S, S) uint8: SAM's probability times 255, the object's window resized to a square."""
     network_probs: np.ndarray
-    """(K, S, S) uint8: the network's probabilities times 255, the image resized to a square; 0 where they are not known."""
+    """(K, T, T) uint8: the network's probabilities times 255, the image resized to a square; 0 where they are not known."""
     components: np.ndarray
-    """(S, S) uint16, likewise resized: i + 1 where the network sees object i, 0 elsewhere."""
+    """(T, T) uint16, likewise resized: i + 1 where the network sees object i, 0 elsewhere."""
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -227,8 +227,9 @@ def need_maps(file: h5py.File, objects: np.ndarray, earlier: bool) -> tuple[int,
     count, images, side = len(objects), len(file["images"]), file["probs"].shape[-1]
     classes = 1 + max(1, int(objects["class_id"].max(initial=1))) if earlier else file["network_probs"].shape[1]
     points = file["points/labels"].shape[-1]
-    if not 0 < side <= MOST_SIDE or not 1 < classes <= MOST_CLASSES or points > MOST_POINTS:
-        raise ValueError(f"maps of {side} px of {classes} classes, {points} points")
+    across = side if earlier else file["components"].shape[-1]
+    if not 0 < side <= across <= MOST_SIDE or not 1 < classes <= MOST_CLASSES or points > MOST_POINTS:
+        raise ValueError(f"maps of {side} and {across} px of {classes} classes, {points} points")
     byte = np.dtype("u1")
     need_dataset(file, "probs", byte, (count, side, side), AGAIN)
     need_dataset(file, "points/coords", np.dtype("f4"), (count, points, 2), AGAIN)
@@ -236,8 +237,8 @@ def need_maps(file: h5py.File, objects: np.ndarray, earlier: bool) -> tuple[int,
     if earlier:
         need_dataset(file, "prior", byte, (count, side, side), AGAIN)
     else:
-        need_dataset(file, "network_probs", byte, (images, classes, side, side), AGAIN)
-        need_dataset(file, "components", np.dtype("u2"), (images, side, side), AGAIN)
+        need_dataset(file, "network_probs", byte, (images, classes, across, across), AGAIN)
+        need_dataset(file, "components", np.dtype("u2"), (images, across, across), AGAIN)
     return side, classes
 
 

@@ -61,6 +61,8 @@ class Shape(NamedTuple):
     mask_size: int
     num_points: int
     num_classes: int
+    map_size: int
+    """Side of the network's map."""
 
 
 class Columns(NamedTuple):
@@ -89,11 +91,12 @@ class StoreWriter:
         overwrite: bool = False,
         resume: bool = False,
         inputs: Sequence[Path] = (),
+        map_size: int | None = None,
     ):
         self.path = Path(path)
         self.parts = self.path.with_name(self.path.name + ".parts")
         self.provenance = provenance
-        self.shape = Shape(mask_size, num_points, num_classes)
+        self.shape = Shape(mask_size, num_points, num_classes, map_size or mask_size)
         self.pending: list[Pending] = []
         self.claim(overwrite, resume, inputs)
 
@@ -233,8 +236,8 @@ def create(file: h5py.File, provenance: Provenance, images: int, objects: int, s
     create_table(file, "objects", (objects,), OBJECT_ROW)
     create_table(file, "points/coords", (objects, shape.num_points, 2), "f4")
     create_table(file, "points/labels", (objects, shape.num_points), "i1")
-    square = (shape.mask_size, shape.mask_size)
-    create_maps(file, "probs", objects, square, "u1")
+    square = (shape.map_size, shape.map_size)
+    create_maps(file, "probs", objects, (shape.mask_size, shape.mask_size), "u1")
     create_maps(file, "network_probs", images, (shape.num_classes, *square), "u1")
     create_maps(file, "components", images, square, "u2")
 

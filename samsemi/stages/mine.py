@@ -32,7 +32,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
     sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
     refuse_other_classes(sam, dataset)
-    fold_maps = find_fold_maps(options.model[0], len(segmenters)) if options.calibrate else None
+    fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
     start = time.monotonic()
     store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
@@ -82,11 +82,12 @@ def need_folds(run: Path) -> list[Path]:
     return folds
 
 
-def find_fold_maps(run: Path, models: int) -> FoldMaps | None:
+def find_fold_maps(run: Path, models: int, flips: bool) -> FoldMaps | None:
     """The out-of-fold predictions of a run, for the calibration of a single model.
 
     None where there are several: each labeled case has been learnt by all but one of them, so that the mean of the rest, and how much
-    they agree there, is not what it is on cases that no model has seen.
+    they agree there, is not what it is on cases that no model has seen. None too where the images are predicted otherwise: with
+    ``flips``, test-time augmentation, other objects are found, with another confidence, than without.
     """
     path = run / OUT_OF_FOLD
     if not path.exists():
@@ -94,7 +95,11 @@ def find_fold_maps(run: Path, models: int) -> FoldMaps | None:
     if models > 1:
         console.note(f"calibrated on val alone: {path} has predictions of single models")
         return None
-    return FoldMaps(path)
+    fold_maps = FoldMaps(path)
+    if fold_maps.flips != flips:
+        console.note(f"calibrated on val alone: {path} was predicted {'with' if fold_maps.flips else 'without'} test-time augmentation")
+        return None
+    return fold_maps
 
 
 def note_useless(result: Mapping[str, Any]) -> None:

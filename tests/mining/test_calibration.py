@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from builders import block, call, mined_of, succeed
+from builders import ACCEPT_ALL, block, call, mined_of, succeed
 
-from samsemi.data.dataset import IGNORE, read_dataset
+from samsemi.data.dataset import IGNORE, read_case_image, read_dataset
 from samsemi.mining.calibration import (
     SHARES,
     Judged,
@@ -21,14 +21,16 @@ from samsemi.mining.calibration import (
     trace_curve,
     wilson_interval,
 )
-from samsemi.mining.folds import FoldMaps
+from samsemi.mining.folds import FoldMaps, deal_folds, fold_folders
 from samsemi.mining.miner import Miner
 from samsemi.mining.policy import Policy, decide, quality_of, score_table
+from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.scores import REASONS, SCORES
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
-from samsemi.stages.mine import tables, warn_of_classes, with_precision
+from samsemi.segmenters.segmenter import predict_batch, to_input
+from samsemi.stages.mine import find_fold_maps, tables, warn_of_classes, with_precision
 
 
 def judged_of(quality, iou, image=None) -> Judged:
@@ -196,6 +198,26 @@ def test_cases_that_a_sam_has_learnt_do_not_calibrate_it(dataset, folded):
     assert set(calibrate(Miner(load_model(folded), sam, options), data, maps)[1]["cases"]) == {"val", "out_of_fold"}, (
         "a backend of one's own"
     )
+
+
+def test_out_of_fold_predictions_calibrate_only_what_is_predicted_alike(dataset, folded, tmp_path):
+    """They are made with test-time augmentation by the model of the case's fold; others are left out, with a note."""
+    path, data = folded / "out_of_fold.h5", read_dataset(dataset)
+    with h5py.File(path) as file:
+        ids, probs = [name.decode() for name in file["ids"]], file["probs"][:]
+    held = {case.id: fold for fold, cases in enumerate(deal_folds(data.split("labeled"), 3, 0)) for case in cases}
+    for name, found in zip(ids, probs, strict=True):
+        model = load_model(fold_folders(folded, 3)[held[name]]).eval()
+        square = to_input(read_case_image(data.cases[name]), model.spec.size).permute(1, 2, 0).numpy()
+        assert (found == quantize(predict_batch(model, [square], flips=True)[0])).all()
+    assert find_fold_maps(folded, 1, flips=True).path == path and find_fold_maps(folded, 1, flips=False) is None
+    earlier = tmp_path / "out_of_fold.h5"
+    shutil.copy(path, earlier)
+    with h5py.File(earlier, "a") as file:
+        del file.attrs["flips"]
+    assert find_fold_maps(tmp_path, 1, flips=True) is None and find_fold_maps(tmp_path, 1, flips=False).path == earlier
+    told = succeed("mine", dataset, "--model", folded, "--out", tmp_path / "s.h5", *ACCEPT_ALL, "--min-area", 16, "--no-flips")
+    assert f"calibrated on val alone: {path} was predicted with test-time augmentation" in told.err
 
 
 def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded, monkeypatch):

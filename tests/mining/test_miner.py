@@ -10,9 +10,10 @@ import torch
 from builders import MINING, refused, succeed
 
 from samsemi.errors import UsageError
-from samsemi.mining.miner import Miner, choose_kinds
+from samsemi.mining.miner import Miner, choose_kinds, open_writer
 from samsemi.mining.pipeline import earlier_config
 from samsemi.mining.pseudolabels import quantize, score_masks
+from samsemi.mining.store import Provenance, Store
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, average_masks, load_sam
@@ -177,6 +178,24 @@ def test_flips_average_the_map_over_the_mirrored_views():
     mirrored = predict_batch(segmenter, [image[:, ::-1].copy()], flips=True)[0]
     assert mirrored == pytest.approx(found[:, :, ::-1], abs=1e-5)
     assert np.abs(predict_batch(segmenter, [image])[0] - found).max() > 1e-4
+
+
+def test_coarse_masks_of_sam_do_not_coarsen_the_networks_map(tmp_path):
+    """SAM's masks have 8 x 8 cells; the network, which sees 32 px, tells odd columns from even ones."""
+    striped = probs_of(2, *[(1, 0, SIDE, x, x + 1) for x in range(9, SIDE, 2)], (1, 0, SIDE, 0, 6))
+    miner = Miner(segmenter_of(), Recorder(mask_size=8), MineOptions(dataset="d", model="m", out=tmp_path / "s.h5"))
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    found = miner.prompt({"a": image, "b": image}, [striped, probs_of(2)])
+    assert len(found["a"][0]) and not len(found["b"][0])
+    writer = open_writer(tmp_path / "s.h5", miner.options, miner.sam, Provenance({}, {}, {}), 2, miner.map_size)
+    for name, (mined, prompts) in found.items():
+        writer.add(name, (SIDE, SIDE), mined, prompts)
+    writer.commit(0)
+    writer.finish()
+    for name, probs in (("a", striped), ("b", probs_of(2))):
+        stored = Store(tmp_path / "s.h5").read(name)
+        assert stored.probs.shape[1:] == (8, 8) and (stored.network_probs == quantize(probs)).all()
+    assert (Store(tmp_path / "s.h5").read("a").components[:, :9] == find_objects(striped).components[:, :9]).all()
 
 
 def test_image_in_which_nothing_is_found_is_not_asked_for():
