@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from samsemi import clock, console, interrupts
-from samsemi.errors import DeviceError, ProblemsFound, RefusedError, SamsemiError, UsageError
+from samsemi.errors import DeviceError, ProblemsFound, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
@@ -24,6 +24,9 @@ from samsemi.options.shared import ConsoleOptions, ResumableOptions
 from samsemi.outputs import refusal
 from samsemi.parameters import as_parameter
 from samsemi.usage import WrongUsage, command_class
+
+NO_DEVICE = ("no kernel image is available", "CUDA-capable device", "CUDA driver version", "CUDA unknown error")
+"""What torch says of a GPU that is there and cannot be used: too old or too new for it, taken by others, or with another driver."""
 
 app = typer.Typer(
     name="samsemi",
@@ -111,6 +114,7 @@ for _name, (_module, _options) in STAGES.items():
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     clock.start()
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what MPS lacks is computed on the CPU, and torch says so
     with interrupts.watched():
         try:
             return answer(arguments)
@@ -122,6 +126,7 @@ def answer(arguments: list[str] | None) -> int:
     """Run one command and say what went wrong; returns the exit code."""
     try:
         code = app(args=arguments, prog_name="samsemi", standalone_mode=False)
+        sys.stdout.flush()
         return interrupted(arguments) if code == interrupts.EXIT_CODE else code if isinstance(code, int) else 0
     except SamsemiError as error:
         return report(error)
@@ -138,6 +143,8 @@ def answer(arguments: list[str] | None) -> int:
     except Exception as error:
         if is_out_of_memory(error):
             return report(DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam"))
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in NO_DEVICE):
+            return report(DeviceError(f"the GPU cannot be used: {error}", "give --device cpu, or see `samsemi info` for what is there"))
         return bug()
 
 
@@ -175,10 +182,9 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def run() -> None:
-    """The console script, once this module is loaded."""
+    """The console script, once this module is loaded. What was said last is the end: no signal changes it, and nothing is tidied up, since
+    HDF5 crashes over a file that it found no room for."""
     code = main()
-    if code in (RefusedError.exit_code, interrupts.EXIT_CODE):  # at a usual exit HDF5 crashes over a file that it found no room for
-        sys.stdout.flush()
-        console.READER.flush()
-        os._exit(code)
-    sys.exit(code)
+    interrupts.ignore()
+    console.READER.flush()
+    os._exit(code)
