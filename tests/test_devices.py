@@ -114,7 +114,10 @@ def test_no_method_computes_in_float64(dataset, warm, store, tmp_path):
 
 @pytest.mark.parametrize(
     "message",
-    ["CUDA error: no kernel image is available for execution on the device", "CUDA error: all CUDA-capable devices are busy or unavailable"],
+    [
+        "CUDA error: no kernel image is available for execution on the device",
+        "CUDA error: all CUDA-capable devices are busy or unavailable",
+    ],
 )
 def test_gpu_that_cannot_be_used_is_an_error_of_the_device(monkeypatch, pictures, warm, tmp_path: Path, message):
     from samsemi.stages import predict

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
-from samsemi.errors import ChangedFile, DataError, NothingUsable, WrongValues
+from samsemi.errors import ChangedFile, DataError, WrongValues
 
 log = logging.getLogger("samsemi")
 
@@ -188,40 +188,18 @@ def need_cases(dataset: Dataset, split: str) -> list[Case]:
     return cases
 
 
-def need_objects(dataset: Dataset, split: str) -> list[Case]:
-    """The cases of a split to train with; NothingUsable where no mask shows a class."""
-    cases = need_cases(dataset, split)
-    if not any(shows_class(label) for label in glance(cases, len(dataset.classes))):
-        raise NothingUsable(
-            f"{dataset.folder}: none of {len(cases)} {split} masks shows a class",
-            "give `samsemi prepare` larger shares, another --seed, or --split",
-        )
-    return cases
-
-
-def glance(cases: Sequence[Case], num_classes: int) -> Iterator[np.ndarray]:
-    """The masks of cases; without a class for one that cannot be read, which is left to whoever reads them all. Opens no hidden truth."""
-    for case in cases:
-        label = np.zeros(1, np.uint8)
-        with suppress(DataError):
-            label = decode_case_label(case, case.mask, read_bytes(case.mask), num_classes) if case.mask else label
-        yield label
-
-
-def shows_class(label: np.ndarray) -> bool:
-    return bool(((label > 0) & (label != IGNORE)).any())
-
-
 def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
     """DataError where no mask holds a class but some hold 255: masks of 0/255 would be ignored wherever there is an object.
 
-    Reads masks until one holds a class.
+    Reads masks until one holds a class. Those that cannot be read are left to whoever reads them all; hidden truth is not opened.
     """
     white = None
-    for case, label in zip(cases, glance(cases, len(dataset.classes)), strict=False):
-        if shows_class(label):
-            return
-        white = white or ((label == IGNORE).any() and case)
+    for case in cases:
+        with suppress(DataError):
+            label = decode_case_label(case, case.mask, read_bytes(case.mask), len(dataset.classes)) if case.mask else np.zeros(1)
+            if ((label > 0) & (label != IGNORE)).any():
+                return
+            white = white or ((label == IGNORE).any() and case)
     if white:
         raise DataError(f"{white.mask}: {NO_CLASS_BUT_255}", PREPARE_CONVERTS)
 

@@ -18,7 +18,8 @@ from samsemi.adaptation.probe import probe, spread
 from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.adaptation.tables import tabulate_measured
-from samsemi.data.dataset import Case, Dataset, need_cases, need_objects, read_case_image, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps

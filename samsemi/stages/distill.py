@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, need_cases, need_objects, read_case_image, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import CoTraining, KnowSam, Terms
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher

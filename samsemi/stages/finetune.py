@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, need_cases, need_objects, read_dataset
+from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, need_objects, read_dataset
+from samsemi.data.dataset import Case, Dataset, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError
 from samsemi.losses import segmentation_loss
