@@ -17,7 +17,7 @@ SHORT = 10.0
 """Seconds; a training that is over sooner needs no forecast."""
 SAVE_SECONDS = 60.0
 """From the end of one saving to the next, at least."""
-SAVE_SHARE = 0.02
+SAVE_SHARE = 0.1
 """Of the time of a training, that saving by time may take at most."""
 
 
