@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -330,7 +331,7 @@ def test_interrupted_distill_goes_on_and_gives_the_same_model_and_teacher(datase
 def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tmp_path, monkeypatch):
     from samsemi.stages import predict
 
-    options = ("predict", pictures / "images", "--model", warm, "--overlays", "--batch-size", 5)
+    options = ("predict", pictures / "images", "--model", warm, "--overlays", "--probabilities", "--batch-size", 5)
     succeed(*options, "--out", tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_at(patch, predict, "write_prediction", 8)
@@ -338,6 +339,8 @@ def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tm
     result = succeed(*options, "--out", tmp_path / "resumed", "--resume", "--json").result
     assert (result["images"], result["kept"], result["written"]) == (24, 7, 17)
     assert file_bytes(tmp_path / "resumed") == file_bytes(tmp_path / "whole")
+    [entry] = zipfile.ZipFile(next(tmp_path.glob("whole/probabilities/*.npz"))).infolist()
+    assert entry.filename == "probs.npy" and entry.date_time == (1980, 1, 1, 0, 0, 0), "no time of day, which would differ"
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"], ids=["no JSON", "no object", "no text"])
