@@ -14,7 +14,7 @@ def run() -> None:
             cli.run()
     except KeyboardInterrupt:
         interrupts.ignore()
-        os.write(2, b"interrupted; nothing was begun\n")
+        os.write(2, b"interrupted\n")
         os._exit(interrupts.EXIT_CODE)
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -186,5 +187,7 @@ def run() -> None:
     HDF5 crashes over a file that it found no room for."""
     code = main()
     interrupts.ignore()
+    with suppress(OSError):
+        sys.stdout.flush()
     console.READER.flush()
     os._exit(code)

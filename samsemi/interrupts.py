@@ -20,14 +20,13 @@ LOG = logging.getLogger("samsemi")
 
 def stop(number: int, frame: object) -> None:
     """What a signal does: KeyboardInterrupt, wherever the command is."""
-    if number == getattr(signal, "SIGHUP", None):
-        leave_terminal()
+    leave_terminal(number)
     raise KeyboardInterrupt
 
 
-def leave_terminal() -> None:
-    """Show nothing more on a terminal, which may be gone: writing to it would fail."""
-    for descriptor in (1, 2):
+def leave_terminal(number: int) -> None:
+    """After SIGHUP show nothing more on a terminal, which may be gone: writing to it would fail."""
+    for descriptor in (1, 2) if number == getattr(signal, "SIGHUP", None) else ():
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
@@ -76,8 +75,7 @@ def held() -> Iterator[list[int]]:
     def hold(number: int, frame: object) -> None:
         if arrived:
             stop(number, frame)
-        if number == getattr(signal, "SIGHUP", None):
-            leave_terminal()
+        leave_terminal(number)
         arrived.append(number)
         with suppress(RuntimeError):  # in the middle of another line
             LOG.info("stopping after this step")

@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP, at any moment: exit code 130, one plain line, no traceback."""
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ def stage(monkeypatch):
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_a_command_with_130_and_leaves_the_handlers_as_they_were(stage, which, monkeypatch):
-    monkeypatch.setattr(interrupts, "leave_terminal", lambda: None)
+    monkeypatch.setattr(interrupts, "leave_terminal", lambda number: None)
     before = [signal.getsignal(number) for number in interrupts.NUMBERS]
     stage(lambda options: signal.raise_signal(which))
     outcome = call("info", "--quiet")
@@ -83,6 +84,27 @@ def test_signal_in_a_destructor_is_not_lost(stage):
     assert (outcome.code, outcome.out, outcome.err) == (130, "", LINE)
 
 
+FOUND = """
+from samsemi import cli, console
+from samsemi.errors import ProblemsFound
+from samsemi.stages import info
+
+def fail(options):
+    raise ProblemsFound("a problem", "repair it", {"found": 1})
+
+info.info = fail
+cli.run()
+"""
+
+
+def test_result_of_a_command_that_fails_reaches_a_file(tmp_path):
+    """Which is buffered, unlike a terminal."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open(tmp_path / "result.json", "w") as file:
+        done = subprocess.run([sys.executable, "-c", FOUND, "info", "--json"], stdout=file, stderr=subprocess.DEVNULL, env=buffered)
+    assert done.returncode == 4 and json.loads((tmp_path / "result.json").read_text()) == {"found": 1}
+
+
 def test_signals_that_the_shell_has_turned_off_stay_off():
     """As of nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -112,7 +134,7 @@ def test_signal_while_a_command_is_loading(module, tmp_path):
     words = ("predict", "images", "--model", "warm", "--quiet", "--out", module)
     done = subprocess.run([sys.executable, "-c", STRIKE, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 130 and done.stdout == ""
-    assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("interrupted") and done.stderr.count("\n") == 1, done.stderr
 
 
 WORK = """
