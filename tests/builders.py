@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -95,10 +94,8 @@ def on_cpu(arguments: tuple) -> list[str]:
 def call(*arguments: object) -> Outcome:
     """Run the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main(on_cpu(arguments))
-    signal.signal(signal.SIGTERM, before)
     return Outcome(code, out.getvalue(), err.getvalue())
 
 

@@ -53,7 +53,7 @@ def read_cells(sam: TrainableSam, cases: Sequence[Case], num_classes: int, advan
     for case in cases:
         image, label = read_case_image(case), read_case_label(case, case.mask, num_classes)
         [embedding] = encode_images(sam, [image])
-        features = embedding.tensors[FEATURES].cpu().double().numpy()
+        features = embedding.tensors[FEATURES].cpu().float().numpy().astype(np.float64)
         input_size = sam.preprocessing.input_size(label.shape, sam.side)
         covered = (sam.side / input_size[0], sam.side / input_size[1])
         valid = cover(label != IGNORE, features.shape[1:], covered)

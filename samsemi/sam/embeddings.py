@@ -24,6 +24,8 @@ from samsemi.sam.protocol import Embedding, SamBackend, encode_images
 SCHEMA = "samsemi.embeddings/1"
 KEYS = "keys"
 """Dataset of what the pixels of each image hash to; all others are tensors."""
+OVERHEAD = 2**16
+"""Bytes that HDF5 needs at most for the keys and the index of a batch."""
 AGAIN = "remove it, or give another file"
 ANOTHER = "give another file, which need not be there yet"
 
@@ -81,9 +83,11 @@ class EmbeddingCache:
         return Embedding(tensors, image_size)
 
     def append(self, keys: Sequence[str], tensors: Mapping[str, np.ndarray]) -> None:
-        """Write tensors (N, ...), then their N keys, flushing each: a key on disk always has its tensors."""
+        """Write tensors (N, ...), then their N keys, flushing each: a key on disk always has its tensors. Where there is no room, all is as
+        before: HDF5 cannot be trusted with a file that it could write half of."""
         count = len(self.row)
         with named_errors(self.path):
+            reserve(self.file.id.get_vfd_handle(), sum(rows.nbytes for rows in tensors.values()) + OVERHEAD)
             for name, rows in (*tensors.items(), (KEYS, np.array([key.encode() for key in keys], dtype="S64"))):
                 if name not in self.file:
                     shape = rows.shape[1:]
@@ -98,6 +102,18 @@ class EmbeddingCache:
 
     def close(self) -> None:
         self.file.close()
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """OSError where a file cannot grow by so many bytes. What is reserved HDF5 uses, or cuts off when it flushes."""
+    end = os.fstat(descriptor).st_size
+    try:
+        os.posix_fallocate(descriptor, end, size)
+    except OSError as error:
+        os.ftruncate(descriptor, end)
+        raise error
+    except AttributeError:  # macOS has no such call
+        return
 
 
 def refuse_other_files(path: Path) -> None:

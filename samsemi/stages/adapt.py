@@ -19,6 +19,7 @@ from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, P
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.adaptation.tables import tabulate_measured
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
@@ -120,7 +121,7 @@ def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, sam: SamBacken
     if not isinstance(sam, TrainableSam):
         raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
     refuse_out(out, options)
-    val = need_cases(dataset, "val")
+    val = need_objects(dataset, "val")
     setting = Setting(options, out, dataset, every_other_patient(val) if options.keep == "best" else val, sam, segmenter)
     fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
     made_from = describe_inputs(setting, fold_maps)
@@ -217,7 +218,7 @@ def choose_stream(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps |
     if options.stream:
         draw = find_function(options.stream, f"--stream {options.stream}")
         return Stream(range(STREAM_LENGTH), partial(scene_of_drawing, draw), options.batch_size)
-    labeled = need_cases(dataset, "labeled")
+    labeled = need_objects(dataset, "labeled")
     if fold_maps:
         fold_maps.need([case.id for case in labeled], len(dataset.classes))
     return Stream(labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps), options.batch_size)

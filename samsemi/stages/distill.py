@@ -5,6 +5,7 @@ from functools import partial
 
 from samsemi import console
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import CoTraining, KnowSam, Terms
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
@@ -30,7 +31,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     """Train the peers and their teacher; the run is that of the peers, the teacher is a file in it."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
-    labeled, unlabeled, val = (need_cases(dataset, split) for split in ("labeled", "unlabeled", "val"))
+    labeled, val, unlabeled = need_objects(dataset, "labeled"), need_objects(dataset, "val"), need_cases(dataset, "unlabeled")
     store = open_store(options.store, dataset) if options.store else None
     sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
     model = build_knowsam(options, dataset.classes, sam).to(device)

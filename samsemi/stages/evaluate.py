@@ -114,12 +114,19 @@ def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], data
 
 
 def score_cases(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset, tolerance: float) -> Scores:
-    """Every metric of every case and class."""
+    """Every metric of every case and class; NothingUsable where none can be measured, a warning of classes that are never predicted."""
     scores: Scores = {}
+    predicted: set[int] = set()
     with console.progress("eval", len(cases)) as advance:
         for case, label, truth in with_truth(cases, labels_of, dataset):
             scores[case.id] = measure(label, truth, dataset.classes, dataset.spacing_mm, tolerance)
+            predicted |= set(np.unique(label).tolist())
             advance()
+    if not any(np.isfinite(values["dice"]) for per_class in scores.values() for values in per_class.values()):
+        raise NothingUsable(f"in none of {len(cases)} cases a class is shown or predicted: nothing can be measured", "take another split")
+    for k, name in enumerate(dataset.classes):
+        if k not in predicted and k:
+            console.warn(f"class {name} is predicted in none of {len(cases)} cases")
     return scores
 
 

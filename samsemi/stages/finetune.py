@@ -11,6 +11,7 @@ import torch
 
 from samsemi import console
 from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
@@ -64,7 +65,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     """Train a model on; with a store, a share of every batch is pseudo-labeled. Rounds before the last are runs of their own."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
-    labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
+    labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
     store = open_store(options.store, dataset) if options.store else None
     segmenter = load_model_for(dataset, options.model)
     made_from: dict[str, object] = {

@@ -1,6 +1,7 @@
 """``samsemi predict``: an image, or a folder of any -> masks at the size of each."""
 
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,9 +135,16 @@ def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray,
     """Write the mask last, so that --resume finds a mask only where all is done."""
     label = to_label(probs)
     if options.probabilities:
-        with whole_file(out / "probabilities" / f"{name}.npz", sync=False) as part, open(part, "wb") as file:
-            np.savez_compressed(file, probs=probs.astype(np.float16))
+        write_probabilities(out / "probabilities" / f"{name}.npz", probs)
     if options.overlays:
         panel = Panel(outline(image, label), "prediction", class_keys(label, classes))
         write_picture(out / "overlays" / f"{name}.png", draw_row(name, [panel]))
     write_mask(out / f"{name}.png", label)
+
+
+def write_probabilities(path: Path, probs: np.ndarray) -> None:
+    """An .npz file with ``probs`` in half precision, as numpy writes it but without the time of day: the same numbers are the same file."""
+    entry = zipfile.ZipInfo("probs.npy")
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with whole_file(path, sync=False) as part, zipfile.ZipFile(part, "w") as archive, archive.open(entry, "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, probs.astype(np.float16), allow_pickle=False)

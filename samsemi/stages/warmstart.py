@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.data.dataset import Case, Dataset, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError
 from samsemi.losses import segmentation_loss
@@ -26,7 +27,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     """Train on the labeled cases; with folds, write out-of-fold maps of the labeled cases."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
-    labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
+    labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
     build_segmenter(options, dataset)  # an encoder that cannot be is refused before anything is written
     run = train_supervised(labeled, val, dataset, options, options.out, device)

@@ -4,7 +4,6 @@ Sample n of a training run is a pure function of (seed, n): which case, and how 
 resumes exactly, whatever the number of workers, and no state of a random generator has to be saved.
 """
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,6 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from samsemi import interrupts
 from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
 from samsemi.errors import SamsemiError
 from samsemi.segmenters.segmenter import to_input
@@ -187,9 +187,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the main process, which ends the workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Leave signals to the main process, which ends the workers."""
+    interrupts.ignore()
 
 
 def collate(samples: list[tuple[Any, ...] | SamsemiError]) -> tuple[Any, ...] | SamsemiError:

@@ -141,6 +141,26 @@ def test_no_room_is_an_error_rather_than_embeddings_of_zeros(tmp_path):
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="macOS cannot reserve room")
+def test_cache_that_found_no_room_is_whole_and_goes_on(tmp_path):
+    resource = pytest.importorskip("resource")
+    images = images_of(*range(30))
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, -1))
+        cache = EmbeddingCache(tmp_path / "c.h5", CountingSam(width=50))
+        try:
+            for image in images:
+                cache.encode([image])
+        except OSError:
+            os._exit(3)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+    sam = CountingSam(width=50)
+    found = encode(tmp_path / "c.h5", sam, images)
+    assert len(sam.encoded) < len(images), "those that found room are there still"
+    assert_identical(found, encode(tmp_path / "d.h5", CountingSam(width=50), images))
+
+
 def test_cache_is_plain_hdf5(tmp_path):
     encode(tmp_path / "new" / "c.h5", CountingSam(), images_of(0, 1))
     with h5py.File(tmp_path / "new" / "c.h5") as file:

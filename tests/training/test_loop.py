@@ -37,6 +37,7 @@ from samsemi.training.loop import (
     summarize_run,
     validate,
 )
+from samsemi.training.meter import SaveTimer
 from samsemi.training.runs import History, Run
 
 SIZE = 32
@@ -135,8 +136,8 @@ def assert_same_run(folder: Path, state: TrainingState, whole) -> None:
     assert state.iteration == 5
     assert load_hash(folder) == load_hash(whole[0])
     assert json.loads((folder / "model.json").read_text()) == json.loads((whole[0] / "model.json").read_text())
-    assert [scores_of(row) for row in History(folder / "history.csv").rows] == [
-        scores_of(row) for row in History(whole[0] / "history.csv").rows
+    assert [timeless(row) for row in History(folder / "history.csv").rows] == [
+        timeless(row) for row in History(whole[0] / "history.csv").rows
     ]
 
 
@@ -144,8 +145,9 @@ def load_hash(folder: Path) -> str:
     return hash_tensors(load_tensors(folder / "model.safetensors"))
 
 
-def scores_of(row: dict[str, str]) -> tuple[str, str]:
-    return row["iteration"], row["val_dice"]
+def timeless(row: dict[str, str]) -> dict[str, str]:
+    """A row of history.csv without the two columns that say how long it took."""
+    return {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
 
 
 def fail_at(number: int, error: BaseException):
@@ -173,6 +175,34 @@ def test_training_killed_before_a_step_and_resumed_equals_an_uninterrupted_one(t
     draws = {}
     assert_same_run(tmp_path, train(tmp_path, cases, before_step=draw_into(draws)), whole)
     assert draws == {i: whole[2][i] for i in draws}, "dropout in a step is a function of seed and iteration"
+
+
+def test_training_killed_between_validations_loses_what_came_after_the_last_saving_by_time(tmp_path, cases, whole, monkeypatch):
+    """Here it is due after every step; the losses since the last validation go on, too."""
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveTimer, "is_due", lambda timer: True)
+        with pytest.raises(MemoryError):
+            train(tmp_path, cases, before_step=fail_at(3, MemoryError()))
+    resumed = []
+    state = train(tmp_path, cases, before_step=resumed.append)
+    assert resumed == [3, 4], "iteration 3 was saved although only 2 was validated"
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_weights_that_are_not_finite_end_the_training_before_anything_of_them_is_kept(tmp_path, cases):
+    """As by a gradient that is infinite where the loss is not."""
+    options, run = options_of(), run_of(tmp_path)
+    state = new_state(run, options)
+
+    def step(model, batch, progress):
+        loss = segmentation_loss(model(batch[0]), *batch[1:])
+        return {"supervised": loss + ((loss - loss.detach()).sqrt() if state.iteration == 3 else 0.0)}
+
+    with pytest.raises(NothingUsable, match="not finite by iteration 4: weights such as "):
+        fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["scores"]["iteration"] == 2
+    assert all(value.isfinite().all() for path in (run.state_file, tmp_path / "model.safetensors") for value in load_tensors(path).values())
 
 
 def test_training_killed_between_history_and_state_has_no_row_twice(tmp_path, cases, whole, monkeypatch):
@@ -306,7 +336,7 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
     def step(model, batch, progress):
         return {"supervised": model(batch[0]).sum() * math.nan}
 
-    with pytest.raises(NothingUsable, match="nan at iteration 2"):
+    with pytest.raises(NothingUsable, match="not finite by iteration 2: loss nan, supervised nan"):
         fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
     assert not run.state_file.exists() and not (tmp_path / "model.json").exists()
 
