@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError
+from samsemi.locks import identify
 from samsemi.mining.scores import COLUMNS, SCORES
 from samsemi.sam.prompts import grow_boxes
 from samsemi.schemas import from_json, need_schema
@@ -107,6 +108,7 @@ class Store:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.provenance = read_provenance(self.path)
+        self.identity = identify(self.path)
         try:
             with open_hdf5(self.path) as file:
                 self.earlier = file.attrs["schema"] == EARLIER
@@ -128,6 +130,8 @@ class Store:
 
     def file(self) -> h5py.File:
         if self.handle is None or self.handle[0] != os.getpid():
+            if identify(self.path) != self.identity:
+                raise CheckpointError(f"{self.path} was replaced while it was read", "run it again")
             self.handle = (os.getpid(), h5py.File(self.path, "r"))
         return self.handle[1]
 

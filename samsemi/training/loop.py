@@ -293,16 +293,16 @@ def validate(segmenter: SegmentationNetwork, cases: Sequence[Case], options: Tra
     return sum(known) / len(known) if known else 0.0
 
 
-def summarize_run(run: Run, others: Sequence[Path] = ()) -> dict[str, object]:
-    """The closing line of a training: where it lies, its score on val, and how long the command took, the ``others`` included,
-    which are run folders that it has trained as well."""
-    card = read_model_card(run.folder)
-    rows = History(run.folder / "history.csv").rows
+def summarize_run(run: Path, others: Sequence[Path] = ()) -> dict[str, object]:
+    """The closing line of a training into a run folder: where it lies, its score on val, and how long the command took, the ``others``
+    included, which are run folders that it has trained as well."""
+    card = read_model_card(run)
+    rows = History(run / "history.csv").rows
     return {
-        "run": str(run.folder),
+        "run": str(run),
         **card.scores,
         "iterations": int(rows[-1]["iteration"]),
-        "seconds": sum(seconds_of(folder) for folder in (run.folder, *others)) + clock.lap(),
+        "seconds": sum(seconds_of(folder) for folder in (run, *others)) + clock.lap(),
     }
 
 

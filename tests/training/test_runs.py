@@ -6,7 +6,7 @@ import pytest
 
 from samsemi.errors import CheckpointError, RefusedError
 from samsemi.options.finetune import FinetuneOptions
-from samsemi.training.runs import open_run
+from samsemi.training.runs import open_run, run_folder
 
 MADE_FROM = {"model": "hash of the weights", "store": {"sam_weights": "hash of SAM's"}}
 
@@ -46,9 +46,12 @@ def test_overwriting_behind_a_link_begins_anew(begun, tmp_path):
     open_run(begun, MADE_FROM, begun.out).finish()
     link = tmp_path / "link"
     link.symlink_to(begun.out, target_is_directory=True)
-    run = open_run(replace(begun, out=link, resume=False, overwrite=True, seed=5), MADE_FROM, link)
-    assert not run.finished and not run.resumed and link.is_symlink()
-    assert not (begun.out / "made_from.json").exists()
+    options = replace(begun, out=link, resume=False, overwrite=True, seed=5)
+    with run_folder(link, options) as folder:
+        run = open_run(options, MADE_FROM, folder)
+        assert not run.finished and not run.resumed
+        assert (begun.out / "made_from.json").exists(), "the old one stays until the new one is whole"
+    assert link.is_symlink() and not (begun.out / "made_from.json").exists() and (begun.out / "last" / "made_from.json").exists()
 
 
 def test_finished_run_without_its_options_is_refused(begun):
