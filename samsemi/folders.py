@@ -5,13 +5,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 
 from samsemi.errors import RefusedError
-from samsemi.locks import INSIDE, Lock, identify, remove_stale
+from samsemi.locks import INSIDE, Lock, remove_stale
 from samsemi.options.config import input_paths
 from samsemi.options.shared import OutputOptions, ResumableOptions
 from samsemi.outputs import OLD, locked_output, make_folder, new_name, refuse_file, refused_paths, remove, temporary_folder
@@ -37,17 +37,19 @@ class Kind:
     listed: Callable[[Path], frozenset[str]] | None = None
     """Further paths, which the folder itself lists."""
 
-    def is_ours(self, folder: Path) -> bool:
-        """Whether the mark stands in a folder."""
-        return any(self.is_mark(folder / name) for name in self.mark.split("|"))
+    def is_ours(self, folder: Path, damaged: bool = False) -> bool:
+        """Whether the mark stands in a folder; with ``damaged`` also one that cannot be read, which whoever reads it will say."""
+        return any(self.is_mark(folder / name, damaged) for name in self.mark.split("|"))
 
-    def is_mark(self, path: Path) -> bool:
+    def is_mark(self, path: Path, damaged: bool) -> bool:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            found = json.loads(path.read_bytes())
+        except OSError:
             return False
+        except (ValueError, RecursionError):
+            return damaged
         if not isinstance(found, dict):
-            return False
+            return damaged
         return str(found["schema"]).startswith("samsemi.") if "schema" in found else bool(self.earlier) and self.earlier <= found.keys()
 
     def find_foreign(self, folder: Path) -> Path | None:
@@ -127,8 +129,8 @@ def new_folder(claim: Claim) -> Iterator[Path]:
     """
     folder = resolve(claim.out)
     with locked_output(folder, claim.break_lock) as lock:
-        if is_full(folder) and not lock.was_made(folder):
-            need_replaceable(folder, claim)
+        if is_full(folder):
+            need_replaceable(folder, replace(claim, overwrite=claim.overwrite or lock.was_made(folder)))
         with temporary_folder(folder.parent) as part:
             lock.note_made(part)
             with unmoved(part):
@@ -159,7 +161,7 @@ def choose_place(folder: Path, new: Path, claim: Claim) -> Path:
     if claim.resume:
         place = new if is_full(new) else folder
         if is_full(place):
-            need_own(place, claim.kind)
+            need_own(place, claim.kind, damaged=True)
         return place
     if is_full(folder):
         need_replaceable(folder, claim)
@@ -188,9 +190,9 @@ def need_replaceable(folder: Path, claim: Claim) -> None:
         raise RefusedError(f"{folder} cannot be replaced: it is a mounted folder", "give an --out inside it")
 
 
-def need_own(folder: Path, kind: Kind) -> None:
+def need_own(folder: Path, kind: Kind, damaged: bool = False) -> None:
     """RefusedError unless a folder is of a kind."""
-    if not kind.is_ours(folder):
+    if not kind.is_ours(folder, damaged):
         raise RefusedError(
             f"{folder} was not made by this command: no {kind.mark.split('|')[0]} of samsemi says that it is {kind.name}",
             "give another --out, or empty it yourself",
@@ -207,10 +209,17 @@ def need_known(folder: Path, kind: Kind) -> None:
 @contextmanager
 def unmoved(folder: Path) -> Iterator[None]:
     """RefusedError where a folder was removed, or another one put in its place, in the meantime."""
-    before = identify(folder)
-    yield
-    if not folder.is_dir() or identify(folder) != before:
-        raise RefusedError(f"{folder} was removed or replaced while this command wrote there", "run it again")
+    opened = os.open(folder, os.O_RDONLY)  # as long as it is open no other folder has its number
+    try:
+        yield
+        if not folder.is_dir() or not os.path.samestat(os.fstat(opened), os.stat(folder)):
+            raise removed_meanwhile(folder)
+    finally:
+        os.close(opened)
+
+
+def removed_meanwhile(folder: Path) -> RefusedError:
+    return RefusedError(f"{folder} was removed or replaced while this command wrote there", "run it again")
 
 
 def swap(new: Path, folder: Path, kind: Kind, lock: Lock) -> None:

@@ -22,7 +22,6 @@ import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError
-from samsemi.locks import identify
 from samsemi.mining.scores import COLUMNS, SCORES
 from samsemi.sam.prompts import grow_boxes
 from samsemi.schemas import from_json, need_schema
@@ -108,7 +107,7 @@ class Store:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.provenance = read_provenance(self.path)
-        self.identity = identify(self.path)
+        self.identity = identify_content(self.path)
         try:
             with open_hdf5(self.path) as file:
                 self.earlier = file.attrs["schema"] == EARLIER
@@ -130,7 +129,7 @@ class Store:
 
     def file(self) -> h5py.File:
         if self.handle is None or self.handle[0] != os.getpid():
-            if identify(self.path) != self.identity:
+            if identify_content(self.path) != self.identity:
                 raise CheckpointError(f"{self.path} was replaced while it was read", "run it again")
             self.handle = (os.getpid(), h5py.File(self.path, "r"))
         return self.handle[1]
@@ -163,6 +162,12 @@ class Store:
         """(N, P, 2) x y and (N, P) labels of the points that SAM was prompted with."""
         rows = self.rows(image_id)
         return self.file()["points/coords"][rows], self.file()["points/labels"][rows]
+
+
+def identify_content(path: Path) -> tuple[int, ...]:
+    """What tells a file from another in its place, and from itself changed."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def empty_maps(count: int, num_classes: int, size: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ with the lock of its own share of the batches, may write into one folder of part
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,8 +37,8 @@ from samsemi.mining.store import (
 from samsemi.outputs import PART, new_name, refuse_changes, refuse_file, refused_paths, remove, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
-PART_NAME = r"\d{6,}\.h5"
-"""Names of parts, as a regular expression."""
+PARTS = f"{'[0-9]' * 6}.h5"
+"""Names of parts, as a pattern."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class StoreWriter:
             raise RefusedError(f"{self.parts} is no folder of parts", AWAY)
         found = sorted(self.parts.iterdir()) if self.parts.exists() else []
         for part in found:
-            if not (re.fullmatch(PART_NAME, part.name) and part.is_file() and not part.is_symlink() and is_store(part)):
+            if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
                 raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)
         return found
 

@@ -250,6 +250,7 @@ def record(state: TrainingState, meter: Meter, history: History, run: Run, goal:
         raise NothingUsable(
             f"{run.folder}: the loss is {means['loss']} at iteration {state.iteration}", "lower --lr, or use --precision fp32"
         )
+    run.need()
     speed, start = meter.images_per_second(), time.monotonic()
     scores = goal.score(state.averaged)
     state.forecast.leave_out(time.monotonic() - start)

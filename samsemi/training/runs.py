@@ -19,7 +19,7 @@ from pathlib import Path
 import tomli_w
 
 from samsemi.errors import CheckpointError
-from samsemi.folders import Claim, Kind, kept_folder
+from samsemi.folders import Claim, Kind, kept_folder, removed_meanwhile
 from samsemi.options.config import command_name, may_change
 from samsemi.options.fields import Options
 from samsemi.options.shared import OF_EARLIER, ResumableOptions
@@ -62,14 +62,25 @@ class Run:
     def state_file(self) -> Path:
         return self.folder / STATE
 
+    def need(self) -> None:
+        """RefusedError where the folder was removed since it was opened."""
+        if not (self.folder / CONFIG).exists():
+            raise removed_meanwhile(self.folder)
+
     def finish(self) -> None:
         """The training is whole: what only a resumption needs is removed."""
+        self.need()
         if (self.folder / BEGUN).exists():
             (self.folder / BEGUN).replace(self.folder / FINISHED)
-        for name in (STATE, KEPT):
-            (self.folder / name).unlink(missing_ok=True)
-        with suppress(OSError):  # where somebody has put something of his own into it
-            (self.folder / LAST).rmdir()
+        remove_state(self.folder)
+
+
+def remove_state(folder: Path) -> None:
+    """Remove ``last/``, unless somebody has put something of his own into it."""
+    for name in (STATE, KEPT):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder / LAST).rmdir()
 
 
 def run_folder(out: Path, options: ResumableOptions) -> AbstractContextManager[Path]:

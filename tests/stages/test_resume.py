@@ -370,7 +370,7 @@ def test_resume_starts_where_nothing_is_and_changes_nothing_that_is_finished(dat
 def test_training_interrupted_while_tidying_up_is_finished(dataset, whole_warmstart, tmp_path, monkeypatch):
     arguments = warmstart_arguments(dataset, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("samsemi.training.runs.shutil.rmtree", interrupt)
+        patch.setattr("samsemi.training.runs.remove_state", interrupt)
         assert_interrupted(arguments)
     assert (tmp_path / "run/last/state.safetensors").exists()
     assert "is finished already" in succeed(*arguments, "--resume").err

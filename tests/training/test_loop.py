@@ -69,6 +69,7 @@ def options_of(**given) -> WarmstartOptions:
 
 def run_of(folder: Path) -> Run:
     (folder / "last").mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").touch()
     run = Run(folder, False)
     return Run(folder, run.state_file.exists())
 
@@ -264,7 +265,7 @@ def test_seconds_count_what_people_wait_and_the_speed_only_the_training(tmp_path
     assert float(row["images_per_second"]) >= 4 / (trained - 0.5)
     (tmp_path / "other").mkdir()
     History(tmp_path / "other" / "history.csv").add(iteration=1, seconds=100.0)
-    assert summarize_run(run)["seconds"] >= float(row["seconds"])
+    assert summarize_run(run.folder)["seconds"] >= float(row["seconds"])
     assert summarize_run(run, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
 
 
