@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from multiprocessing import get_context
 
 import pytest
-from builders import files_in
+from builders import files_in, write_lock
 
 from samsemi import locks
 from samsemi.errors import RefusedError
@@ -24,12 +24,6 @@ with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
-
-
-def write_lock(path, **changed) -> None:
-    """A lock of a process on another host, or as changed."""
-    holder = {**asdict(describe_self()), "host": "elsewhere", "token": "0" * 16, **changed}
-    path.write_text(json.dumps({"schema": SCHEMA, **holder}))
 
 
 def age(path, seconds: float) -> None:

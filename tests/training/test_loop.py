@@ -266,7 +266,7 @@ def test_seconds_count_what_people_wait_and_the_speed_only_the_training(tmp_path
     (tmp_path / "other").mkdir()
     History(tmp_path / "other" / "history.csv").add(iteration=1, seconds=100.0)
     assert summarize_run(run.folder)["seconds"] >= float(row["seconds"])
-    assert summarize_run(run, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
+    assert summarize_run(run.folder, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
 
 
 @pytest.mark.parametrize(("keep", "word"), [("last", "val_dice"), ("best", "best val_dice")])
@@ -286,7 +286,7 @@ def test_averaged_model_is_kept_with_its_score(tmp_path, cases, keep):
     assert card["made_from"] == {"dataset": "d"} and card["model"]["encoder"] == SPEC.encoder
     assert card["scores"]["val_dice"] == pytest.approx(wanted, abs=1e-5)
     assert scores[str(card["scores"]["iteration"])] == pytest.approx(wanted, abs=1e-5)
-    summary = summarize_run(run_of(tmp_path))
+    summary = summarize_run(tmp_path)
     assert summary["run"] == str(tmp_path) and summary["iterations"] == 5 and summary["val_dice"] == card["scores"]["val_dice"]
 
 
