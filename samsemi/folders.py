@@ -28,8 +28,8 @@ class Kind:
     """How the output folders of a command are known."""
 
     name: str
-    mark: str
-    """JSON file that says what the folder is, by a schema that begins with ``samsemi.``. Several are joined by '|'."""
+    marks: tuple[str, ...]
+    """JSON files of which one says what the folder is, by a schema that begins with ``samsemi.``."""
     files: str
     """Regular expression of the paths of all that is in it."""
     earlier: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class Kind:
 
     def is_ours(self, folder: Path, damaged: bool = False) -> bool:
         """Whether the mark stands in a folder; with ``damaged`` also one that cannot be read, which whoever reads it will say."""
-        return any(self.is_mark(folder / name, damaged) for name in self.mark.split("|"))
+        return any(self.is_mark(folder / name, damaged) for name in self.marks)
 
     def is_mark(self, path: Path, damaged: bool) -> bool:
         try:
@@ -128,6 +128,7 @@ def new_folder(claim: Claim) -> Iterator[Path]:
     RefusedError where something else stands at the output, or another command writes there.
     """
     folder = resolve(claim.out)
+    need_movable(folder)
     with locked_output(folder, claim.break_lock) as lock:
         if is_full(folder):
             need_replaceable(folder, replace(claim, overwrite=claim.overwrite or lock.was_made(folder)))
@@ -186,6 +187,11 @@ def need_replaceable(folder: Path, claim: Claim) -> None:
         if Path(path).resolve().is_relative_to(folder):
             raise RefusedError(f"{folder} holds {path}, which this command reads", "give another --out")
     need_known(folder, claim.kind)
+    need_movable(folder)
+
+
+def need_movable(folder: Path) -> None:
+    """RefusedError where another folder cannot take the place of this one."""
     if os.path.ismount(folder):
         raise RefusedError(f"{folder} cannot be replaced: it is a mounted folder", "give an --out inside it")
 
@@ -194,7 +200,7 @@ def need_own(folder: Path, kind: Kind, damaged: bool = False) -> None:
     """RefusedError unless a folder is of a kind."""
     if not kind.is_ours(folder, damaged):
         raise RefusedError(
-            f"{folder} was not made by this command: no {kind.mark.split('|')[0]} of samsemi says that it is {kind.name}",
+            f"{folder} was not made by this command: no {kind.marks[0]} of samsemi says that it is {kind.name}",
             "give another --out, or empty it yourself",
         )
 

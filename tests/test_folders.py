@@ -18,7 +18,7 @@ from samsemi.errors import RefusedError
 from samsemi.folders import Claim, Kind, kept_folder, new_folder
 from samsemi.outputs import locked_output, write_text
 
-KIND = Kind("a test's output", "about.json", r"about\.json|text\.txt|part\.h5|pictures/.+\.png", frozenset({"old", "keys"}))
+KIND = Kind("a test's output", ("about.json",), r"about\.json|text\.txt|part\.h5|pictures/.+\.png", frozenset({"old", "keys"}))
 WRITERS = pytest.mark.parametrize("write", [new_folder, kept_folder])
 
 
@@ -162,11 +162,20 @@ def test_folder_behind_a_link_is_the_same_folder(claim, write, tmp_path):
     assert (tmp_path / "link").is_symlink() and (claim.out / "text.txt").read_text() == "third"
 
 
-def test_mounted_folder_is_not_replaced(claim, monkeypatch):
-    make(kept_folder, claim, "first")
+@WRITERS
+def test_mounted_folder_is_not_replaced(claim, write, monkeypatch):
+    make(write, claim, "first")
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == claim.out)
     with pytest.raises(RefusedError, match="is a mounted folder"):
-        make(kept_folder, replace(claim, overwrite=True), "second")
+        make(write, replace(claim, overwrite=True), "second")
+
+
+def test_mounted_folder_is_written_into(claim, monkeypatch):
+    claim.out.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == claim.out)
+    make(kept_folder, claim, "first")
+    make(kept_folder, replace(claim, resume=True), "second")
+    assert (claim.out / "text.txt").read_text() == "second" and [path.name for path in claim.out.parent.iterdir()] == ["out"]
 
 
 # kills

@@ -30,7 +30,7 @@ from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 SCHEMA = "samsemi.evaluation/1"
 EVALUATION = Kind(
     "an evaluation",
-    "metrics.json",
+    ("metrics.json",),
     r"metrics\.(json|csv)|overlays/\d+-.+\.png",
     frozenset({"classes", "mean", "split", "cases", "distance_unit"}),
 )

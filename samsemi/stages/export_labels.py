@@ -28,7 +28,7 @@ SCHEMA = "samsemi.labels/1"
 ABOUT = "labels.json"
 """What the labels are made from. Also the mark by which their folder is known."""
 COCO = "coco.json"
-LABELS = Kind("exported labels", ABOUT, r"(labels|coco)\.json|[^/]+\.png")
+LABELS = Kind("exported labels", (ABOUT,), r"(labels|coco)\.json|[^/]+\.png")
 
 
 def export_labels(options: ExportLabelsOptions) -> dict[str, object]:

@@ -36,7 +36,7 @@ ABOUT = "predictions.json"
 SCHEMA = "samsemi.predictions/1"
 EARLIER = frozenset({"model", "classes", "overlays", "probabilities", "images", "precision"})
 """Keys of ABOUT where it names no schema."""
-PREDICTIONS = Kind("predictions", ABOUT, r"predictions\.json|.+\.png|probabilities/.+\.npz", EARLIER)
+PREDICTIONS = Kind("predictions", (ABOUT,), r"predictions\.json|.+\.png|probabilities/.+\.npz", EARLIER)
 
 
 def predict(options: PredictOptions) -> dict[str, object]:

@@ -21,7 +21,7 @@ from samsemi.options.prepare import PrepareOptions
 from samsemi.outputs import refuse_inside
 
 DATASET = Kind(
-    "a data set", "dataset.json", r"dataset\.json|manifest\.csv", frozenset({"name", "classes", "spacing_mm"}), listed=listed_files
+    "a data set", ("dataset.json",), r"dataset\.json|manifest\.csv", frozenset({"name", "classes", "spacing_mm"}), listed=listed_files
 )
 
 

@@ -46,7 +46,7 @@ FILES = "|".join(
     )
 )
 """All that commands write into a run folder, as a regular expression; runs within a run have the same."""
-RUN = Kind("a run", f"{FINISHED}|{BEGUN}", rf"((fold-\d+|rounds/\d+)/)*({FILES})", earlier=frozenset({"dataset"}))
+RUN = Kind("a run", (str(FINISHED), str(BEGUN)), rf"((fold-\d+|rounds/\d+)/)*({FILES})", earlier=frozenset({"dataset"}))
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
 
 
