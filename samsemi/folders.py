@@ -159,6 +159,8 @@ def kept_folder(claim: Claim) -> Iterator[Path]:
 
 def choose_place(folder: Path, new: Path, claim: Claim) -> Path:
     """Where to write: ``new`` where ``folder`` is to be replaced, or was being replaced when it was interrupted."""
+    if new.is_symlink() or new.is_file():
+        raise RefusedError(f"{new} is no folder of this command, and is not removed", AWAY)
     if claim.resume:
         place = new if is_full(new) else folder
         if is_full(place):

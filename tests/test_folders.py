@@ -286,6 +286,18 @@ def test_folder_of_others_where_the_new_one_would_be_written_is_left_alone(claim
     assert file_bytes(tmp_path) == before
 
 
+@pytest.mark.parametrize("place", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("others")], ids=["file", "link"])
+def test_file_or_link_where_the_new_one_would_be_written_is_left_alone(claim, tmp_path, place):
+    make(kept_folder, claim, "first")
+    fill(tmp_path / "others", "theirs")
+    place(tmp_path / ".out.new")
+    before = file_bytes(tmp_path)
+    for how in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(RefusedError, match=r"\.out\.new is no folder"):
+            make(kept_folder, replace(claim, **how), "second")
+    assert file_bytes(tmp_path) == before
+
+
 def test_file_of_the_folder_that_another_command_writes_is_not_removed(claim):
     """A lock that is held among the files: somebody else writes there."""
     make(kept_folder, claim, "first")
