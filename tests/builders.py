@@ -5,7 +5,7 @@ import importlib.util
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from PIL import Image
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from samsemi import cli
+from samsemi.locks import SCHEMA, describe_self
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import Mined
@@ -128,6 +129,12 @@ def hdf5_values(path: Path) -> dict[str, object]:
         found |= {f"attribute {name}": value for name, value in file.attrs.items()}
         file.visititems(keep)
     return found
+
+
+def write_lock(path: Path, **changed: object) -> None:
+    """A lock of a process on another host, or as changed."""
+    holder = {**asdict(describe_self()), "host": "elsewhere", "token": "0" * 16, **changed}
+    path.write_text(json.dumps({"schema": SCHEMA, **holder}))
 
 
 def write_image(path: Path, array: np.ndarray, **options: object) -> None:

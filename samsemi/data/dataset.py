@@ -246,6 +246,15 @@ def write_dataset(dataset: Dataset) -> None:
             writer.writerow([relative_to(dataset.folder, value) for value in astuple(case)])
 
 
+def listed_files(folder: Path) -> frozenset[str]:
+    """The masks, hidden ones included, that the manifest of a folder lists; none where it cannot be read."""
+    try:
+        with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
+            return frozenset(row[column] or "" for row in csv.DictReader(file) for column in ("mask", "truth"))
+    except (OSError, ValueError, KeyError, csv.Error):
+        return frozenset()
+
+
 def relative_to(folder: Path, value: str | Path | None) -> str:
     if isinstance(value, Path):
         return str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value.resolve())

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from samsemi.errors import ChangedFile, DataError, TruncatedFile, WrongValues
 from samsemi.inputs import need_regular, read_regular
@@ -316,10 +317,13 @@ def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.nda
     return images, unreadable
 
 
-def write_picture(path: Path, array: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG, whole or not at all."""
+def write_picture(path: Path, picture: np.ndarray | Image.Image) -> None:
+    """Write (H, W) or (H, W, 3) uint8, or a picture, as PNG, whole or not at all; its header says that it was written here."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    mark = PngInfo()
+    mark.add_text("Software", "samsemi")
     with whole_file(path, sync=False) as part:
-        Image.fromarray(array).save(part, format="PNG")
+        image.save(part, format="PNG", pnginfo=mark)
 
 
 def hash_pixels(image: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from samsemi.hdf5 import named_damage, open_hdf5
 from samsemi.inspection.made import Facts, changed_options, count_bytes, table_of
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.store import Provenance, Store, read_provenance
-from samsemi.mining.store_writer import PART
+from samsemi.mining.store_writer import PARTS
 from samsemi.mining.summary import count_reasons, find_reasons, summarize_store
 
 WAIT = "wait for the command that writes it, or make it again"
@@ -63,7 +63,7 @@ def describe_class(store: Store, reasons: np.ndarray, class_id: int) -> Facts:
 def parts_of(path: Path) -> list[Path]:
     """The parts of a store that is not finished; ``path`` is the store, or the folder of its parts."""
     folder = path if path.name.endswith(".parts") else path.with_name(path.name + ".parts")
-    return sorted(folder.glob(PART))
+    return sorted(folder.glob(PARTS))
 
 
 def describe_parts(path: Path) -> Facts:

@@ -97,11 +97,12 @@ class Fit:
 
 def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> None:
     """Make the parts one store, calibrated if ``options.calibrate``."""
+    ids = [case.id for case in dataset.split("unlabeled")]
     if miner.options.calibrate:
         policy, calibration = calibrate(miner, dataset, fold_maps)
-        writer.finish(policy.to_json(), calibration)
+        writer.finish(ids, policy.to_json(), calibration)
     else:
-        writer.finish()
+        writer.finish(ids)
 
 
 def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> tuple[Policy, dict[str, object]]:

@@ -20,7 +20,7 @@ from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths
 from samsemi.options.mine import MineOptions, parse_prompts
-from samsemi.options.shared import PolicyOptions
+from samsemi.options.shared import OF_EARLIER, PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks, decode_prompts, encode_images
@@ -31,7 +31,7 @@ from samsemi.tensors import hash_file
 
 JITTER = 0.05
 """How far a side of a box is moved at most, as a share of the box."""
-NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", "resume", "overwrite"}
+NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", *OF_EARLIER}
 """Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""
 
 
@@ -143,7 +143,7 @@ class Miner:
         """Further models of the same classes."""
         self.map_size = map_size_of(sam, [segmenter, *others])
         precision = choose_precision(segmenter.device, options.precision)
-        self.cache = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else None
+        self.cache = EmbeddingCache(options.embeddings, sam, precision, options.break_lock) if options.embeddings else None
         self.windows = 0
         """How many SAM has seen."""
 

@@ -116,6 +116,7 @@ class Store:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.provenance = read_provenance(self.path)
+        self.identity = identify_content(self.path)
         with open_hdf5(self.path) as file, named_damage(self.path, AGAIN):
             self.earlier = file.attrs["schema"] == EARLIER
             need_tables(file, self.path, NEW_COLUMNS if self.earlier else ())
@@ -136,6 +137,8 @@ class Store:
 
     def file(self) -> h5py.File:
         if self.handle is None or self.handle[0] != os.getpid():
+            if identify_content(self.path) != self.identity:
+                raise CheckpointError(f"{self.path} was replaced while it was read", "run it again")
             self.handle = (os.getpid(), open_hdf5(self.path))
         return self.handle[1]
 
@@ -172,6 +175,12 @@ class Store:
         rows = self.rows(image_id)
         with named_damage(f"{self.path}, image {image_id}", AGAIN):
             return self.file()["points/coords"][rows], self.file()["points/labels"][rows]
+
+
+def identify_content(path: Path) -> tuple[int, ...]:
+    """What tells a file from another in its place, and from itself changed."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def empty_maps(count: int, num_classes: int, size: int) -> dict[str, np.ndarray]:

@@ -2,20 +2,25 @@
 
 While mining, every batch becomes a part of its own, ``STORE.h5.parts/000012.h5``, written under a temporary name,
 synced and renamed: what was killed loses at most the batch in flight. Parts are the same whatever was interrupted, and
-``finish`` copies them, compressed as they are, into one file.
+``finish`` copies them, compressed as they are, into one file. A store that is to be replaced stays until that file is whole.
+
+A writer has a store alone while the lock of the store is held (samsemi.outputs). Parts need no lock in common: several writers, each
+with the lock of its own share of the batches, may write into one folder of parts.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from samsemi.errors import RefusedError
+from samsemi.errors import CheckpointError, RefusedError
+from samsemi.folders import AWAY, schema_of
 from samsemi.mining.store import (
     ABOUT,
     EARLIER,
@@ -30,10 +35,10 @@ from samsemi.mining.store import (
     open_hdf5,
     read_provenance,
 )
-from samsemi.outputs import part_of, refuse_changes, refuse_file, refused_paths, try_file, whole_file
+from samsemi.outputs import PART, new_name, refuse_changes, refuse_file, refused_paths, remove, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
-PART = f"{'[0-9]' * 6}.h5"
+PARTS = f"{'[0-9]' * 6}.h5"
 """Names of parts, as a pattern."""
 ROWS_PER_CHUNK = 1024
 """Of a table."""
@@ -94,7 +99,7 @@ class StoreWriter:
         map_size: int | None = None,
     ):
         self.path = Path(path)
-        self.parts = self.path.with_name(self.path.name + ".parts")
+        self.parts = parts_of(self.path)
         self.provenance = provenance
         self.shape = Shape(mask_size, num_points, num_classes, map_size or mask_size)
         self.pending: list[Pending] = []
@@ -111,32 +116,42 @@ class StoreWriter:
             raise RefusedError(f"{self.path} is read by this command", "give another --out")
         if self.path.exists() and not is_store(self.path):
             raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
+        begun = self.find_parts()
         if overwrite:
-            self.path.unlink(missing_ok=True)
             self.remove_parts()
         elif resume:
-            for where in (self.path, *sorted(self.parts.glob(PART))[:1]):
-                if where.exists():
-                    refuse_earlier(where, self.path)
-                    refuse_changes(read_provenance(where).flat(), self.provenance.flat(), str(self.path))
+            if begun:
+                refuse_earlier(begun[0], self.path)
+            if begun or self.path.exists():
+                before = read_provenance(begun[0] if begun else self.path)
+                refuse_changes(before.flat(), self.provenance.flat(), str(self.path))
         elif self.path.exists():
             raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
-        elif self.parts.exists():
+        elif begun:
             raise RefusedError(f"{self.path} was begun and not finished", "go on with --resume, or start anew with --overwrite")
+        self.finished = self.path.exists() and not overwrite and not begun
         try_file(self.path)
 
     def is_finished(self) -> bool:
-        """True where the whole store stands; what its parts left is removed."""
-        if self.path.exists():
-            self.remove_parts()
-        return self.path.exists()
+        """True where the whole store stands, and none is being made in its place."""
+        return self.finished
+
+    def find_parts(self) -> list[Path]:
+        """The parts so far; RefusedError where something stands among them that is none."""
+        if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
+            raise RefusedError(f"{self.parts} is no folder of parts", AWAY)
+        found = sorted(self.parts.iterdir()) if self.parts.exists() else []
+        for part in found:
+            if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
+                raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)
+        return found
 
     def remove_parts(self) -> None:
-        """Remove the parts, and their folder unless something else is in it."""
-        for part in [*self.parts.glob(PART), *self.parts.glob(part_of(Path(PART)).name)]:
-            part.unlink()
-        with suppress(OSError):
-            self.parts.rmdir()
+        """Remove the parts with their folder, all at once: those that are there are all that were written."""
+        if self.find_parts():
+            aside = new_name(self.parts.parent, PART)
+            self.parts.rename(aside)
+            remove(aside)
 
     def has_part(self, number: int) -> bool:
         return self.part_path(number).exists()
@@ -185,28 +200,61 @@ class StoreWriter:
                 coords[own], labels[own] = image.prompts.point_coords, image.prompts.point_labels
         return Columns(np.array(rows, IMAGE_ROW), objects, coords, labels)
 
-    def finish(self, policy: Mapping[str, object] | None = None, calibration: Mapping[str, object] | None = None) -> None:
-        """Merge the parts, in their order, into the store, and remove them; with what is accepted, where that is known only now."""
+    def finish(
+        self, ids: Sequence[str], policy: Mapping[str, object] | None = None, calibration: Mapping[str, object] | None = None
+    ) -> None:
+        """Merge the parts, in their order, into the store, and remove them; with what is accepted, where that is known only now.
+
+        CheckpointError unless they are all there, and hold the images of ``ids`` in their order.
+        """
         provenance = self.provenance
         if policy is not None:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
-        merge(sorted(self.parts.glob(PART)), self.path, provenance, self.shape)
+        parts = self.find_parts()
+        self.need_all(parts, ids)
+        merge(parts, self.path, provenance, self.shape)
+        self.finished = True
         self.remove_parts()
+
+    def need_all(self, parts: Sequence[Path], ids: Sequence[str]) -> None:
+        """CheckpointError naming the first part that is missing, or the first that holds other images than are to be in the store."""
+        left = list(ids)
+        for number, part in enumerate(parts):
+            if part != self.part_path(number):
+                raise missing_part(self.part_path(number))
+            found = read_ids(part)
+            if found != left[: len(found)]:
+                other = next(one for one in zip_longest(found, left[: len(found)]) if one[0] != one[1])
+                raise CheckpointError(f"{part} has image {other[0]} where {other[1]} is due", "start anew with --overwrite")
+            left = left[len(found) :]
+        if left:
+            raise missing_part(self.part_path(len(parts)))
+
+
+def parts_of(store: Path) -> Path:
+    """The folder of the parts of a store that is being written."""
+    return store.with_name(store.name + ".parts")
+
+
+def missing_part(part: Path) -> CheckpointError:
+    return CheckpointError(f"{part} is missing: it was removed after it was written", "--resume mines it again")
+
+
+def read_ids(part: Path) -> list[str]:
+    """The images in a part."""
+    with open_hdf5(part) as file:
+        return [image_id.decode() for image_id in file["images"]["id"]]
 
 
 def is_store(path: Path) -> bool:
     """True for a file that names a schema of stores, of whatever version."""
-    if not h5py.is_hdf5(path):
-        return False
-    with open_hdf5(path) as file:
-        return str(file.attrs.get("schema", "")).startswith(SCHEMA.rpartition("/")[0])
+    return schema_of(path).startswith(SCHEMA.rpartition("/")[0])
 
 
 def refuse_earlier(part: Path, path: Path) -> None:
-    """RefusedError for a part of an unfinished store of schema 1, to which parts of today cannot be joined; a finished one may stay."""
-    with open_hdf5(part) as file:
-        if not path.exists() and file.attrs.get("schema") == EARLIER:
-            raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
+    """RefusedError for a part of an unfinished store of schema 1, to which parts of today cannot be joined."""
+    if schema_of(part) == EARLIER:
+        raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
 
 
 @contextmanager

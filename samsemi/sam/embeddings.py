@@ -8,6 +8,7 @@ A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,7 @@ from samsemi.data.images import hash_pixels
 from samsemi.errors import CheckpointError
 from samsemi.hdf5 import named_damage, open_hdf5
 from samsemi.inputs import need_regular
-from samsemi.outputs import make_folder, named_errors
+from samsemi.outputs import locked_output, named_errors, whole_file
 from samsemi.sam.protocol import Embedding, SamBackend, encode_images
 
 SCHEMA = "samsemi.embeddings/1"
@@ -33,33 +34,36 @@ ANOTHER = "give another file, which need not be there yet"
 class EmbeddingCache:
     """``encode`` like the backend, but each image only once."""
 
-    def __init__(self, path: Path, sam: SamBackend, precision: str = "fp32"):
+    def __init__(self, path: Path, sam: SamBackend, precision: str = "fp32", break_lock: bool = False):
         self.sam = sam
         self.path = Path(path)
-        make_folder(self.path.parent)
-        refuse_other_files(self.path)
-        try:
-            self.file = h5py.File(self.path, "a")
-        except OSError as error:
-            raise CheckpointError(f"--embeddings {path} is not an HDF5 file, or is in use ({error})", ANOTHER) from None
-        about = {"schema": SCHEMA, "sam": sam.name, "identity": sam.identity, "precision": precision}
-        if not self.file.attrs and not len(self.file):
-            self.file.attrs.update(about)
-        found = {name: self.file.attrs.get(name) for name in about}
-        if found != about:
-            self.file.close()
-            raise CheckpointError(
-                f"--embeddings {path} holds embeddings of another SAM, or of other weights: {found['sam']}, {found['precision']}; "
-                f"this is {sam.name}, {precision}",
-                AGAIN,
-            )
+        self.about = {"schema": SCHEMA, "sam": sam.name, "identity": sam.identity, "precision": precision}
         self.hits = 0
         """How many images were there already."""
+        self.row: dict[str, int] = {}
+        with ExitStack() as stack:
+            stack.enter_context(locked_output(self.path, break_lock))
+            refuse_other_files(self.path)
+            if not self.path.exists():
+                create(self.path, self.about)
+            self.file = self.open(stack)
+            self.held = stack.pop_all()
+
+    def open(self, stack: ExitStack) -> h5py.File:
+        """The file, to be closed by the stack, and what it has; CheckpointError where it is another SAM's, or damaged."""
         try:
-            self.row = read_keys(self.file, self.path, sam)
-        except CheckpointError:
-            self.file.close()
-            raise
+            file = stack.enter_context(h5py.File(self.path, "r+"))
+        except OSError as error:
+            raise CheckpointError(f"--embeddings {self.path} is not an HDF5 file, or is in use ({error})", ANOTHER) from None
+        found = {name: file.attrs.get(name) for name in self.about}
+        if found != self.about:
+            raise CheckpointError(
+                f"--embeddings {self.path} holds embeddings of another SAM, or of other weights: {found['sam']}, {found['precision']}; "
+                f"this is {self.about['sam']}, {self.about['precision']}",
+                AGAIN,
+            )
+        self.row = read_keys(file, self.path, self.sam)
+        return file
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Embeddings of (H, W, 3) uint8 images, in half precision; unknown ones are encoded as one batch and kept."""
@@ -101,7 +105,14 @@ class EmbeddingCache:
         self.row |= {key: count + i for i, key in enumerate(keys)}
 
     def close(self) -> None:
-        self.file.close()
+        """Close the file, and let others have it."""
+        self.held.close()
+
+
+def create(path: Path, about: Mapping[str, str]) -> None:
+    """An empty cache, whole or not at all."""
+    with whole_file(path) as part, h5py.File(part, "w") as file:
+        file.attrs.update(about)
 
 
 def reserve(descriptor: int, size: int) -> None:
@@ -126,7 +137,7 @@ def refuse_other_files(path: Path) -> None:
         raise CheckpointError(f"--embeddings {path} cannot be read ({error})", ANOTHER) from None
     if h5py.is_hdf5(path):
         with open_hdf5(path, ANOTHER) as file:
-            if (file.attrs or len(file)) and file.attrs.get("schema") != SCHEMA:
+            if file.attrs.get("schema") != SCHEMA:
                 raise CheckpointError(f"--embeddings {path} is no cache of embeddings", ANOTHER)
 
 

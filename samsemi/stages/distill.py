@@ -21,7 +21,7 @@ from samsemi.tensors import load_tensors
 from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
 from samsemi.training.optimizers import make_peer_optimizer
-from samsemi.training.runs import Run, open_run
+from samsemi.training.runs import Run, open_run, run_folder
 
 FEW = PUBLISHED_ITERATIONS // 10
 """Iterations below which SGD with the published rates may find nothing."""
@@ -43,19 +43,20 @@ def distill(options: DistillOptions) -> dict[str, object]:
     load_labeled = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
     load_unlabeled = unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size)
     half = options.batch_size // 2
-    run = open_run(options, made_from, options.out)
-    if not run.finished:
-        warn_of_few_iterations(options)
-        optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
-        training = CoTraining(model, options, store is not None)
-        state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
-        streams = [Stream(labeled, load_labeled, half), Stream(unlabeled, load_unlabeled, half)]
-        fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam))
-        draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
-        run.finish()
+    with run_folder(options.out, options) as out:
+        run = open_run(options, made_from, out)
+        if not run.finished:
+            warn_of_few_iterations(options)
+            optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
+            training = CoTraining(model, options, store is not None)
+            state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
+            streams = [Stream(labeled, load_labeled, half), Stream(unlabeled, load_unlabeled, half)]
+            fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam))
+            draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
+            run.finish()
     counts: dict[str, object] = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
-    pictures = {"overlays": str(run.folder / "overlays")} if options.overlays else {}
-    return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}
+    pictures = {"overlays": str(options.out / "overlays")} if options.overlays else {}
+    return {**summarize_run(options.out), **({"sam": sam.name} if sam else {}), **counts, **pictures}
 
 
 def build_knowsam(options: DistillOptions, classes: tuple[str, ...], sam: SamBackend | None) -> KnowSam:

@@ -18,7 +18,7 @@ from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teac
 from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining.calibration import describe_precision
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
-from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
+from samsemi.mining.pipeline import MiningAgain, move_to, note_drift, prepare_again, remine, store_path
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
@@ -27,7 +27,7 @@ from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
 from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
 from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
-from samsemi.training.runs import Run, open_run
+from samsemi.training.runs import Run, open_run, run_folder
 
 MOST_PSEUDO = 0.5
 """The largest share of a batch that ``--pseudo-share auto`` gives to pseudo-labeled images."""
@@ -82,19 +82,22 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     again = plan_mining(store, dataset, options, device) if store else None
     teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
     made_from |= {"teacher": teacher.weights} if teacher else {}
-    run = open_run(options, made_from, options.out)
-    if not run.finished:
-        train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
-    warn_of_worse_round(run, options.rounds)
-    rounds = [run.folder / "rounds" / str(number) for number in range(1, options.rounds)]
-    return {**summarize_run(run, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
+    with run_folder(options.out, options) as out:
+        run = open_run(options, made_from, out)
+        if not run.finished:
+            again = move_to(again, out) if again else None
+            train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
+    warn_of_worse_round(options.out, options.rounds)
+    rounds = [options.out / "rounds" / str(number) for number in range(1, options.rounds)]
+    return {**summarize_run(options.out, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
 
 
 def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device: torch.device) -> MiningAgain | None:
     """What mining again needs, before anything is written; nothing where nothing is mined while training."""
     if options.schedule == "once" and options.rounds == 1:
         return None
-    return prepare_again(store, dataset, options.out, options.sam, options.sam_checkpoint, options.embeddings, device)
+    places = (options.sam, options.sam_checkpoint, options.embeddings)
+    return prepare_again(store, dataset, options.out, *places, device, options.break_lock)
 
 
 def load_distilled(folder: Path, options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
@@ -252,9 +255,9 @@ def strong_view(batch: Sample, teacher_logits: torch.Tensor) -> tuple[Sample, to
     return Sample(image, target, weight), logits
 
 
-def warn_of_worse_round(run: Run, rounds: int) -> None:
+def warn_of_worse_round(run: Path, rounds: int) -> None:
     """A warning where an earlier round is better on val than the last."""
-    folders: list[Path] = [*(run.folder / "rounds" / str(number) for number in range(1, rounds)), run.folder]
+    folders: list[Path] = [*(run / "rounds" / str(number) for number in range(1, rounds)), run]
     cards: list[Mapping[str, Any]] = [read_model_card(folder).scores for folder in folders]
     scores = [float(card["val_dice"]) for card in cards]
     best = max(range(rounds), key=scores.__getitem__)

@@ -9,10 +9,11 @@ from samsemi import clock, console
 from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
+from samsemi.folders import Kind, need_known
 from samsemi.mining.calibration import LEAST_PRECISION, describe_share
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.miner import store_policy
-from samsemi.mining.pictures import draw_mined
+from samsemi.mining.pictures import draw_mined, overlays_of
 from samsemi.mining.pipeline import mine_store
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
@@ -20,6 +21,7 @@ from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 
+OVERLAYS = Kind("the pictures of a store", (), r"[^/]+\.png")
 NEARLY_EMPTY = 0.1
 """Share of the objects of a class below which few are accepted."""
 
@@ -27,6 +29,8 @@ NEARLY_EMPTY = 0.1
 def mine(options: MineOptions) -> dict[str, object]:
     """Mine all unlabeled cases into a store; NothingUsable where no mask is accepted."""
     device = choose_device(options.device)
+    if options.overlays:
+        need_known(overlays_of(options.out), OVERLAYS)
     dataset = read_dataset(options.dataset)
     cases = need_cases(dataset, "unlabeled")
     segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]

@@ -3,7 +3,7 @@
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,19 @@ from samsemi.data.masks import write_mask
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError
-from samsemi.options.config import input_paths
+from samsemi.folders import Claim, Kind, kept_folder
 from samsemi.options.predict import PredictOptions
-from samsemi.outputs import claim_folder, refuse_changes, refuse_inside, whole_file, write_text
+from samsemi.outputs import refuse_changes, refuse_inside, whole_file, write_text
 from samsemi.schemas import read_object
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 from samsemi.tensors import hash_tensors
 
 ABOUT = "predictions.json"
+SCHEMA = "samsemi.predictions/1"
+EARLIER = frozenset({"model", "classes", "overlays", "probabilities", "images", "precision"})
+"""Keys of ABOUT where it names no schema."""
+PREDICTIONS = Kind("predictions", (ABOUT,), r"predictions\.json|.+\.png|probabilities/.+\.npz", EARLIER)
 
 
 def predict(options: PredictOptions) -> dict[str, object]:
@@ -42,11 +46,27 @@ def predict(options: PredictOptions) -> dict[str, object]:
     refuse_inside(options.out, options.images)
     images = image_or_folder(options.images)
     segmenter = load_model(options.model)
-    out = claim_predictions(options, segmenter)
-    segmenter.to(choose_device(options.device))
-    names = [name for name in images if not (options.resume and is_whole(out / f"{name}.png"))]
-    unreadable: list[str] = []
-    with console.progress("predict", len(images), done=len(images) - len(names)) as advance:
+    device = choose_device(options.device)
+    with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
+        note_options(out, options, segmenter)
+        left = {name: file for name, file in images.items() if not is_whole(out / f"{name}.png")}
+        unreadable = write_predictions(out, left, segmenter.to(device), options, len(images))
+        if len(unreadable) == len(images):
+            remove_empty(out)
+            raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
+    return {
+        "predictions": str(options.out),
+        "images": len(images),
+        "written": len(left) - len(unreadable),
+        "kept": len(images) - len(left),
+        "unreadable": len(unreadable),
+    }
+
+
+def write_predictions(out: Path, images: Mapping[str, Path], segmenter: Segmenter, options: PredictOptions, total: int) -> list[str]:
+    """Segment images, which are what is left of ``total``; the ids of those that cannot be read."""
+    names, unreadable = list(images), []
+    with console.progress("predict", total, done=total - len(names)) as advance:
         for first in range(0, len(names), options.batch_size):
             batch = names[first : first + options.batch_size]
             pixels, failed = read_images({name: images[name] for name in batch})
@@ -56,16 +76,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
             for (name, image), probs in zip(pixels.items(), maps, strict=True):
                 write_prediction(out, name, image, probs, segmenter.spec.classes, options)
             advance(len(batch))
-    if len(unreadable) == len(images):
-        remove_empty(out)
-        raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
-    return {
-        "predictions": str(out),
-        "images": len(images),
-        "written": len(names) - len(unreadable),
-        "kept": len(images) - len(names),
-        "unreadable": len(unreadable),
-    }
+    return unreadable
 
 
 def image_or_folder(path: Path) -> dict[str, Path]:
@@ -87,8 +98,8 @@ def image_or_folder(path: Path) -> dict[str, Path]:
     return images
 
 
-def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:
-    """The output folder; RefusedError where --resume finds predictions of another model, or made with other options."""
+def note_options(out: Path, options: PredictOptions, segmenter: Segmenter) -> None:
+    """Write what predictions are made with; RefusedError where there are some of another model, or made with other options."""
     about = {
         "model": hash_tensors(segmenter.state_dict()),
         "classes": list(segmenter.spec.classes),
@@ -97,11 +108,10 @@ def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:
         "images": str(options.images.resolve()),
         "precision": options.precision,
     }
-    out = claim_folder(options.out, options.overwrite, options.resume, ABOUT, input_paths(options))
-    if options.resume and (out / ABOUT).exists():
-        refuse_changes(read_about(out / ABOUT), about, str(out))
-    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
-    return out
+    if (out / ABOUT).exists():
+        before = {name: value for name, value in read_about(out / ABOUT).items() if name != "schema"}
+        refuse_changes(before, about, str(out))
+    write_text(out / ABOUT, json.dumps({"schema": SCHEMA, **about}, indent=2) + "\n")
 
 
 def is_whole(path: Path) -> bool:

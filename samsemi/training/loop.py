@@ -263,6 +263,7 @@ def refuse_bad_numbers(state: TrainingState, run: Run) -> None:
 
 def record(state: TrainingState, history: History, run: Run, goal: Goal, keep: str) -> Mapping[str, float]:
     """Validate the averaged model, add a row to the history, keep the model; the scores. New losses are counted from here."""
+    run.need()
     means, speed, start = state.meter.means(), state.meter.images_per_second(), time.monotonic()
     scores = goal.score(state.averaged)
     state.forecast.leave_out(time.monotonic() - start)
@@ -306,16 +307,16 @@ def validate(segmenter: SegmentationNetwork, cases: Sequence[Case], options: Tra
     return sum(known) / len(known) if known else 0.0
 
 
-def summarize_run(run: Run, others: Sequence[Path] = ()) -> dict[str, object]:
-    """The closing line of a training: where it lies, its score on val, and how long the command took, the ``others`` included,
-    which are run folders that it has trained as well."""
-    card = read_model_card(run.folder)
-    rows = History(run.folder / "history.csv").rows
+def summarize_run(run: Path, others: Sequence[Path] = ()) -> dict[str, object]:
+    """The closing line of a training into a run folder: where it lies, its score on val, and how long the command took, the ``others``
+    included, which are run folders that it has trained as well."""
+    card = read_model_card(run)
+    rows = History(run / "history.csv").rows
     return {
-        "run": str(run.folder),
+        "run": str(run),
         **card.scores,
         "iterations": int(rows[-1]["iteration"]),
-        "seconds": sum(seconds_of(folder) for folder in (run.folder, *others)) + clock.lap(),
+        "seconds": sum(seconds_of(folder) for folder in (run, *others)) + clock.lap(),
     }
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from samsemi.errors import CheckpointError
+from samsemi.errors import CheckpointError, RefusedError
 from samsemi.sam.embeddings import SCHEMA, EmbeddingCache
 from samsemi.sam.protocol import Embedding, load_sam
 
@@ -125,6 +125,25 @@ def test_cache_of_a_killed_process_is_whole(tmp_path):
     found = encode(tmp_path / "c.h5", sam, images)
     assert len(sam.encoded) == 1, "two of the three were encoded by the process that died"
     assert_identical(found, encode(tmp_path / "d.h5", CountingSam(), images))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("owner", ["encode", "append"])
+def test_cache_of_a_process_killed_before_its_first_embedding_is_taken_up(tmp_path, monkeypatch, owner):
+    if os.fork() == 0:
+        cache = EmbeddingCache(tmp_path / "c.h5", CountingSam())
+        monkeypatch.setattr(*((cache.sam, "encode") if owner == "encode" else (cache, "append")), lambda *_: os._exit(9))
+        cache.encode(images_of(0))
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    assert_identical(encode(tmp_path / "c.h5", CountingSam(), images_of(0)), encode(tmp_path / "d.h5", CountingSam(), images_of(0)))
+
+
+def test_cache_that_another_command_fills_is_refused(tmp_path):
+    cache = EmbeddingCache(tmp_path / "c.h5", CountingSam())
+    with pytest.raises(RefusedError, match=f"c.h5 is being written by process {os.getpid()} on "):
+        EmbeddingCache(tmp_path / "c.h5", CountingSam())
+    cache.close()
+    encode(tmp_path / "c.h5", CountingSam(), images_of(0))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

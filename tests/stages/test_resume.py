@@ -15,6 +15,7 @@ import pytest
 import torch
 from builders import (
     ACCEPT_ALL,
+    CHECKPOINT,
     MINING,
     NETWORK,
     REFUSED,
@@ -121,8 +122,9 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def kill_when(there: Callable[[], bool], script: str, arguments: tuple) -> None:
-    """Run a command in a process of its own and kill it with SIGKILL as soon as something is there."""
+def kill_when(there: Callable[[], bool], script: str, arguments: tuple, before: Callable[[int], None] = lambda pid: None) -> None:
+    """Run a command in a process of its own and kill it with SIGKILL as soon as something is there; ``before`` that, called with its
+    number, something else may happen."""
     process = subprocess.Popen(
         [sys.executable, "-c", script, *on_cpu(arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -131,6 +133,7 @@ def kill_when(there: Callable[[], bool], script: str, arguments: tuple) -> None:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    before(process.pid)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stderr.close()
@@ -139,7 +142,13 @@ def kill_when(there: Callable[[], bool], script: str, arguments: tuple) -> None:
 def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tmp_path, monkeypatch):
     out, parts = tmp_path / "tiny.h5", tmp_path / "tiny.h5.parts"
     arguments = mine_arguments(dataset, warm, out)
-    kill_when(lambda: any(parts.glob("*000002*")), PAUSE_IN_THE_THIRD_PART, arguments)
+
+    def second(pid: int) -> None:
+        for how in ((), ("--resume",), ("--overwrite",)):
+            refused(REFUSED, *arguments, *how, said=(out, f"process {pid} on "))
+        refused(CHECKPOINT, "eval", dataset, "--store", out, "--out", tmp_path / "eval", said=("no such store",))
+
+    kill_when(lambda: any(parts.glob("*/000002*")), PAUSE_IN_THE_THIRD_PART, arguments, second)
     assert not out.exists()
     assert {path.name for path in parts.iterdir() if not path.name.startswith(".")} == {"000000.h5", "000001.h5"}
     mined, read_case_images = [], mining.read_case_images
@@ -376,7 +385,7 @@ def test_resume_starts_where_nothing_is_and_changes_nothing_that_is_finished(dat
 def test_training_interrupted_while_tidying_up_is_finished(dataset, whole_warmstart, tmp_path, monkeypatch):
     arguments = warmstart_arguments(dataset, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("samsemi.training.runs.shutil.rmtree", interrupt)
+        patch.setattr("samsemi.training.runs.remove_state", interrupt)
         assert_interrupted(arguments)
     assert (tmp_path / "run/last/state.safetensors").exists()
     assert "is finished already" in succeed(*arguments, "--resume").err

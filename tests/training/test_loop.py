@@ -71,6 +71,7 @@ def options_of(**given) -> WarmstartOptions:
 
 def run_of(folder: Path) -> Run:
     (folder / "last").mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").touch()
     run = Run(folder, False)
     return Run(folder, run.state_file.exists())
 
@@ -295,8 +296,8 @@ def test_seconds_count_what_people_wait_and_the_speed_only_the_training(tmp_path
     assert float(row["images_per_second"]) >= 4 / (trained - 0.5)
     (tmp_path / "other").mkdir()
     History(tmp_path / "other" / "history.csv").add(iteration=1, seconds=100.0)
-    assert summarize_run(run)["seconds"] >= float(row["seconds"])
-    assert summarize_run(run, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
+    assert summarize_run(run.folder)["seconds"] >= float(row["seconds"])
+    assert summarize_run(run.folder, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
 
 
 @pytest.mark.parametrize(("keep", "word"), [("last", "val_dice"), ("best", "best val_dice")])
@@ -316,7 +317,7 @@ def test_averaged_model_is_kept_with_its_score(tmp_path, cases, keep):
     assert card["made_from"] == {"dataset": "d"} and card["model"]["encoder"] == SPEC.encoder
     assert card["scores"]["val_dice"] == pytest.approx(wanted, abs=1e-5)
     assert scores[str(card["scores"]["iteration"])] == pytest.approx(wanted, abs=1e-5)
-    summary = summarize_run(run_of(tmp_path))
+    summary = summarize_run(tmp_path)
     assert summary["run"] == str(tmp_path) and summary["iterations"] == 5 and summary["val_dice"] == card["scores"]["val_dice"]
 
 
