@@ -207,6 +207,7 @@ def fit(
             state.forecast.add(terms["loss"], left, math.ceil(left / every))
             validating, stopping = state.iteration % every == 0 or not left, bool(interrupted)
             if validating or stopping or state.iteration == until or state.timer.is_due():
+                run.need()
                 refuse_bad_numbers(state, run)
                 if validating:
                     status.add_score(record(state, history, run, goal, options.keep)[goal.name])
@@ -263,7 +264,6 @@ def refuse_bad_numbers(state: TrainingState, run: Run) -> None:
 
 def record(state: TrainingState, history: History, run: Run, goal: Goal, keep: str) -> Mapping[str, float]:
     """Validate the averaged model, add a row to the history, keep the model; the scores. New losses are counted from here."""
-    run.need()
     means, speed, start = state.meter.means(), state.meter.images_per_second(), time.monotonic()
     scores = goal.score(state.averaged)
     state.forecast.leave_out(time.monotonic() - start)
