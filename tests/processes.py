@@ -46,8 +46,8 @@ class Limits:
         if self.cpu:
             resource.setrlimit(resource.RLIMIT_CPU, (self.cpu, self.cpu + 2))
         if self.memory:
-            bytes_now = {line.split(":")[0]: line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if ":" in line}
-            resource.setrlimit(resource.RLIMIT_DATA, (int(bytes_now["VmData"]) * 1024 + self.memory,) * 2)
+            now = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
+            resource.setrlimit(resource.RLIMIT_DATA, (int(now.split()[1]) * 1024 + self.memory,) * 2)
         if self.file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.file,) * 2)
 
@@ -77,7 +77,7 @@ class Watch:
     def hook(self, event: str, arguments: tuple) -> None:
         if event in FOREIGN:
             self.note(f"{event} {arguments[:2]}")
-        elif event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING):
+        elif event in CHANGES or (event == "open" and arguments[2:] and arguments[2] & WRITING):
             self.change(event, [os.path.abspath(os.fsdecode(a)) for a in arguments[:2] if isinstance(a, str | bytes | os.PathLike)])
 
     def change(self, event: str, paths: Sequence[str]) -> None:
@@ -89,9 +89,9 @@ class Watch:
         if self.changes == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.note(f"change {event} {paths}")
-        if event == "os.rename" and os.path.isfile(paths[0]) and not paths[1].endswith(UNSYNCED):
-            if os.stat(paths[0]).st_ino not in self.synced:
-                self.note(f"unsynced {paths[1]}")
+        renamed = event == "os.rename" and os.path.isfile(paths[0]) and not paths[1].endswith(UNSYNCED)
+        if renamed and os.stat(paths[0]).st_ino not in self.synced:
+            self.note(f"unsynced {paths[1]}")
 
     def note(self, line: str) -> None:
         os.write(self.file, f"{line}\n".encode(errors="replace"))
@@ -184,9 +184,7 @@ class Process:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(self.log / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdin, sys.stdout, sys.stderr = (
-            open(number, "r" if number == 0 else "w", closefd=False, encoding="utf-8") for number in range(3)
-        )
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "rww"[number], closefd=False) for number in range(3))
 
     @property
     def age(self) -> float:

@@ -1,4 +1,4 @@
-"""A data set of few small images, and one of each thing that samsemi makes of it, in seconds: what faults and strangers' files are tried on."""
+"""A data set of few small images, and one of each thing that samsemi makes of it: what faults and strangers' files are tried on."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -60,9 +60,8 @@ def show(tallies: list[Tally], cpu_seconds: float) -> str:
         memory = max(measured, key=lambda tally: tally.worst.memory if tally.worst else 0)
         slow = max(measured, key=lambda tally: tally.slowest)
         assert memory.worst
-        lines += [
-            f"peak memory {memory.worst.memory / 2**20:.0f} MB ({memory.kind}); slowest command {slow.slowest:.1f} CPU seconds ({slow.kind})"
-        ]
+        peak = f"peak memory {memory.worst.memory >> 20} MB ({memory.kind})"
+        lines += [f"{peak}; slowest command {slow.slowest:.1f} CPU seconds ({slow.kind})"]
     tried, survived, lost = (sum(values) for values in zip(*((t.tried, t.survived, len(t.lost)) for t in tallies), strict=True))
     lines += [f"{tried} tried, {survived} survived, {lost} items lost; {cpu_seconds:.0f} CPU seconds"]
     return "\n".join(lines)
