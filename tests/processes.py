@@ -193,17 +193,26 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, until: Callable[[], bool] = lambda: False, seconds: float = 300) -> Ended | None:
-        """How it ended; None where it runs on because ``until`` has come true. Killed where it takes longer than ``seconds``."""
+    def wait(self, until: Callable[[], bool] = lambda: False, seconds: float = 300, idle: float = 300) -> Ended | None:
+        """How it ended; None where it runs on because ``until`` has come true. Killed where it takes longer than ``seconds``, or does
+        nothing for ``idle`` seconds: what waits for ever is told so from what waits for its turn."""
+        done, since = 0.0, time.monotonic()
         while True:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 return self.ended(status, used)
             if until():
                 return None
-            if self.age > seconds:
+            if self.cpu() > done:
+                done, since = self.cpu(), time.monotonic()
+            if self.age > seconds or time.monotonic() - since > idle:
                 self.signal(signal.SIGKILL)
             time.sleep(POLL)
+
+    def cpu(self) -> float:
+        """CPU seconds so far; 0 where the system does not tell."""
+        fields = read_text(Path(f"/proc/{self.pid}/stat")).rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
     def ended(self, status: int, used: resource.struct_rusage) -> Ended:
         texts = {name: read_text(self.log / name) for name in ("out", "err", "notes")}
@@ -222,8 +231,8 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
-def run(words: Sequence[object], folder: Path, log: Path, seconds: float = 300, **options: object) -> Ended:
+def run(words: Sequence[object], folder: Path, log: Path, idle: float = 300, **options: object) -> Ended:
     """Run a command to its end."""
-    ended = Process(words, folder, log, **options).wait(seconds=seconds)
+    ended = Process(words, folder, log, **options).wait(idle=idle)
     assert ended
     return ended

@@ -17,8 +17,8 @@ from small_world import World
 CASES: tuple[Case, ...] = tuple(case for topic in (pictures, tables, models, stores, places, backends) for case in topic.CASES)
 COMPUTING = ("warmstart", "adapt", "mine", "finetune", "distill", "eval", "predict")
 SECONDS, MEMORY = 10, 2 * 2**30
-PATIENCE = 90
-"""Seconds of the clock, on a machine that has other things to do; more is a hang."""
+PATIENCE = 10
+"""Seconds in which a command does nothing at all before it hangs."""
 NOBODY = 65534
 Listing = dict[str, tuple[int, int, int]]
 
@@ -82,7 +82,7 @@ def run_case(case: Case, world: World, sandbox: Path) -> Outcome:
         words_of(case, world),
         here,
         log,
-        seconds=PATIENCE,
+        idle=PATIENCE,
         limits=Limits(cpu=SECONDS, memory=MEMORY),
         environment={"TMPDIR": str(here), "HOME": str(here), "PYTHONPATH": ".", "HF_HOME": str(here)},
         prepare=as_user if case.user else None,
@@ -99,7 +99,7 @@ def judge(case: Case, place: Place, ended: Ended, before: list[Listing], after: 
     called = [note for note in ended.notes if not note.startswith(("change", "unsynced"))]
     if ended.code < 0 or ended.cpu > SECONDS:
         return "hang", f"ended with {ended.code} after {ended.cpu:.1f} CPU seconds, {ended.wall:.0f} s"
-    if called or "pwned" in " ".join(changed):
+    if called or any(Path(name).name == "pwned" for name in changed):
         return "outside", f"called {called[:2]}" if called else "ran what was planted"
     if fault := ended.fault():
         return "traceback", fault
