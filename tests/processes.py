@@ -196,15 +196,16 @@ class Process:
     def wait(self, until: Callable[[], bool] = lambda: False, seconds: float = 300, idle: float = 300) -> Ended | None:
         """How it ended; None where it runs on because ``until`` has come true. Killed where it takes longer than ``seconds``, or does
         nothing for ``idle`` seconds: what waits for ever is told so from what waits for its turn."""
-        done, since = 0.0, time.monotonic()
+        done, since, looked = 0.0, time.monotonic(), time.monotonic()
         while True:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 return self.ended(status, used)
             if until():
                 return None
-            if self.cpu() > done:
-                done, since = self.cpu(), time.monotonic()
+            if time.monotonic() - looked > 1:
+                looked = time.monotonic()
+                done, since = (self.cpu(), looked) if self.cpu() > done else (done, since)
             if self.age > seconds or time.monotonic() - since > idle:
                 self.signal(signal.SIGKILL)
             time.sleep(POLL)
