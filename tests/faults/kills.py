@@ -118,12 +118,17 @@ def make_reference(job: Job, place: Place) -> Reference:
     return Reference(values_of(folder), old, begun, ended.wall, len(ended.noted("change")), tuple(lost), ended)
 
 
+def by_change(dice: random.Random, real: bool) -> bool:
+    """Whether a kill is just before a change of a file rather than by the clock: only these strike between two steps of a writer."""
+    return not real and dice.random() < 0.5
+
+
 def strike(job: Job, words: tuple, reference: Reference, place: Place, dice: random.Random, real: bool) -> tuple[Ended, str]:
     """Start a job and kill it at a random moment, by the clock or just before a change of a file; how it ended, and where it was."""
     evidence = Evidence(job, place.folder)
-    by_change = not real and dice.random() < 0.5
-    process = Process(words, place.folder, place.log, real=real, die_at=dice.randint(1, reference.changes) if by_change else None)
-    if by_change:
+    die_at = dice.randint(1, reference.changes) if by_change(dice, real) else None
+    process = Process(words, place.folder, place.log, real=real, die_at=die_at)
+    if die_at:
         ended = process.wait()
     elif real:
         span = reference.seconds - reference.begun

@@ -50,7 +50,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="samsemi-hostile-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     try:
         world = make_world(options.world or root / "world")
-        outcomes = run_all(tuple(case for case in CASES if re.search(options.only, case.name)), world, root / "sandbox", show)
+        outcomes = run_all([case for case in CASES if re.search(options.only, case.name)], world, root / "sandbox", show)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(tally(outcomes))

@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,15 @@ from hostile.case import Case, Place
 from processes import Ended, Limits, run
 from small_world import World
 
-CASES: tuple[Case, ...] = tuple(case for topic in (pictures, tables, models, stores, places, backends) for case in topic.CASES)
+TOPICS: dict[str, list[Case]] = {
+    "images and masks": pictures.CASES,
+    "tables": tables.CASES,
+    "models": models.CASES,
+    "stores and caches": stores.CASES,
+    "outputs": places.CASES,
+    "backends": backends.CASES,
+}
+CASES = [case for cases in TOPICS.values() for case in cases]
 COMPUTING = ("warmstart", "adapt", "mine", "finetune", "distill", "eval", "predict")
 SECONDS, MEMORY = 10, 2 * 2**30
 PATIENCE = 10
@@ -136,7 +144,7 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def run_all(cases: tuple[Case, ...], world: World, sandbox: Path, show: Callable[[Outcome], object]) -> list[Outcome]:
+def run_all(cases: Sequence[Case], world: World, sandbox: Path, show: Callable[[Outcome], object]) -> list[Outcome]:
     outcomes = []
     for case in cases:
         outcome = run_case(case, world, sandbox)
