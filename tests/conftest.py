@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from builders import MINING, NETWORK, draw_cases, succeed, write_image
+from small_world import World
 
 from samsemi import console
 
@@ -74,3 +75,13 @@ def store(dataset, warm, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "tiny.h5"
     succeed("mine", dataset, "--model", warm, "--out", path, *MINING)
     return path
+
+
+@pytest.fixture
+def world(pictures, dataset, warm, store, tmp_path) -> World:
+    """The shared things under the names by which commands that are killed, or fed with hostile files, know them."""
+    found = {"images": pictures / "images", "masks": pictures / "masks", "dataset": dataset, "warm": warm, "store.h5": store}
+    (tmp_path / "world").mkdir()
+    for name, path in found.items():
+        (tmp_path / "world" / name).symlink_to(path)
+    return World(tmp_path / "world")

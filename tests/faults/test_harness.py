@@ -12,7 +12,6 @@ from faults.damage import SUBJECTS, damage
 from faults.jobs import RESUME, Job, mine, predict
 from faults.kills import Place, kill_job
 from faults.tally import HEADER, Tally, show
-from small_world import World
 
 from samsemi import outputs
 from samsemi.mining.store_writer import StoreWriter
@@ -23,18 +22,10 @@ KILLS = 8
 
 
 @pytest.fixture
-def place(pictures, dataset, warm, store, tmp_path, monkeypatch) -> Place:
-    """The shared data set and models under the names of a small world; everything is killed by a change of a file, as that is quick."""
+def place(world, tmp_path, monkeypatch) -> Place:
+    """Where jobs are killed just before a change of a file, which is quick."""
     monkeypatch.setattr(kills, "by_change", lambda dice, real: True)
-    for name, path in {
-        "images": pictures / "images",
-        "masks": pictures / "masks",
-        "dataset": dataset,
-        "warm": warm,
-        "store.h5": store,
-    }.items():
-        (tmp_path / name).symlink_to(path)
-    return Place(World(tmp_path), tmp_path / "sandbox")
+    return Place(world, tmp_path / "sandbox")
 
 
 def everywhere(monkeypatch, name: str, function: object) -> None:
