@@ -14,8 +14,6 @@ from faults.values import Values, broken_files, differences, values_of
 from processes import Ended, Process, run
 from small_world import World
 
-from samsemi.outputs import empty_folder
-
 REAL = 5
 """Kills of each command that go by the real command line."""
 TWICE = 4
@@ -45,7 +43,8 @@ class Place:
     def fresh(self, job: Job) -> Path:
         """The folder to run it in, as the job finds it; emptied rather than replaced, since a small disk may be mounted there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        empty_folder(self.folder)
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         shutil.copytree(self.old(job), self.folder, symlinks=True, dirs_exist_ok=True)
         return self.folder
 
