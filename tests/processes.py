@@ -82,7 +82,7 @@ class Watch:
 
     def change(self, event: str, paths: Sequence[str]) -> None:
         if not any(path.startswith(str(self.below)) for path in paths):
-            if not any(path.startswith(("/dev/", "/proc/")) for path in paths):
+            if not all(path.startswith(("/dev/", "/proc/")) for path in paths):  # of an open file there is none: it was noted when opened
                 self.note(f"outside {event} {paths}")
             return
         self.changes += 1
