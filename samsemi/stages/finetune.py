@@ -221,9 +221,10 @@ def wanted_share(dataset: Dataset, options: FinetuneOptions, store: Store | None
     labeled one, MOST_PSEUDO at most."""
     if not isinstance(options.pseudo_share, str):
         return options.pseudo_share
-    all_drawn = store is None or options.distill or options.schedule == "online"
-    learnt = dataset.split("unlabeled") if store is None or all_drawn else usable_ids(store, store_policy(store, options))
-    return min(MOST_PSEUDO, len(learnt) / (len(learnt) + len(dataset.split("labeled"))))
+    drawn = len(dataset.split("unlabeled"))
+    if store and not options.distill and options.schedule != "online":
+        drawn = len(usable_ids(store, store_policy(store, options)))
+    return min(MOST_PSEUDO, drawn / (drawn + len(dataset.split("labeled"))))
 
 
 def count_pseudo(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> int:
