@@ -766,7 +766,9 @@ def of_another_sam(dataset, warm, tmp_path):
     return tmp_path / "s.h5", tmp_path / "other.safetensors"
 
 
-@pytest.mark.parametrize("schedule", [("--schedule", "continuous"), ("--schedule", "online"), ("--rounds", 2)], ids=lambda schedule: str(schedule[1]))
+@pytest.mark.parametrize(
+    "schedule", [("--schedule", "continuous"), ("--schedule", "online"), ("--rounds", 2)], ids=lambda schedule: str(schedule[1])
+)
 def test_mining_again_with_another_sam_than_the_store_has_leaves_nothing(dataset, warm, tmp_path, of_another_sam, schedule):
     path, weights = of_another_sam
     arguments = ("finetune", dataset, "--model", warm, "--store", path, "--out", tmp_path / "run", *SHORT, *schedule)
