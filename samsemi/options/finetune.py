@@ -28,7 +28,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     ] = None
     schedule: Annotated[
         Literal["once", "continuous", "online"],
-        Field("Training", "When to mine: once; continuous: again every now and then; online: in every step, with the model being trained."),
+        Field("Training", "once; continuous: mine again at times; online: in every step.", metavar="WHEN"),
     ] = "once"
     rounds: Annotated[
         int,
