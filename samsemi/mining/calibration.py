@@ -241,7 +241,7 @@ def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps |
     if fold_maps:
         found = miner.prompt(images, [fold_maps.read(case.id, image.shape[:2]) for image in images.values()])
     else:
-        found = miner.prompt(images, *miner.find(list(images.values())))
+        found = miner.mine(images)
     if not found:
         return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 2, len(shares))), np.zeros(0, dtype=int)
     mined, _ = found[case.id]

@@ -91,6 +91,11 @@ def as_mined(case: Case, store: Store) -> Case:
     return replace(case, image_sha256=mined) if mined and not case.image_sha256 else case
 
 
+def readable_cases(store: Store, dataset: Dataset) -> list[Case]:
+    """The unlabeled cases whose images could be read when they were mined."""
+    return [dataset.cases[name] for name, readable in zip(store.ids, store.images["readable"], strict=True) if readable]
+
+
 def describe_store(store: Store, usable: Sequence[Case]) -> dict[str, object]:
     """What a training records of the store that it learns from: what it was made from, and the hash of its content."""
     made_from = dict(store.provenance.made_from)
@@ -151,6 +156,10 @@ class Miner:
         """The mean (K, H, W) maps of the models, and the class maps of each."""
         with autocast(self.segmenter.device, self.options.precision):
             return predict_ensemble([self.segmenter, *self.others], images, self.options.flips)
+
+    def mine(self, images: Mapping[str, np.ndarray]) -> dict[str, tuple[Mined, Prompts | None]]:
+        """What the models and SAM make of some images (H, W, 3) uint8."""
+        return self.prompt(images, *self.find(list(images.values())))
 
     def prompt(
         self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray], members: Sequence[np.ndarray] | None = None
@@ -238,7 +247,7 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     with console.progress("mine", len(cases), done=len(cases) - count) as advance:
         for number in todo:
             images = read_case_images(batches[number])
-            mined = miner.prompt(images, *miner.find(list(images.values())))
+            mined = miner.mine(images)
             for case in batches[number]:
                 if case.id in images:
                     writer.add(case.id, images[case.id].shape, *mined[case.id], sha256=hash_image(case))

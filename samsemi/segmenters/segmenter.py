@@ -149,11 +149,12 @@ def to_input(image: np.ndarray, size: int) -> Tensor:
 def predict_batch(segmenter: SegmentationNetwork, images: Sequence[np.ndarray], flips: bool = False) -> list[np.ndarray]:
     """(H, W, 3) uint8 images of any sizes -> (K, H, W) float32 probability maps at the size of each, summing to 1.
 
-    With ``flips``, test-time augmentation: each is the mean over the image's four mirrored views.
+    With ``flips``, test-time augmentation: each is the mean over the image's four mirrored views, which the network sees as one batch.
     """
     inputs = torch.stack([to_input(image, segmenter.spec.size) for image in images]).to(segmenter.device).float() / 255
-    views = [segmenter(inputs.flip(axes)).float().softmax(dim=1).flip(axes) for axes in (MIRRORED if flips else MIRRORED[:1])]
-    probs = torch.stack(views).mean(dim=0)
+    mirrored = MIRRORED if flips else MIRRORED[:1]
+    views = segmenter(torch.cat([inputs.flip(axes) for axes in mirrored])).float().softmax(dim=1).split(len(inputs))
+    probs = torch.stack([view.flip(axes) for view, axes in zip(views, mirrored, strict=True)]).mean(dim=0)
     if not probs.sum().isfinite():
         raise CheckpointError("the model predicts NaN: its weights are damaged, or it was trained with too large steps", "train it again")
     return [F.interpolate(p[None], image.shape[:2], mode="bilinear")[0].cpu().numpy() for p, image in zip(probs, images, strict=True)]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining.calibration import describe_precision
-from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
+from samsemi.mining.miner import describe_store, open_store, readable_cases, store_policy, usable_cases
+from samsemi.mining.online import OnlineLabels, load_picture, open_labels, refuse_several_models
 from samsemi.mining.pipeline import MiningAgain, move_to, note_drift, prepare_again, remine, store_path
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
@@ -96,6 +98,8 @@ def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device
     """What mining again needs, before anything is written; nothing where nothing is mined while training."""
     if options.schedule == "once" and options.rounds == 1:
         return None
+    if options.schedule == "online":
+        refuse_several_models(store)
     places = (options.sam, options.sam_checkpoint, options.embeddings)
     return prepare_again(store, dataset, options.out, *places, device, options.break_lock)
 
@@ -147,20 +151,34 @@ def accepts_anything(store: Store, options: FinetuneOptions) -> bool:
 def train_round(
     setting: Setting, options: FinetuneOptions, run: Run, segmenter: Segmenter, store: Store | None, made_from: dict[str, object]
 ) -> None:
-    """Train a model to the end; ``continuous``, with a new store every now and then."""
+    """Train a model to the end; ``continuous``, with a new store every now and then; ``online``, with new labels in every step."""
     if run.finished:
         return
     state = start_training(segmenter.to(setting.device), options, run)
     goal = segmentation_goal(setting.val, options, run, made_from)
-    every = options.iterations if options.schedule == "once" else options.remine_every or max(1, options.iterations // 4)
-    for start, stop in cut_pieces(options.iterations, every):
-        if start:
-            store = renew_store(setting, state, start, stop, store)
-        if state.iteration >= stop:
-            continue
-        streams = make_streams(setting, segmenter, store)
-        fit(state, make_step(streams, options, setting.teacher), streams, options, run, goal, until=stop)
+    with open_online(setting, state, store) as labels:
+        goal = replace(goal, counts=labels.take_counts) if labels else goal
+        for start, stop in cut_pieces(options.iterations, iterations_between(options)):
+            if start:
+                store = renew_store(setting, state, start, stop, store)
+            if state.iteration >= stop:
+                continue
+            streams = make_streams(setting, segmenter, store, labels)
+            fit(state, make_step(streams, options, setting.teacher), streams, options, run, goal, until=stop)
     run.finish()
+
+
+def open_online(setting: Setting, state: TrainingState, store: Store | None) -> AbstractContextManager[OnlineLabels | None]:
+    """What labels images by the averaged weights of the moment; None where labels come from a store."""
+    if setting.options.schedule != "online":
+        return nullcontext()
+    assert setting.again and store, AGAIN
+    return open_labels(setting.again, state.averaged, store_policy(store, setting.options))
+
+
+def iterations_between(options: FinetuneOptions) -> int:
+    """Iterations from one store to the next; all where there is one alone."""
+    return options.remine_every or max(1, options.iterations // 4) if options.schedule == "continuous" else options.iterations
 
 
 def cut_pieces(iterations: int, every: int) -> list[tuple[int, int]]:
@@ -180,8 +198,9 @@ def renew_store(setting: Setting, state: TrainingState, start: int, stop: int, b
     return mine_again(setting, state.averaged, start, before) if state.iteration < stop else before
 
 
-def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) -> list[Stream]:
-    """Labeled cases alone; or, as a share of each batch, also the pseudo-labeled cases, or all unlabeled cases where there is a teacher.
+def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, labels: OnlineLabels | None) -> list[Stream]:
+    """Labeled cases alone; or, as a share of each batch, also the pseudo-labeled cases, or all unlabeled cases where there is a teacher
+    or they are labeled online.
 
     With a teacher, which sees the weak view, the strong view is made in the training step.
     """
@@ -189,16 +208,16 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
     load_labeled = partial(labeled_sample, num_classes=num_classes, size=size)
     if store is None and setting.teacher is None:
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
+    count = count_pseudo(setting.dataset, options, store)
+    view = augment_strongly if options.strong and setting.teacher is None else augment
+    learnt = [Stream(setting.labeled, load_labeled, max(1, options.batch_size - count))]
+    if store and labels:
+        return [*learnt, Stream(readable_cases(store, setting.dataset), load_picture, count, view, labels)]
     policy = store_policy(store, options) if store else None
     usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
     load = unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size)
-    count = count_pseudo(setting.dataset, options, store)
-    view = augment_strongly if options.strong and setting.teacher is None else augment
-    return [
-        Stream(setting.labeled, load_labeled, max(1, options.batch_size - count)),
-        Stream(cases, load, count, augment=view),
-    ]
+    return [*learnt, Stream(cases, load, count, view)]
 
 
 def wanted_share(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> float:
@@ -206,8 +225,10 @@ def wanted_share(dataset: Dataset, options: FinetuneOptions, store: Store | None
     labeled one, MOST_PSEUDO at most."""
     if not isinstance(options.pseudo_share, str):
         return options.pseudo_share
-    learnt = dataset.split("unlabeled") if store is None or options.distill else usable_ids(store, store_policy(store, options))
-    return min(MOST_PSEUDO, len(learnt) / (len(learnt) + len(dataset.split("labeled"))))
+    drawn = len(dataset.split("unlabeled"))
+    if store and not options.distill and options.schedule != "online":
+        drawn = len(usable_ids(store, store_policy(store, options)))
+    return min(MOST_PSEUDO, drawn / (drawn + len(dataset.split("labeled"))))
 
 
 def count_pseudo(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> int:

@@ -64,6 +64,8 @@ class Goal:
     """The averaged model -> that score and others, which become columns of history.csv."""
     keep: Callable[[Any, Mapping[str, object]], None]
     """Called with the averaged model and its scores, 'iteration' among them."""
+    counts: Callable[[], Mapping[str, float]] = dict
+    """Called at each validation: what else was counted since the last one; further columns of history.csv."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ def record(state: TrainingState, history: History, run: Run, goal: Goal, keep: s
     scores = goal.score(state.averaged)
     state.forecast.leave_out(time.monotonic() - start)
     state.seconds += clock.lap()
-    history.add(iteration=state.iteration, **means, **scores, images_per_second=speed, seconds=state.seconds)
+    history.add(iteration=state.iteration, **means, **scores, **goal.counts(), images_per_second=speed, seconds=state.seconds)
     keep_model(state, goal, scores, keep)
     state.meter = Meter()
     return scores

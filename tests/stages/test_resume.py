@@ -31,7 +31,7 @@ from builders import (
     succeed,
 )
 
-from samsemi.mining import calibration, store_writer
+from samsemi.mining import calibration, online, store_writer
 from samsemi.mining import miner as mining
 from samsemi.options.sams import SAMS
 from samsemi.segmenters.checkpoints import load_model
@@ -308,6 +308,43 @@ def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, 
         succeed(*shared, "--out", out, "--resume")
         for part in (".", "rounds/1", "rounds/2"):
             assert_same_run(out / part, tmp_path / "whole" / part)
+
+
+def online_arguments(dataset, warm, store, out, *more) -> tuple:
+    return ("finetune", dataset, "--model", warm, "--store", store, "--out", out, *SHORT, "--schedule", "online", *ACCEPT_ALL, *more)
+
+
+@pytest.fixture(scope="module")
+def whole_online(dataset, warm, store, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    succeed(*online_arguments(dataset, warm, store, folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "owner, name, number",
+    [
+        pytest.param(finetune, "segmentation_loss", 4, id="in the second step"),
+        pytest.param(training.TrainingState, "average", 5, id="before the weights are averaged"),
+        pytest.param(online, "mined_sample", 3, id="while a batch is labeled"),
+        pytest.param(training, "validate", 2, id="in the last validation"),
+    ],
+)
+def test_interrupted_online_mining_goes_on_and_gives_the_same_model(
+    dataset, warm, store, whole_online, tmp_path, monkeypatch, owner, name, number
+):
+    arguments = online_arguments(dataset, warm, store, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, owner, name, number)
+        assert_interrupted(arguments)
+    succeed(*arguments, "--resume")
+    assert_same_run(tmp_path / "run", whole_online)
+
+
+def test_online_mining_gives_the_same_model_whatever_the_number_of_workers(dataset, warm, store, whole_online, tmp_path):
+    succeed(*online_arguments(dataset, warm, store, tmp_path / "run", "--workers", 2))
+    assert_same_run(tmp_path / "run", whole_online)
+    assert hdf5_values(tmp_path / "run/embeddings.h5") == hdf5_values(whole_online / "embeddings.h5")
 
 
 # distill and predict
