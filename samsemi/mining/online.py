@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from samsemi.segmenters.segmenter import Segmenter
 from samsemi.training.batches import Sample
 
 LOG = logging.getLogger("samsemi")
+IN_VAIN = 100
+"""Images in a row without an accepted object, of which is warned."""
 
 
 class Picture(NamedTuple):
@@ -37,9 +39,12 @@ def load_picture(case: Case) -> Picture:
 class OnlineLabels:
     """Labels the pictures of a batch as ``mine`` would with the miner's model as it is then, and as ``finetune`` reads a store."""
 
-    def __init__(self, miner: Miner, policy: Policy, classes: Sequence[str], size: int):
+    def __init__(self, miner: Miner, policy: Policy, classes: Sequence[str], size: int, counts: Counter[str]):
         self.miner, self.policy, self.classes, self.size = miner, policy, classes, size
-        self.counts: Counter[str] = Counter()
+        self.counts = counts
+        """Of what was mined: images, those with an accepted object, and by class objects and accepted ones; added to what it holds."""
+        self.in_vain = 0
+        """Images in a row without an accepted object."""
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Sample]:
         """The samples of some pictures; one that is there twice is mined once."""
@@ -57,13 +62,9 @@ class OnlineLabels:
         for k, name in enumerate(self.classes[1:], start=1):
             own = mined.class_id == k
             self.counts.update({f"objects_{name}": int(own.sum()), f"accepted_{name}": int((own & accepted).sum())})
-
-    def take_counts(self) -> Mapping[str, int]:
-        """What was mined since the last call: images, those with an accepted object, and by class objects and accepted ones."""
-        taken, self.counts = self.counts, Counter()
-        if taken["mined_images"] and not taken["accepted_images"]:
-            LOG.warning(f"no pseudo-label is accepted in the last {taken['mined_images']} unlabeled images")
-        return taken
+        self.in_vain = 0 if accepted.any() else self.in_vain + 1
+        if self.in_vain and self.in_vain % IN_VAIN == 0:
+            LOG.warning(f"no pseudo-label is accepted in the last {self.in_vain} unlabeled images")
 
 
 def refuse_several_models(store: Store) -> None:
@@ -76,10 +77,10 @@ def refuse_several_models(store: Store) -> None:
 
 
 @contextmanager
-def open_labels(again: MiningAgain, segmenter: Segmenter, policy: Policy) -> Iterator[OnlineLabels]:
+def open_labels(again: MiningAgain, segmenter: Segmenter, policy: Policy, counts: Counter[str]) -> Iterator[OnlineLabels]:
     """Labels by a model in training, whose weights may change, with the SAM and the options of the first store."""
     miner = Miner(segmenter, choose_masks(again.sam, again.options.masks), again.options)
     try:
-        yield OnlineLabels(miner, policy, again.dataset.classes, segmenter.spec.size)
+        yield OnlineLabels(miner, policy, again.dataset.classes, segmenter.spec.size, counts)
     finally:
         miner.close()

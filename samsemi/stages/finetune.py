@@ -157,7 +157,6 @@ def train_round(
     state = start_training(segmenter.to(setting.device), options, run)
     goal = segmentation_goal(setting.val, options, run, made_from)
     with open_online(setting, state, store) as labels:
-        goal = replace(goal, counts=labels.take_counts) if labels else goal
         for start, stop in cut_pieces(options.iterations, iterations_between(options)):
             if start:
                 store = renew_store(setting, state, start, stop, store)
@@ -173,7 +172,7 @@ def open_online(setting: Setting, state: TrainingState, store: Store | None) -> 
     if setting.options.schedule != "online":
         return nullcontext()
     assert setting.again and store, AGAIN
-    return open_labels(setting.again, state.averaged, store_policy(store, setting.options))
+    return open_labels(setting.again, state.averaged, store_policy(store, setting.options), state.counts)
 
 
 def iterations_between(options: FinetuneOptions) -> int:

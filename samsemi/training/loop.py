@@ -6,8 +6,9 @@ import logging
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,6 @@ class Goal:
     """The averaged model -> that score and others, which become columns of history.csv."""
     keep: Callable[[Any, Mapping[str, object]], None]
     """Called with the averaged model and its scores, 'iteration' among them."""
-    counts: Callable[[], Mapping[str, float]] = dict
-    """Called at each validation: what else was counted since the last one; further columns of history.csv."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,14 @@ class Progress:
     seconds: float
     steps: int = 0
     """Since the last validation; states of before were saved at validations alone."""
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = isinstance(self.best, int | float) and self.best < math.inf
-        if not known or min(self.iteration, self.seconds, self.steps) < 0:
-            raise UsageError(f"{self} cannot be".replace("\n", " ")[:200], "start again")
+        for name in ("iteration", "seconds", "steps"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} {getattr(self, name)} cannot be", "start again")
+        if not isinstance(self.best, int | float) or not self.best < math.inf:
+            raise UsageError(f"best {self.best!s:.60} cannot be", "start again")
 
 
 @dataclass
@@ -96,6 +98,8 @@ class TrainingState:
     """Progress in [0, 1] -> share of each group's own learning rate."""
     averaged: Any = field(init=False)
     meter: Meter = field(init=False, default_factory=Meter)
+    counts: Counter[str] = field(init=False, default_factory=Counter)
+    """What a method counts between validations; further columns of history.csv."""
     forecast: Forecast = field(init=False, default_factory=Forecast)
     timer: SaveTimer = field(init=False, default_factory=SaveTimer)
     iteration: int = 0
@@ -116,8 +120,8 @@ class TrainingState:
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         tensors |= {f"meter.{name}": value for name, value in self.meter.sums.items()}
-        numbers = {"iteration": self.iteration, "best": self.best, "seconds": self.seconds, "steps": self.meter.steps}
-        save_tensors(path, tensors, {"state": json.dumps(numbers)})
+        numbers = Progress(self.iteration, self.best, self.seconds, self.meter.steps, self.counts)
+        save_tensors(path, tensors, {"state": json.dumps(asdict(numbers))})
 
     def load(self, path: Path) -> None:
         """Continue from a saved state; CheckpointError where it is not one of this model."""
@@ -135,6 +139,7 @@ class TrainingState:
         device = next(self.model.parameters()).device
         sums = {name: value.to(device) for name, value in with_prefix(tensors, "meter.").items()}
         self.meter = Meter(sums, numbers.steps)
+        self.counts.update(numbers.counts)
 
     def frozen(self) -> dict[str, Tensor]:
         """The weights that are not trained."""
@@ -270,9 +275,10 @@ def record(state: TrainingState, history: History, run: Run, goal: Goal, keep: s
     scores = goal.score(state.averaged)
     state.forecast.leave_out(time.monotonic() - start)
     state.seconds += clock.lap()
-    history.add(iteration=state.iteration, **means, **scores, **goal.counts(), images_per_second=speed, seconds=state.seconds)
+    history.add(iteration=state.iteration, **means, **scores, **state.counts, images_per_second=speed, seconds=state.seconds)
     keep_model(state, goal, scores, keep)
     state.meter = Meter()
+    state.counts.clear()
     return scores
 
 

@@ -48,7 +48,7 @@ def write_store(path: Path, dataset: str = "d", parts=("a", "bc")) -> Path:
         for name in names:
             writer.add(name, (20, 30), *mined_of(COUNTS[name]), sha256=f"{ord(name):064x}")
         writer.commit(number)
-    writer.finish()
+    writer.finish(list("".join(parts)))
     return path
 
 
@@ -200,7 +200,7 @@ def test_parts_of_before_there_were_checksums_are_merged_with_those_of_today(tmp
             writer.add(name, (20, 30), *mined_of(COUNTS[name]))
         writer.commit(number)
     without_checksums(writer.part_path(0))
-    writer.finish()
+    writer.finish(list("".join(parts)))
     found, wanted = read_all(path), read_all(whole)
     assert {**found, "sha256": None} == {**wanted, "sha256": None}
     with h5py.File(path) as file:
@@ -252,7 +252,7 @@ def test_image_that_is_not_the_one_that_was_mined_is_noticed_though_the_manifest
     writer = StoreWriter(tmp_path / "s.h5", Provenance({}, {}, {}), SIDE, 1, CLASSES)
     writer.add("a", (20, 30), *mined_of(2), sha256=hash_image(case))
     writer.commit(0)
-    writer.finish()
+    writer.finish(list("".join(parts)))
     store = Store(tmp_path / "s.h5")
     assert np.array_equal(read_case_image(as_mined(case, store)), image)
     write_image(tmp_path / "a.png", image[:, ::-1])
