@@ -177,7 +177,7 @@ def store(folder) -> Path:
         prompts = Prompts(mined.boxes, np.ones((count, 1, 2), np.float32), np.ones((count, 1), np.int32))
         writer.add(name, (20, 30, 3), mined, prompts)
     writer.commit(0)
-    writer.finish()
+    writer.finish(["a", "b"])
     return folder / "whole.h5"
 
 
