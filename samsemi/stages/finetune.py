@@ -15,9 +15,9 @@ from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
-from samsemi.mining.calibration import describe_precision
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
 from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
+from samsemi.mining.precision import describe_precision
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions

@@ -9,11 +9,12 @@ from samsemi import clock, console
 from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
-from samsemi.mining.calibration import LEAST_PRECISION, describe_share
+from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined
 from samsemi.mining.pipeline import mine_store
+from samsemi.mining.precision import describe_share
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
