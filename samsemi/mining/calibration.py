@@ -18,7 +18,7 @@ import numpy as np
 from samsemi import console
 from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_images, read_case_label
 from samsemi.metrics import overlap
-from samsemi.mining.composition import network_map, object_label
+from samsemi.mining.composition import network_map, object_mask
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, choose_policy
 from samsemi.mining.policy import ClassRule, Policy, Quality, fit_quality, score_table
@@ -261,7 +261,7 @@ def measure_objects(mined: Mined, label: np.ndarray, num_classes: int, shares: S
     found, network = np.zeros((len(mined), 2, len(shares))), network_map(mined, num_classes, label.shape)
     for i, k in enumerate(mined.class_id):
         for number, share in enumerate(shares):
-            mask = (object_label(mined, i, network, share) > 0.5) & (label != IGNORE)
+            mask = object_mask(mined, i, network, share) & (label != IGNORE)
             truth = shared_most(numbers[None], class_id, mask, k)
             if truth.any():
                 values = overlap(mask, truth)

@@ -86,6 +86,16 @@ def test_ignored_pixels_count_for_nothing():
     assert measure_objects(mined_of(block(0, 8, 0, 8)), label, 2, SHARES) == pytest.approx(1, abs=0.01)
 
 
+def test_label_that_wins_with_less_than_a_half_is_judged_as_it_is_learnt():
+    """The network is torn between three classes, SAM sure of nothing; the object's class wins all the same, on the true object."""
+    label = np.zeros((32, 64), dtype=np.uint8)
+    label[0:16, 0:16] = 1
+    seen = 0.46 * block(0, 8, 0, 4)
+    network = np.stack([1 - seen - 0.26 * (seen > 0), seen, 0.26 * (seen > 0)])
+    mined = mined_of(seen, network=network, prompt_boxes=[[0, 0, 15, 15]])
+    assert (measure_objects(mined, label, 3, (0.0,))[0] > 0.85).all()
+
+
 def read_about(path) -> tuple[dict, dict]:
     with h5py.File(path) as file:
         return json.loads(file.attrs["policy"]), json.loads(file.attrs["calibration"])
