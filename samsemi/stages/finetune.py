@@ -75,7 +75,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     if store:
         made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
         if "precision" in store.provenance.calibration:
-            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by its own thresholds")
+            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by the calibration's own thresholds")
     if options.store or options.distill:
         made_from["pseudo_share"] = pseudo_share(dataset, options, store)
     again = plan_mining(store, dataset, options, device) if store else None

@@ -115,8 +115,9 @@ def test_mine_calibrates_with_val_and_out_of_fold_maps_and_stores_the_curve(data
 
 def test_thresholds_that_are_given_stand_beside_the_calibration(dataset, folded, tmp_path):
     asked = ("mine", dataset, "--model", folded, "--sam", "none", "--min-quality", 0.125, "--min-agreement", 0.25)
-    succeed(*asked, "--out", tmp_path / "s.h5", "--min-area", 16)
+    told = succeed(*asked, "--out", tmp_path / "s.h5", "--min-area", 16).err
     policy, calibration = read_about(tmp_path / "s.h5")
+    assert "target 0.8, by the calibration's own thresholds, not by --min-agreement, --min-quality" in told
     assert (policy["min_quality"], policy["min_agreement"]) == (0.125, 0.25) and calibration["curve"]
 
 
@@ -175,6 +176,7 @@ def test_best_precision_of_half_or_more_is_taken_with_a_warning(dataset, folded,
     outcome = succeed("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--out", tmp_path / "s.h5")
     assert "warning: a precision of 0.8 is not reached; the best is 0.50 [0.04, 0.62], which is taken" in outcome.err
     assert "estimated precision of what is accepted 0.50 [0.04, 0.62] (Wilson, 95 %), target 0.8" in outcome.err
+    assert "own thresholds" not in outcome.err
 
 
 def test_precision_that_the_choice_of_the_threshold_makes_does_not_count():
