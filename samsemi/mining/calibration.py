@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_images, read_case_label
+from samsemi.data.dataset import IGNORE, Case, Dataset, is_among, read_case_images, read_case_label
 from samsemi.metrics import overlap
 from samsemi.mining.composition import network_map, object_mask
 from samsemi.mining.folds import FoldMaps
@@ -36,7 +36,7 @@ from samsemi.mining.store import Mined
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import number_objects, shared_most
-from samsemi.sam.protocol import SamBackend
+from samsemi.sam.protocol import SamBackend, learned_by
 
 LOG = logging.getLogger("samsemi")
 RIGHT = 0.5
@@ -168,14 +168,20 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
 
 
 def find_sources(sam: SamBackend, dataset: Dataset, fold_maps: FoldMaps | None) -> dict[str, list[Case]]:
-    """The cases to calibrate with: 'val' without those that the SAM was chosen on; 'out_of_fold', unless it has learnt them."""
+    """The cases to calibrate with: 'val' without those that the SAM was chosen on; 'out_of_fold'; of both none that it has learnt, in
+    whatever data set.
+
+    Weights of before their cards named what they had learnt are known to have learnt the labeled cases of one data set.
+    """
     chosen_on: frozenset[str] = getattr(sam, "chosen_on", frozenset())
-    sources = {"val": [case for case in dataset.split("val") if case.id not in chosen_on]}
+    learned = learned_by(sam)
+    sources = {"val": [case for case in dataset.split("val") if case.id not in chosen_on and not is_among(case, learned)]}
     if left_out := len(dataset.split("val")) - len(sources["val"]):
-        LOG.info(f"{left_out} val cases are not calibrated with: the SAM's weights were chosen by them")
+        LOG.info(f"{left_out} val cases are not calibrated with: the SAM has learnt them, or its weights were chosen by them")
     if fold_maps and getattr(sam, "adapted_to", None) != dataset.fingerprint():
-        sources["out_of_fold"] = dataset.split("labeled")
-        fold_maps.need([case.id for case in sources["out_of_fold"]])
+        unseen = [case for case in dataset.split("labeled") if not is_among(case, learned)]
+        fold_maps.need([case.id for case in unseen])
+        sources |= {"out_of_fold": unseen} if unseen else {}
     return sources
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 from builders import ACCEPT_ALL, block, call, mined_of, succeed
 
-from samsemi.data.dataset import IGNORE, read_case_image, read_dataset
+from samsemi.data.dataset import IGNORE, name_images, read_case_image, read_dataset
 from samsemi.mining.calibration import (
     SHARES,
     Judged,
     calibrate,
+    find_sources,
     fit_objects,
     join,
     measure_objects,
@@ -27,10 +29,11 @@ from samsemi.mining.precision import Estimate
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.scores import REASONS, SCORES
 from samsemi.options.mine import MineOptions
-from samsemi.sam.protocol import load_sam
+from samsemi.sam.protocol import learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import predict_batch, to_input
 from samsemi.stages.mine import find_fold_maps, tables, warn_of_classes, with_precision
+from samsemi.tensors import CARD, load_metadata, load_tensors, save_tensors
 
 
 def judged_of(quality, iou, image=None) -> Judged:
@@ -213,6 +216,21 @@ def test_cases_that_a_sam_has_learnt_do_not_calibrate_it(dataset, folded):
     )
 
 
+def test_learnt_images_do_not_calibrate_in_whatever_data_set_they_stand(dataset, folded):
+    """Prepared anew they may have other ids and stand in val; without a hash they are known by their ids, and with one by that alone."""
+    data, maps = read_dataset(dataset), FoldMaps(folded / "out_of_fold.h5")
+    labeled, val = data.split("labeled"), data.split("val")
+    unknown = replace(labeled[2], image_sha256=None)
+    sam = SimpleNamespace(adapted_to="another", learned=name_images([replace(labeled[0], id="new"), replace(val[0], id="new2"), unknown]))
+    sam.learned[labeled[1].id] = "0" * 64
+    found = find_sources(sam, data, maps)
+    assert found["val"] == val[1:] and found["out_of_fold"] == [labeled[1], *labeled[3:]]
+    bare = replace(data, cases={name: replace(case, image_sha256=None) for name, case in data.cases.items()})
+    assert [case.id for case in find_sources(sam, bare, maps)["out_of_fold"]] == [case.id for case in (labeled[0], *labeled[3:])]
+    sam.learned = name_images(labeled)
+    assert set(find_sources(sam, data, maps)) == {"val"}
+
+
 def test_out_of_fold_predictions_calibrate_only_what_is_predicted_alike(dataset, folded, tmp_path):
     """They are made with test-time augmentation by the model of the case's fold; others are left out, with a note."""
     path, data = folded / "out_of_fold.h5", read_dataset(dataset)
@@ -252,12 +270,27 @@ def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded,
     assert about["objects"] == whole["objects"] - 1 and np.isfinite(policy.quality.weights).all()
 
 
+def with_card(source, target, **values) -> None:
+    """The weights of a file with other values in their card."""
+    card = json.loads(load_metadata(source)[CARD]) | values
+    save_tensors(target, load_tensors(source), {CARD: json.dumps(card)})
+
+
 def test_adapted_weights_say_what_they_were_adapted_to(dataset, tmp_path):
     out = tmp_path / "sam.safetensors"
     succeed("adapt", dataset, "--out", out, "--all", "--iterations", 1, "--batch-size", 1, "--overlays", 0)
     sam = load_sam("tiny", out, torch.device("cpu"))
-    assert sam.adapted_to == read_dataset(dataset).fingerprint()
-    assert load_sam("tiny", None, torch.device("cpu")).adapted_to is None
+    data = read_dataset(dataset)
+    assert sam.adapted_to == data.fingerprint() and sam.learned == name_images(data.split("labeled")) and all(sam.learned.values())
+    tiny = load_sam("tiny", None, torch.device("cpu"))
+    assert tiny.adapted_to is None and learned_by(tiny) == {}
+    twice = tmp_path / "twice.safetensors"
+    learnt = {**sam.learned, "before": None}
+    with_card(out, twice, learned=learnt)
+    again = tmp_path / "again.safetensors"
+    few = ("--all", "--iterations", 1, "--batch-size", 1, "--overlays", 0)
+    succeed("adapt", dataset, "--out", again, *few, "--sam-checkpoint", twice)
+    assert load_sam("tiny", again, torch.device("cpu")).learned == learnt, "those of the weights that it was adapted from, too"
 
 
 def test_each_share_of_sam_is_measured_as_what_would_be_learnt():
