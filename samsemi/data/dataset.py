@@ -88,6 +88,18 @@ class Dataset:
         return hashlib.sha256(json.dumps([self.name, self.classes, self.spacing_mm, rows]).encode()).hexdigest()
 
 
+def name_images(cases: Iterable[Case]) -> dict[str, str | None]:
+    """By which the images of some cases are known in any data set: their ids, and their SHA-256 where that is known."""
+    return {case.id: case.image_sha256 for case in cases}
+
+
+def is_among(case: Case, images: Mapping[str, str | None]) -> bool:
+    """Whether the image of a case is one of those of ``name_images``: has the hash of one, or its id where either hash is not known."""
+    if case.image_sha256 is not None and case.image_sha256 in images.values():
+        return True
+    return case.id in images and None in (case.image_sha256, images[case.id])
+
+
 def read_dataset(folder: Path) -> Dataset:
     """Read a data set folder; DataError for what is missing or malformed. Images and masks are not opened."""
     dataset, problems = scan_dataset(folder)

@@ -67,6 +67,7 @@ class OriginalSam:
         prompt_kinds: str | None = None,
         adapted_to: str | None = None,
         chosen_on: frozenset[str] = frozenset(),
+        learned: Mapping[str, str | None] | None = None,
     ):
         self.network: SamNetwork = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
@@ -76,6 +77,8 @@ class OriginalSam:
         """Fingerprint of the data set whose labeled cases it has learnt."""
         self.chosen_on = chosen_on
         """The val cases by which its weights were chosen."""
+        self.learned = learned or {}
+        """Ids and hashes of the images that it has learnt, as of ``name_images``."""
         self.side = sam.image_encoder.img_size
         self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
         self.embedding_shapes = {FEATURES: (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)}
@@ -195,6 +198,7 @@ def load_original(entry: SamEntry, checkpoint: Path | None, device: torch.device
         precision,
         adapted_to=card.adapted_to,
         chosen_on=frozenset(card.chosen_on),
+        learned=card.learned,
         **fed_as(entry),
     )
 
@@ -210,6 +214,8 @@ class SamCard:
     """'last' or 'best'; None in weights of before that was recorded."""
     chosen_on: tuple[str, ...] = ()
     """The val cases by which the best weights were found."""
+    learned: Mapping[str, str | None] = field(default_factory=dict)
+    """Ids and hashes of the images that these weights, and those that they were adapted from, have learnt; none in those of before."""
 
     @property
     def adapted_to(self) -> str | None:

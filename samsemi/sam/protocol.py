@@ -134,6 +134,12 @@ class SamNetwork(nn.Module):
         raise NotImplementedError
 
 
+def learned_by(sam: SamBackend) -> Mapping[str, str | None]:
+    """Ids and hashes of the images that a SAM has learnt, as of ``name_images``; none of a backend that does not say."""
+    learned: Mapping[str, str | None] = getattr(sam, "learned", {})
+    return learned
+
+
 @runtime_checkable
 class TrainableSam(SamBackend, Protocol):
     """A backend around a network that ``adapt`` and ``distill`` can train."""

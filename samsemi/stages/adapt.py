@@ -19,7 +19,7 @@ from samsemi.adaptation.probe import probe, spread
 from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.adaptation.tables import tabulate_measured
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import RefusedError, UsageError
@@ -31,7 +31,7 @@ from samsemi.outputs import locked_output, refuse_file
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import untrained
-from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, load_sam
+from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
@@ -268,6 +268,7 @@ def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Map
     """Mean prompted IoU on val; the weights that are kept are written in half precision, with a card in the header."""
     sam, encode, how = setting.sam, cache.encode if cache else None, setting.options.keep
     chosen_on = [case.id for case in setting.val] if how == "best" else []
+    learned = {**learned_by(sam), **({} if setting.options.stream else name_images(setting.dataset.split("labeled")))}
 
     def score(model: PromptedSam) -> dict[str, float]:
         sam_in_training = sam.with_weights_of(model.network)
@@ -279,7 +280,7 @@ def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Map
     def keep(model: PromptedSam, scores: Mapping[str, object]) -> None:
         network = copy.deepcopy(model.network)
         fold_lora(network)
-        card = {"sam": sam.name, "made_from": made_from, "scores": scores, "keep": how, "chosen_on": chosen_on}
+        card = {"sam": sam.name, "made_from": made_from, "scores": scores, "keep": how, "chosen_on": chosen_on, "learned": learned}
         weights = {name: value.half() for name, value in network.state_dict().items()}
         save_tensors(run.folder / KEPT, weights, {CARD: json.dumps(card)})
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import CoTraining, KnowSam, Terms
@@ -14,7 +14,7 @@ from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import unlabeled_loader
 from samsemi.options.distill import PUBLISHED_ITERATIONS, DistillOptions
 from samsemi.options.shared import parse_channels
-from samsemi.sam.protocol import SamBackend, load_sam
+from samsemi.sam.protocol import SamBackend, learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict_image, to_label
 from samsemi.tensors import load_tensors
@@ -51,7 +51,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
             training = CoTraining(model, options, store is not None)
             state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
             streams = [Stream(labeled, load_labeled, half), Stream(unlabeled, load_unlabeled, half)]
-            fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam))
+            fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam, labeled))
             draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
             run.finish()
     counts: dict[str, object] = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
@@ -88,7 +88,9 @@ def step(model: CoTraining, batch: Sample, progress: float) -> Terms:
     return model(batch, progress)
 
 
-def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Mapping[str, object], sam: SamBackend | None) -> Goal:
+def make_goal(
+    val: list[Case], options: DistillOptions, run: Run, made_from: Mapping[str, object], sam: SamBackend | None, labeled: list[Case]
+) -> Goal:
     """Mean Dice on val of the peers' joint prediction, and of the teacher's; the teacher is kept with the peers that prompt it."""
     goal = segmentation_goal(val, options, run, made_from)
 
@@ -100,7 +102,8 @@ def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Map
         model = training.knowsam
         goal.keep(model.segmenter, scores)
         if sam and model.teacher:
-            save_teacher(run.folder, model.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
+            about = {"temperature": options.temperature, "scores": dict(scores), "learned": {**learned_by(sam), **name_images(labeled)}}
+            save_teacher(run.folder, model.teacher, sam, about)
 
     return Goal(goal.name, score, keep)
 

@@ -14,7 +14,7 @@ from samsemi.data.dataset import IGNORE, Dataset, read_dataset
 from samsemi.data.masks import write_mask
 from samsemi.errors import NothingUsable
 from samsemi.folders import Claim, Kind, new_folder
-from samsemi.mining.composition import network_map, object_label
+from samsemi.mining.composition import network_map, object_mask
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.policy import Policy, decide, numbers
 from samsemi.mining.pseudolabels import accepted_ids, mined_label, trust, weighed_target
@@ -116,7 +116,7 @@ def object_masks(mined: Mined, policy: Policy, num_classes: int) -> Iterator[tup
     """The row and (H, W) bool mask of each accepted object: what it adds to the label of its image."""
     network = network_map(mined, num_classes, mined.image_size)
     for i in np.flatnonzero(decide(mined, policy) == 0).tolist():
-        yield i, object_label(mined, i, network, policy.sam_share) > 0.5
+        yield i, object_mask(mined, i, network, policy.sam_share)
 
 
 def scores_of(mined: Mined, policy: Policy, i: int) -> dict[str, float]:

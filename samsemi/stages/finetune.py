@@ -17,10 +17,10 @@ from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
-from samsemi.mining.calibration import describe_precision
 from samsemi.mining.miner import describe_store, open_store, readable_cases, store_policy, usable_cases
 from samsemi.mining.online import OnlineLabels, load_picture, open_labels, refuse_several_models
 from samsemi.mining.pipeline import MiningAgain, move_to, note_drift, prepare_again, remine, store_path
+from samsemi.mining.precision import describe_precision
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
@@ -78,7 +78,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     if store:
         made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
         if "precision" in store.provenance.calibration:
-            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by its own thresholds")
+            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by the calibration's own thresholds")
     if options.store or options.distill:
         made_from["pseudo_share"] = pseudo_share(dataset, options, store)
     again = plan_mining(store, dataset, options, device) if store else None

@@ -27,7 +27,7 @@ from builders import (
 )
 
 import samsemi
-from samsemi.data.dataset import read_dataset
+from samsemi.data.dataset import name_images, read_dataset
 from samsemi.data.overlays import enlarge
 from samsemi.options.distill import DistillOptions
 from samsemi.options.finetune import FinetuneOptions
@@ -264,7 +264,8 @@ def test_its_sam_mines_prompted_by_the_map_of_any_model(dataset, warm, distilled
     with h5py.File(store) as file:
         made_from, calibration = (json.loads(file.attrs[name]) for name in ("made_from", "calibration"))
     assert made_from["sam"] == "distilled" and len(made_from["sam_weights"]) == 64 and set(calibration["cases"]) == {"val"}
-    assert load_sam(f"distilled:{run}", None, CPU).adapted_to == read_dataset(dataset).fingerprint()
+    sam, data = load_sam(f"distilled:{run}", None, CPU), read_dataset(dataset)
+    assert sam.adapted_to == data.fingerprint() and sam.learned == name_images(data.split("labeled"))
     run.rename(moved)
     tune = ("finetune", dataset, "--model", warm, "--store", store, *ACCEPT_ALL, "--iterations", 2, "--batch-size", 2)
     continuous = (*tune, "--out", tmp_path / "tuned", "--schedule", "continuous", "--remine-every", 1)
