@@ -28,6 +28,7 @@ def function_of(command: str) -> Callable[..., dict[str, object]]:
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": dict[str, object]}
     function.__name__ = function.__qualname__ = command.replace("-", "_")
+    function.__module__ = "samsemi"
     lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
     function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])
     return function

@@ -92,7 +92,6 @@ def test_class_that_is_never_predicted_is_named(dataset, warm, tmp_path, sees_no
 
 def test_split_in_which_nothing_can_be_measured(pictures, warm, tmp_path, sees_nothing):
     dataset = blank(pictures, tmp_path / "in", "test")
-    refused(
-        NOTHING, "eval", dataset, "--model", warm, "--out", tmp_path / "eval", said=("in none of 6 cases a class is shown or predicted",)
-    )
+    said = "in none of 6 cases a class is shown or predicted"
+    refused(NOTHING, "eval", dataset, "--model", warm, "--out", tmp_path / "eval", said=(said,), problems=True)
     assert not (tmp_path / "eval").exists()
