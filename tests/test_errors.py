@@ -36,6 +36,7 @@ from builders import (
 from safetensors.torch import load_file, save_file
 
 import samsemi
+from samsemi.data.dataset import read_dataset
 from samsemi.errors import RefusedError
 from samsemi.stages import info as info_stage
 from samsemi.training import loop as training
@@ -889,10 +890,9 @@ def test_resuming_a_run_with_other_options_names_them(dataset, run, changed):
 def test_resuming_a_run_on_another_data_set_is_refused(copied, tmp_path):
     arguments = ("warmstart", copied, "--out", tmp_path / "r", *NETWORK, *SHORT)
     succeed(*arguments)
-    moved = cases_of(copied, "val")[0]
-    header, *rows = (copied / "manifest.csv").read_text().splitlines()
-    rows = [row.replace(",val,", ",labeled,") if row.startswith(moved) else row for row in rows]
-    (copied / "manifest.csv").write_text("\n".join([header, *rows]) + "\n")
+    patient = read_dataset(copied).split("labeled")[0].group
+    text = (copied / "manifest.csv").read_text()
+    (copied / "manifest.csv").write_text(text.replace(f",labeled,{patient},", f",test,{patient},"))
     refused(REFUSED, *arguments, "--resume", said=(tmp_path / "r", "dataset"))
 
 
