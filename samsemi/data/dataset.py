@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 
 from samsemi.data.about import SCHEMA, read_about
 from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
+from samsemi.data.leaks import leaks, splits_by_group
 from samsemi.errors import ChangedFile, CheckpointError, DataError, WrongValues
 from samsemi.inputs import read_rows
 from samsemi.schemas import read_object
@@ -23,8 +23,6 @@ from samsemi.schemas import read_object
 log = logging.getLogger("samsemi")
 
 SPLITS = ("labeled", "unlabeled", "val", "test")
-RANKS = {"labeled": 0, "unlabeled": 0, "val": 1, "test": 2}
-"""An image must not be seen in a split of a lower rank: those of rank 0 are trained on, the others measure."""
 LONGEST_ID = 200
 """Bytes of an id: with a suffix it is the name of a file."""
 
@@ -172,22 +170,9 @@ def need_cases(dataset: Dataset, split: str) -> list[Case]:
     return cases
 
 
-def splits_by_group(dataset: Dataset) -> dict[str, set[str]]:
-    """The splits in which each group (patient) stands."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for case in dataset.cases.values():
-        found[case.group].add(case.split)
-    return found
-
-
-def leaks(splits: Iterable[str]) -> bool:
-    """Whether what stands in all of these splits is seen before it measures."""
-    return len({RANKS[split] for split in splits}) > 1
-
-
 def refuse_leaks(dataset: Dataset) -> None:
     """DataError where a group stands in a split that measures and in one that is seen before it."""
-    for group, splits in splits_by_group(dataset).items():
+    for group, splits in splits_by_group((case.group, case.split) for case in dataset.cases.values()).items():
         if leaks(splits):
             raise DataError(
                 f"{dataset.folder}: group {group} stands in {' and '.join(sorted(splits))}: what measures would be known",

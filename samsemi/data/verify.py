@@ -13,17 +13,15 @@ import numpy as np
 from samsemi.data.dataset import (
     IGNORE,
     NO_CLASS_BUT_255,
-    RANKS,
     SPLITS,
     Case,
     Dataset,
     changed_problems,
     decode_case_label,
-    leaks,
-    splits_by_group,
 )
 from samsemi.data.findings import Finding, finding_of
 from samsemi.data.images import TURNED, decode_image, hash_pixels, log_remarks, read_bytes, remark_image
+from samsemi.data.leaks import RANKS, leaks, splits_by_group
 from samsemi.data.near_duplicates import count_blocks, find_near_duplicates, make_thumbnail
 from samsemi.errors import DataError
 
@@ -154,7 +152,7 @@ def changed_findings(case: Case, path: Path, data: bytes) -> list[Finding]:
 
 def split_findings(dataset: Dataset) -> Iterator[Finding]:
     """Groups that stand in more than one split, and splits that training cannot do without."""
-    for group, splits in splits_by_group(dataset).items():
+    for group, splits in splits_by_group((case.group, case.split) for case in dataset.cases.values()).items():
         if len(splits) > 1:
             kind = "group_in_two_splits" if leaks(splits) else "labeled_and_unlabeled"
             yield Finding(kind, (group,), f"group {group} stands in {' and '.join(sorted(splits))}")
