@@ -112,7 +112,7 @@ def compare(dataset: Path, files: dict[str, str]) -> None:
     common = sorted(set.intersection(*(set(scores[1.0]) for scores in found.values())))
     print(f"\n| labels | most certain pixels of the {len(common)} images of all | Dice over them | above {first} | wrong | above {first} |")
     print("|---|---|---|---|---|---|")
-    for share in CERTAIN:
+    for share in CERTAIN if common else ():
         over = np.array([score_certain(list(arrays.values()), name, truths[name], num_classes, share) for name in common])
         for number, name in enumerate(found):
             gains = [describe_gain(over[:, number, k] - over[:, 0, k]) if number else "" for k in range(2)]
