@@ -1,0 +1,89 @@
+"""Which image is what: test cases that were never read, development images, and the labels of a seed.
+
+The test cases of the evidence before were a fifth of a set, by a permutation with seed 0. Development was on seed 1 of the other images,
+permuted: a tenth of them labels, and 150 of the unlabeled ones (a quarter of all but the test cases, where that is less) to measure on.
+Which 150 was not written down; the first or the last is how one would take them. So neither of the two, nor those labels, nor the test
+cases of before are test cases now; the last 150 are the development images.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from samsemi.data.images import hash_pixels, read_image
+
+OLD_TEST_SHARE, OLD_LABEL_SHARE, MOST_DEVELOPMENT = 0.2, 0.1, 150
+TEST_SHARE = 0.25
+TEST_SEED = 2026
+Split = dict[str, list[str]]
+"""Split -> ids."""
+
+
+class Parts(NamedTuple):
+    """A set, dealt once for all seeds: ids."""
+
+    test: list[str]
+    development: list[str]
+    pool: list[str]
+    """All but the test cases: what seeds deal to labels and unlabeled images, the development images among them."""
+
+
+@lru_cache
+def list_ids(images: Path) -> tuple[str, ...]:
+    """Of images that are pixel for pixel the same, one is kept."""
+    return tuple(sorted({hash_pixels(read_image(path)): path.stem for path in sorted(images.iterdir(), reverse=True)}.values()))
+
+
+def deal_before(ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The test cases of the evidence before, and its other images in the order of seed 1: labels first."""
+    order = np.random.default_rng(0).permutation(len(ids))
+    tests = round(OLD_TEST_SHARE * len(ids))
+    rest = np.random.default_rng((1, 1)).permutation(order[tests:])
+    return [ids[i] for i in order[:tests]], [ids[i] for i in rest]
+
+
+def deal_parts(ids: Sequence[str]) -> Parts:
+    """Test cases among the images that nothing was ever measured on, and that were no labels of seed 1."""
+    _, rest = deal_before(ids)
+    count = min(MOST_DEVELOPMENT, len(rest) // 4)
+    labels = round(OLD_LABEL_SHARE * len(rest))
+    unread = sorted(rest[labels + count : -count])
+    test = np.random.default_rng(TEST_SEED).permutation(unread)[: round(TEST_SHARE * len(ids))].tolist()
+    return Parts(test, rest[-count:], sorted(set(ids) - set(test)))
+
+
+def deal(parts: Parts, labels: int, seed: int, development: bool) -> Split:
+    """The split of a seed: so many labels (0: all), every third of them val; those of a smaller number are among those of a larger one.
+
+    For ``development`` the development images are the test cases, and are dealt to nothing else.
+    """
+    pool = sorted(set(parts.pool) - set(parts.development)) if development else parts.pool
+    order = np.random.default_rng((seed, TEST_SEED)).permutation(pool).tolist()
+    count = labels or len(order)
+    val = order[:count][2::3]
+    labeled = [name for name in order[:count] if name not in set(val)]
+    return {"test": parts.development if development else parts.test, "val": val, "labeled": labeled, "unlabeled": order[count:]}
+
+
+def learn_all(split: Mapping[str, list[str]]) -> Split:
+    """The split of a training on labeled and val cases together.
+
+    A data set has to have a val case: it is an unlabeled one, or a labeled one where there is none. Nothing is chosen by it, since the
+    last weights are kept.
+    """
+    unlabeled, labels = split["unlabeled"], [*split["labeled"], *split["val"]]
+    stand_in, rest = (unlabeled[:1], unlabeled[1:]) if unlabeled else (labels[-1:], [])
+    return {"test": split["test"], "val": stand_in, "labeled": labels if unlabeled else labels[:-1], "unlabeled": rest}
+
+
+def write_split(split: Mapping[str, list[str]], out: Path) -> None:
+    """Columns id, split."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "split"])
+        writer.writerows((name, part) for part, members in split.items() for name in members)
