@@ -52,7 +52,6 @@ class Preset:
 
     network: tuple[object, ...]
     """Options of every training of a network from scratch."""
-    size: int
     precision: str
     lr: float
     budgets: tuple[int, ...]
@@ -64,6 +63,8 @@ class Preset:
     sam: str
     adapt: tuple[object, ...]
     distill: tuple[object, ...]
+    mine: tuple[object, ...] = ()
+    """Options beyond the defaults, of every arm that mines."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Of one iteration of a training and of a KnowSAM, of adapting SAM, and of mining an image: what `--plan` reckons with."""
 
@@ -78,7 +79,6 @@ SHORT_PEERS = "unetplusplus:tu-mobilenetv3_small_100,unet:tu-mobilenetv3_small_1
 PRESETS = {
     "cpu": Preset(
         network=("--encoder", "tu-mobilenetv3_small_100", "--decoder-channels", "48,32,16,12,8", "--size", 128),
-        size=128,
         precision="bf16",
         lr=4e-3,
         budgets=(600, 1200, 2400, 4800),
@@ -94,7 +94,6 @@ PRESETS = {
     ),
     "gpu": Preset(
         network=("--encoder", "resnet34", "--decoder-channels", "256,128,64,32,16", "--size", 352),
-        size=352,
         precision="auto",
         lr=1e-3,
         budgets=(2000, 4000, 8000, 16000),

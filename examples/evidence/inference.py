@@ -16,6 +16,8 @@ RESAMPLES = 4000
 LEAST_SEEDS = 5
 """Fewer are not tested."""
 LEVEL = 0.05
+ALIKE = 1e-9
+"""Means that differ by less do not differ."""
 Cases = Mapping[str, float]
 """Test case -> score."""
 
@@ -68,8 +70,8 @@ def differ(paired: Paired) -> Difference:
     found = Difference(float(means.mean()), tuple(means.tolist()), paired.seeds, paired.values.shape[1])
     if len(means) < LEAST_SEEDS:
         return found
-    if not np.ptp(means):  # such as an arm that is measured as the other one
-        p = float(found.mean == 0)
+    if np.ptp(means) < ALIKE:  # such as an arm that is measured as the other one
+        p = float(abs(found.mean) < ALIKE)
         return replace(found, t_interval=(found.mean, found.mean), interval=(found.mean, found.mean), p=p)
     test = stats.ttest_1samp(means, 0.0)
     draws = crossed_means(paired.values, paired.groups, np.random.default_rng(0))

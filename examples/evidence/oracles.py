@@ -117,10 +117,9 @@ def true_labels(cases: Sequence[Case], dataset: Dataset) -> Labels:
     for case in cases:
         probs = true_map(case, len(dataset.classes))
         objects = find_objects(probs, min_area=1)
-        masks = [
-            resize((objects.components == i + 1).astype(np.float32), TRUTH_SIZE, Image.Resampling.BILINEAR) for i in range(len(objects))
-        ]
-        logits = CERTAIN * (2 * torch.from_numpy(np.array(masks, dtype=np.float32).reshape(-1, TRUTH_SIZE, TRUTH_SIZE)) - 1)
+        own = [(objects.components == i + 1).astype(np.float32) for i in range(len(objects))]
+        masks = np.array([resize(mask, TRUTH_SIZE, Image.Resampling.BILINEAR) for mask in own], dtype=np.float32)
+        logits = CERTAIN * (2 * torch.from_numpy(masks.reshape(-1, TRUTH_SIZE, TRUTH_SIZE)) - 1)
         square = (TRUTH_SIZE, TRUTH_SIZE)
         output = MaskBatch(logits, torch.ones(len(objects)), objects.components.shape, square, TRUTH_SIZE)
         yield case, surely_right(score_masks(output, objects, probs))

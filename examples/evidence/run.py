@@ -1,10 +1,10 @@
 """The evidence: trains and measures cell by cell (set, labels, seed, arm), in the order of the design. Resumable from its results alone.
 
-    python examples/evidence/run.py FOLDER OUT --plan                     # FOLDER/SET/images, masks; cells and estimated hours, nothing runs
-    python examples/evidence/run.py FOLDER OUT --development              # first: how many iterations, which label-only arm is the better
-    python examples/evidence/run.py FOLDER OUT --until-minutes 240        # then the test cases; starts no cell that would not end in time
+    python examples/evidence/run.py FOLDER OUT --plan               # FOLDER/SET/images, masks; only the cells and their estimated hours
+    python examples/evidence/run.py FOLDER OUT --development        # first: how many iterations, which label-only arm is the better
+    python examples/evidence/run.py FOLDER OUT --until-minutes 240  # then the test cases; starts no cell that would not end in time
     python examples/evidence/run.py FOLDER OUT --preset gpu --sam-checkpoint sam_vit_b.pth
-    python examples/evidence/tables.py                                    # all tables and the picture, from the results alone
+    python examples/evidence/tables.py                              # all tables and the picture, from the results alone
 
 A finished cell leaves a small file per case and a line in readings.csv, in examples/evidence/results/PRESET (commit them); it is not run
 again. OUT holds models and stores, and may be lost: what unfinished cells need of it is made again. Stopped at any moment, the same

@@ -13,7 +13,22 @@ from pathlib import Path
 
 import numpy as np
 from bench import HERE
-from design import ALL, MAIN, PRESETS, Contrast, Part, Preset, Row, plan_development, plan_parts, primary, secondary, untested
+from design import (
+    ALL,
+    DEVELOPMENT_SEEDS,
+    LABELS_ALONE,
+    MAIN,
+    PRESETS,
+    Contrast,
+    Part,
+    Preset,
+    Row,
+    plan_development,
+    plan_parts,
+    primary,
+    secondary,
+    untested,
+)
 from inference import LEVEL, Difference, Saving, differ, holm, labels_saved, pair
 from picture import Panel, Point, draw_curves
 from results import METRICS, Scores, read_arm, read_readings
@@ -21,6 +36,7 @@ from results import METRICS, Scores, read_arm, read_readings
 ROOT = HERE.parents[1]
 PAGES = (ROOT / "docs" / "evidence.md", ROOT / "README.md")
 NAMES = {"kvasir_seg": "polyps", "isic2018": "skin lesions", "lung_cxr": "lungs", "wbc": "blood cells"}
+A_POINT = 0.01
 NOTHING = "*No test case has been read yet.*"
 Arms = dict[tuple[str, str], dict[int, Scores]]
 """(row, arm) -> seed -> scores."""
@@ -55,7 +71,9 @@ def make_tables(results: Path, preset: Preset) -> dict[str, str]:
     arms, development = read_all(results, parts), read_all(results, before)
     readings = read_readings(results)
     return {
-        "development": "\n".join(write_arms(development, before, readings)) if development else "*Not measured yet.*",
+        "development": "\n".join([*write_arms(development, before, readings), "", *write_choices(development, preset)])
+        if development
+        else "*Not measured yet.*",
         "arms": "\n".join(write_arms(arms, parts, readings)) if arms else NOTHING,
         "contrasts": "\n".join(write_contrasts(arms, preset)) if arms else NOTHING,
         "losses": "\n".join(write_losses(arms, preset)) if arms else NOTHING,
@@ -136,6 +154,32 @@ def describe_readings(readings: Sequence[Mapping[str, str]]) -> list[str]:
     coverage = [float(line["coverage"] or 0) for line in last if line["accepted"]]
     labels = f"{np.mean(dice):.3f} ({np.mean(coverage):.0%})" if dice else ""
     return [labels, f"{np.mean([float(line['seconds']) for line in last]):.0f}" if last else ""]
+
+
+def choose_iterations(development: Arms, data: str, preset: Preset) -> int | None:
+    """The fewest of the preset's budgets after which labeled-only is within a point of its best, with seed 1; None before all are there."""
+    found = {budget: development.get((Row(data, 24, budget).name, "labeled-only"), {}).get(1) for budget in preset.budgets}
+    if not all(found.values()):
+        return None
+    dice = {budget: one.mean("dice") for budget, one in found.items() if one}
+    return min(budget for budget in dice if dice[budget] >= max(dice.values()) - A_POINT)
+
+
+def choose_better(development: Arms, data: str, preset: Preset) -> str | None:
+    """The label-only arm with the higher mean Dice over DEVELOPMENT_SEEDS, at the chosen iterations; None before all are there."""
+    row = Row(data, 24, preset.iterations_of(data)).name
+    found = {arm: development.get((row, arm), {}) for arm in LABELS_ALONE}
+    if not all(set(seeds) >= set(DEVELOPMENT_SEEDS) for seeds in found.values()):
+        return None
+    return max(found, key=lambda arm: np.mean([found[arm][seed].mean("dice") for seed in DEVELOPMENT_SEEDS]))
+
+
+def write_choices(development: Arms, preset: Preset) -> Iterator[str]:
+    """What the development images say, a line per set."""
+    for data in preset.iterations:
+        iterations, better = choose_iterations(development, data, preset), choose_better(development, data, preset)
+        most = f"{iterations:,} iterations" if iterations else "iterations not measured yet"
+        yield f"- {NAMES[data]}: {most}; the better label-only arm: {better or 'not measured yet'}"
 
 
 def find_difference(arms: Arms, contrast: Contrast) -> Difference | None:
