@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deal import deal, deal_parts, learn_all, list_ids, write_split
-from design import KNOWSAM, ORACLES, Cell, Preset, Row
+from design import IMAGES, KNOWSAM, ORACLES, Cell, Preset, Row
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -189,15 +189,11 @@ class Bench:
         if name == "adapt":
             return seconds["adapt"]
         if name.startswith("mine-"):
-            return seconds["mine"] * self.count_unlabeled()
+            return seconds["mine"] * IMAGES[self.row.data]
         if name in KNOWSAM:
             return seconds["distill"] * self.iterations
-        oracle = seconds["mine"] * self.count_unlabeled() if name in ORACLES else 0.0
+        oracle = seconds["mine"] * IMAGES[self.row.data] if name in ORACLES else 0.0
         return oracle + seconds["training"] * (self.iterations if name == "supervised" else self.warm_iterations)
-
-    def count_unlabeled(self) -> int:
-        """Near enough, without opening an image."""
-        return round(0.75 * sum(1 for _ in (self.images / "images").iterdir()))
 
 
 def bench_of(cell: Cell, data: Path, out: Path, preset: Preset, sam_checkpoint: str = "") -> Bench:

@@ -1,9 +1,8 @@
 """Which image is what: test cases that were never read, development images, and the labels of a seed.
 
-The test cases of the evidence before were a fifth of a set, by a permutation with seed 0. Development was on seed 1 of the other images,
-permuted: a tenth of them labels, and 150 of the unlabeled ones (a quarter of all but the test cases, where that is less) to measure on.
-Which 150 was not written down; the first or the last is how one would take them. So neither of the two, nor those labels, nor the test
-cases of before are test cases now; the last 150 are the development images.
+Development was on seed 1 of the evidence before (``deal_before``): a tenth of all but its test cases labels, and the first 150 of the
+unlabeled ones to measure on (a quarter of all but the test cases, where that is less). Earlier notes do not say which 150 they were, and
+the last would have been as natural. So test cases are now none that were test cases, none of either 150, and none of those labels.
 """
 
 import csv
@@ -16,7 +15,7 @@ import numpy as np
 
 from samsemi.data.images import hash_pixels, read_image
 
-OLD_TEST_SHARE, OLD_LABEL_SHARE, MOST_DEVELOPMENT = 0.2, 0.1, 150
+OLD_TEST_SHARE, MOST_DEVELOPMENT = 0.2, 150
 TEST_SHARE = 0.25
 TEST_SEED = 2026
 Split = dict[str, list[str]]
@@ -38,22 +37,24 @@ def list_ids(images: Path) -> tuple[str, ...]:
     return tuple(sorted({hash_pixels(read_image(path)): path.stem for path in sorted(images.iterdir(), reverse=True)}.values()))
 
 
-def deal_before(ids: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The test cases of the evidence before, and its other images in the order of seed 1: labels first."""
-    order = np.random.default_rng(0).permutation(len(ids))
+def deal_before(ids: Sequence[str], percent: int, seed: int) -> Split:
+    """As the evidence before was dealt: a fifth are test cases, alike for all seeds; a third of the labels, a tenth of all others at most,
+    are val."""
+    order = np.random.default_rng(0).permutation(ids).tolist()
     tests = round(OLD_TEST_SHARE * len(ids))
-    rest = np.random.default_rng((1, 1)).permutation(order[tests:])
-    return [ids[i] for i in order[:tests]], [ids[i] for i in rest]
+    rest = np.random.default_rng((seed, 1)).permutation(order[tests:]).tolist()
+    labels = round(percent / 100 * len(rest))
+    val = min(labels // 3, len(rest) // 10)
+    return {"test": order[:tests], "val": rest[:val], "labeled": rest[val:labels], "unlabeled": rest[labels:]}
 
 
 def deal_parts(ids: Sequence[str]) -> Parts:
     """Test cases among the images that nothing was ever measured on, and that were no labels of seed 1."""
-    _, rest = deal_before(ids)
-    count = min(MOST_DEVELOPMENT, len(rest) // 4)
-    labels = round(OLD_LABEL_SHARE * len(rest))
-    unread = sorted(rest[labels + count : -count])
+    before = deal_before(ids, percent=10, seed=1)
+    count = min(MOST_DEVELOPMENT, (len(ids) - len(before["test"])) // 4)
+    unread = sorted(before["unlabeled"][count:-count])
     test = np.random.default_rng(TEST_SEED).permutation(unread)[: round(TEST_SHARE * len(ids))].tolist()
-    return Parts(test, rest[-count:], sorted(set(ids) - set(test)))
+    return Parts(test, before["unlabeled"][:count], sorted(set(ids) - set(test)))
 
 
 def deal(parts: Parts, labels: int, seed: int, development: bool) -> Split:

@@ -12,6 +12,8 @@ MAIN = (*LABELS_ALONE, "self-training", "mined")
 ORACLES = ("oracle-masks", "oracle-accepted", "oracle-boxes", "oracle-all")
 KNOWSAM = {"knowsam": (), "knowsam-no-sam": ("--no-sam",)}
 """Arm -> its options of `samsemi distill`."""
+IMAGES = {"kvasir_seg": 900, "isic2018": 1000, "lung_cxr": 604, "wbc": 300}
+"""Sets, and how many images each has."""
 ALL = 0
 """As a number of labels: every image that is no test case."""
 
@@ -66,7 +68,7 @@ class Preset:
     mine: tuple[object, ...] = ()
     """Options beyond the defaults, of every arm that mines."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Of one iteration of a training and of a KnowSAM, of adapting SAM, and of mining an image: what `--plan` reckons with."""
+    """Of one iteration of a training and of a KnowSAM, of adapting SAM, and of mining an image, next to other jobs: for estimates."""
 
     def iterations_of(self, data: str) -> int:
         return self.iterations.get(data, next(iter(self.iterations.values())))
@@ -75,7 +77,6 @@ class Preset:
         return self.better.get(data, next(iter(self.better.values())))
 
 
-SHORT_PEERS = "unetplusplus:tu-mobilenetv3_small_100,unet:tu-mobilenetv3_small_100"
 PRESETS = {
     "cpu": Preset(
         network=("--encoder", "tu-mobilenetv3_small_100", "--decoder-channels", "48,32,16,12,8", "--size", 128),
@@ -86,11 +87,8 @@ PRESETS = {
         better={"kvasir_seg": "supervised", "isic2018": "supervised"},
         sam="tiny",
         adapt=("--all", "--iterations", 200, "--validate-every", 50),
-        distill=(
-            *("--peers", SHORT_PEERS, "--decoder-channels", "48,32,16,12,8", "--size", 128),
-            *("--optimizer", "adamw", "--lr", 4e-3, "--sam-lr", 1e-3, "--temperature", 2),
-        ),
-        seconds={"training": 0.28, "distill": 1.8, "adapt": 360, "mine": 0.15},
+        distill=("--preset", "short", "--size", 128),
+        seconds={"training": 0.28, "distill": 2.0, "adapt": 360, "mine": 0.15},
     ),
     "gpu": Preset(
         network=("--encoder", "resnet34", "--decoder-channels", "256,128,64,32,16", "--size", 352),

@@ -128,4 +128,7 @@ def run_cells(cells: Sequence[Cell], options: argparse.Namespace, out: Path, res
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from bench import HERE
+from bench import HERE, bench_of
 from design import (
     ALL,
     DEVELOPMENT_SEEDS,
@@ -23,6 +23,7 @@ from design import (
     Part,
     Preset,
     Row,
+    cells_of,
     plan_development,
     plan_parts,
     primary,
@@ -74,6 +75,7 @@ def make_tables(results: Path, preset: Preset) -> dict[str, str]:
         "development": "\n".join([*write_arms(development, before, readings), "", *write_choices(development, preset)])
         if development
         else "*Not measured yet.*",
+        "plan": "\n".join(write_plan(parts, preset)),
         "arms": "\n".join(write_arms(arms, parts, readings)) if arms else NOTHING,
         "contrasts": "\n".join(write_contrasts(arms, preset)) if arms else NOTHING,
         "losses": "\n".join(write_losses(arms, preset)) if arms else NOTHING,
@@ -172,6 +174,18 @@ def choose_better(development: Arms, data: str, preset: Preset) -> str | None:
     if not all(set(seeds) >= set(DEVELOPMENT_SEEDS) for seeds in found.values()):
         return None
     return max(found, key=lambda arm: np.mean([found[arm][seed].mean("dice") for seed in DEVELOPMENT_SEEDS]))
+
+
+def write_plan(parts: Sequence[Part], preset: Preset) -> Iterator[str]:
+    """What is to be run, in this order, and how long it takes by the estimate, one cell after the other."""
+    rows, begun, total = [], set(), 0.0
+    for part in parts:
+        cells = list(cells_of([part]))
+        hours = sum(bench_of(cell, Path(), Path(), preset).estimate(cell.arm, begun) for cell in cells) / 3600
+        total += hours
+        cost = f"{hours / len(cells):.2f}"
+        rows.append([title(part.row), ", ".join(part.arms), str(len(part.seeds)), cost, f"{hours:.1f}", f"{total:.1f}"])
+    yield from table(("set, labels", "arms", "seeds", "hours per cell", "hours", "up to here"), rows)
 
 
 def write_choices(development: Arms, preset: Preset) -> Iterator[str]:

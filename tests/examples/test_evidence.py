@@ -62,8 +62,8 @@ def assert_never_read(ids: list[str]) -> None:
     count = min(150, (len(ids) - len(before["test"])) // 4)
     assert len(parts.test) == len(test) == round(0.25 * len(ids)) and len(parts.development) == count
     assert not numbers & (before["test"] | before["labels"] | {*before["unlabeled"][:count], *before["unlabeled"][-count:]})
-    assert {number[name] for name in parts.development} == set(before["unlabeled"][-count:])
-    assert set(parts.pool) == set(ids) - test and {number[name] for name in deal_before(ids)[0]} == before["test"]
+    assert {number[name] for name in parts.development} == set(before["unlabeled"][:count])
+    assert set(parts.pool) == set(ids) - test and {number[name] for name in deal_before(ids, 10, 1)["test"]} == before["test"]
 
 
 @pytest.mark.parametrize("count", [300, 604, 900, 1000])
