@@ -17,7 +17,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> None:
     given = parser.parse_args(words)
     dataset, mined = read_dataset(given.dataset), Store(given.mined)
     mined_policy = Policy.from_json(mined.provenance.policy)
-    size, policy = TRUTH_SIZE, ALL_RIGHT
+    policy = ALL_RIGHT
     if given.kind == "oracle-all":
         labels = true_labels(dataset.split("unlabeled"), dataset)
     elif given.kind == "oracle-accepted":
@@ -73,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> None:
     else:
         own = {"dataset": given.dataset, "model": (given.model,), "out": given.out, "sam_checkpoint": given.sam_checkpoint}
         options = from_json(MineOptions, {**mined.provenance.config, **own}, str(mined.path))
-        device, size = choose_device(options.device), mined.mask_size
+        device = choose_device(options.device)
         segmenter = load_model_for(dataset, given.model).to(device)
         sam = load_sam(given.sam, given.sam_checkpoint, device, options.precision)
         if given.kind == "oracle-boxes":
@@ -82,12 +82,15 @@ def main(words: Sequence[str] | None = None) -> None:
             policy = mined_policy
             labels = best_masks(dataset, mined, policy, [Miner(segmenter, with_mask(sam, i), options) for i in range(MASKS)])
     made_from = {**mined.provenance.made_from, "oracle": given.kind}
-    write_store(given.out, Provenance(mined.provenance.config, made_from, policy.to_json()), size, len(dataset.classes), labels)
+    write_store(given.out, Provenance(mined.provenance.config, made_from, policy.to_json()), len(dataset.classes), labels)
 
 
-def write_store(path: Path, provenance: Provenance, size: int, num_classes: int, labels: Labels) -> None:
-    writer = StoreWriter(path, provenance, size, 0, num_classes, overwrite=True)
-    for number, part in enumerate(in_batches(labels, 32)):
+def write_store(path: Path, provenance: Provenance, num_classes: int, labels: Labels) -> None:
+    """A store of these images, whose maps have the sides of the first."""
+    first = next(labels)
+    sides = {"mask_size": first[1].probs.shape[-1], "map_size": first[1].network_probs.shape[-1]}
+    writer = StoreWriter(path, provenance, num_points=0, num_classes=num_classes, overwrite=True, **sides)
+    for number, part in enumerate(in_batches(chain([first], labels), 32)):
         for case, mined in part:
             writer.add(case.id, mined.image_size, mined)
         writer.commit(number)
