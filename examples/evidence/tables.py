@@ -3,7 +3,7 @@
     python examples/evidence/tables.py [--preset gpu]
 
 A table stands in docs/evidence.md or README.md between the lines `<!-- evidence: NAME -->` and `<!-- end -->`, docs/labels.png is the
-picture. Tables of a preset whose name is not `cpu` are NAME-PRESET.
+picture. Tables and picture of the preset `gpu` are NAME-gpu and labels-gpu.png.
 """
 
 import argparse
@@ -38,6 +38,7 @@ ROOT = HERE.parents[1]
 PAGES = (ROOT / "docs" / "evidence.md", ROOT / "README.md")
 NAMES = {"kvasir_seg": "polyps", "isic2018": "skin lesions", "lung_cxr": "lungs", "wbc": "blood cells"}
 A_POINT = 0.01
+CAPTION = "Test Dice against the number of labels"
 NOTHING = "*No test case has been read yet.*"
 Arms = dict[tuple[str, str], dict[int, Scores]]
 """(row, arm) -> seed -> scores."""
@@ -49,12 +50,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
     preset, suffix = PRESETS[options.preset], "" if options.preset == "cpu" else f"-{options.preset}"
-    blocks = {f"{name}{suffix}": text for name, text in make_tables(options.results / options.preset, preset).items()}
+    results, picture = options.results / options.preset, f"labels{suffix}.png"
+    blocks = {f"{name}{suffix}": text for name, text in make_tables(results, preset, picture).items()}
     for page in PAGES:
         page.write_text(fill(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
-    panels = make_panels(read_all(options.results / options.preset, plan_parts(preset)), preset)
-    if panels:
-        draw_curves(panels).save(ROOT / "docs" / f"labels{suffix}.png")
+    if panels := make_panels(read_all(results, plan_parts(preset)), preset):
+        draw_curves(panels).save(PAGES[0].parent / picture)
 
 
 def fill(page: str, blocks: Mapping[str, str]) -> str:
@@ -66,7 +67,7 @@ def fill(page: str, blocks: Mapping[str, str]) -> str:
     return re.sub(r"(<!-- evidence: ([\w-]+) -->)\n.*?\n?(<!-- end -->)", replace, page, flags=re.DOTALL)
 
 
-def make_tables(results: Path, preset: Preset) -> dict[str, str]:
+def make_tables(results: Path, preset: Preset, picture: str = "labels.png") -> dict[str, str]:
     """Name -> Markdown."""
     parts, before = plan_parts(preset), plan_development(preset)
     arms, development = read_all(results, parts), read_all(results, before)
@@ -76,6 +77,7 @@ def make_tables(results: Path, preset: Preset) -> dict[str, str]:
         if development
         else "*Not measured yet.*",
         "plan": "\n".join(write_plan(parts, preset)),
+        "picture": f"![{CAPTION}]({picture})" if make_panels(arms, preset) else NOTHING,
         "arms": "\n".join(write_arms(arms, parts, readings)) if arms else NOTHING,
         "contrasts": "\n".join(write_contrasts(arms, preset)) if arms else NOTHING,
         "losses": "\n".join(write_losses(arms, preset)) if arms else NOTHING,

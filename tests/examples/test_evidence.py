@@ -30,16 +30,17 @@ from samsemi.mining.pseudolabels import accepted_ids, pseudo_label
 from samsemi.mining.store import Store
 
 IDS = [f"{i:03d}" for i in range(900)]
-NETWORK = ("--encoder", "tu-lcnet_035", "--decoder-channels", "16,12,8,8,8", "--size", 64, "--ema", 0.8, "--validate-every", 32)
+NETWORK = ("--encoder", "tu-lcnet_035", "--decoder-channels", "16,12,8,8,8", "--size", 32)
 QUICK = replace(
     PRESETS["cpu"],
     network=NETWORK,
     precision="fp32",
-    lr=0.01,
-    iterations={"kvasir_seg": 64},
+    lr=1e-3,
+    iterations={"kvasir_seg": 4},
     adapt=("--all", "--iterations", 1, "--batch-size", 2),
     mine=("--no-calibrate", *ACCEPT_ALL),
 )
+"""Hardly trained: its network sees objects in many places, which all are accepted."""
 ROW = Row("kvasir_seg", 9)
 TRAINED = ("supervised", "labeled-only", "mined")
 """The others differ by what they learn, which is looked at itself."""
@@ -269,7 +270,6 @@ def measured(pictures, tmp_path_factory):
     own = make_bench(pictures, tmp_path_factory.mktemp("evidence") / "seed-1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "run", in_process)
-        patch.setattr(bench, "BATCH_SIZE", 4)
         assert [own.measure(arm) for arm in TRAINED] == list(TRAINED)
         for arm in ORACLES:
             own.make_oracle(arm)
@@ -287,14 +287,13 @@ def test_every_arm_has_the_same_budget(measured):
         command = [str(word) for word in measured.command(arm)]
         seen[arm] = int(command[command.index("--iterations") + 1]) + (measured.warm_iterations if command[0] == "finetune" else 0)
         assert command[command.index("--batch-size") + 1] == "8" and command[command.index("--keep") + 1] == "last"
-    assert set(seen.values()) == {64}
+    assert set(seen.values()) == {4}
     assert {command_of(measured, f"eval-{arm}")[1] for arm in TRAINED} == {str(measured.folder / "data")}
 
 
 @pytest.mark.slow
 def test_what_is_done_is_not_done_again(measured, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("nothing is left to do"))
-    monkeypatch.setattr(bench, "BATCH_SIZE", 4)
     assert measured.measure("mined") == "mined" and measured.measure("supervised") == "supervised"
 
 
@@ -309,7 +308,6 @@ def test_command_that_fails_is_named(pictures, monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_arm_that_accepts_nothing_is_its_labeled_only_model(measured, pictures, monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "run", in_process)
-    monkeypatch.setattr(bench, "BATCH_SIZE", 4)
     shutil.copytree(measured.folder, tmp_path / "seed-1")
     strict = replace(QUICK, mine=("--no-calibrate", "--min-confidence", 1, "--min-predicted-iou", 1))
     own = make_bench(pictures, tmp_path / "seed-1", strict)
@@ -317,7 +315,7 @@ def test_arm_that_accepts_nothing_is_its_labeled_only_model(measured, pictures, 
     texts = [(own.folder / f"eval-{arm}" / "metrics.csv").read_text() for arm in ("self-training", "labeled-only")]
     assert texts[0] == texts[1]
     found = evidence.describe(own, Cell(ROW, 1, "self-training"), "labeled-only", "abc", "today")
-    assert (found.accepted, found.pseudo_dice, found.measured, found.iterations) == (0, None, "labeled-only", 64)
+    assert (found.accepted, found.pseudo_dice, found.measured, found.iterations) == (0, None, "labeled-only", 4)
 
 
 @pytest.mark.slow
@@ -356,7 +354,8 @@ def dice_of(store: Store, measured: bench.Bench) -> dict[str, float]:
         target, weight = pseudo_label(store.read(name), policy, 2, 64)
         truth = np.asarray(Image.fromarray(read_case_label(data.cases[name], data.cases[name].truth, 2)).resize((64, 64), 0))
         label, known = target.argmax(axis=0), weight > 0
-        found[name] = 2 * (label & truth)[known].sum() / (label[known].sum() + truth[known].sum())
+        if known.any():
+            found[name] = 2 * (label & truth)[known].sum() / (label[known].sum() + truth[known].sum())
     return found
 
 
@@ -367,15 +366,14 @@ def test_oracles_are_what_they_say(measured):
     policy = Policy.from_json(mined.provenance.policy)
     used, unlabeled = set(accepted_ids(mined, policy)), set(mined.ids)
     assert set(masks.ids) == set(accepted.ids) == used and set(boxes.ids) == set(everything.ids) == unlabeled
-    scores = [{name: np.mean(list(dice_of(store, measured).values())) for name, store in zip(ORACLES, stores, strict=True)}][0]
-    assert scores["oracle-accepted"] > 0.95 and scores["oracle-all"] > 0.95
-    assert 0.4 < scores["oracle-boxes"] < scores["oracle-all"]
-    own = {name: dice for name, dice in dice_of(mined, measured).items() if name in used}
-    assert scores["oracle-masks"] >= np.mean(list(own.values())) - 0.01
+    scores = {name: np.mean(list(dice_of(store, measured).values())) for name, store in zip(ORACLES, stores, strict=True)}
+    assert scores["oracle-accepted"] > 0.95 and scores["oracle-all"] > 0.95 and 0.4 < scores["oracle-boxes"] < scores["oracle-all"]
+    data, gains = read_dataset(measured.folder / "data"), []
     for name in used:
-        one, other = mined.read(name), masks.read(name)
-        assert np.array_equal(one.predicted_iou, other.predicted_iou) and np.array_equal(one.network_probs, other.network_probs)
-    assert any(not np.array_equal(mined.read(name).probs, masks.read(name).probs) for name in used)
+        one, other, truth = mined.read(name), masks.read(name), oracles.true_map(data.cases[name], 2) > 0
+        assert all(np.array_equal(getattr(one, column), getattr(other, column)) for column in ("predicted_iou", "boxes", "network_probs"))
+        gains += [oracles.iou_of(other, i, truth) - oracles.iou_of(one, i, truth) for i in range(len(one))]
+    assert min(gains) >= 0 and max(gains) > 0
 
 
 def test_knowsam_without_sam_is_given_none(tmp_path):
