@@ -27,6 +27,7 @@ from io import BytesIO
 from pathlib import Path
 
 from bench import HERE, bench_of
+from choices import undecided
 from design import PRESETS, Cell, Preset, cells_of, plan_development, plan_parts
 from results import cell_file, describe, keep_cases, keep_reading, read_readings
 
@@ -43,6 +44,8 @@ def main() -> None:
     if options.plan:
         print(*write_plan(cells, options.data, out, preset), sep="\n")
         return
+    if not options.development:
+        refuse_undecided(results, {cell.row.data for cell in cells}, preset)
     commit = find_commit(results, options)
     use_code(commit, out / "code" / commit)
     sys.exit(bool(run_cells(cells, options, out, results, commit)))
@@ -78,6 +81,13 @@ def write_plan(cells: Sequence[Cell], data: Path, out: Path, preset: Preset) -> 
         total += hours
         yield f"{cell.row.name:<34} seed {cell.seed:>2}  {cell.arm:<16} {hours:5.2f} h  {total:6.1f} h"
     yield f"{len(cells)} cells, {total:.1f} h"
+
+
+def refuse_undecided(results: Path, sets: set[str], preset: Preset) -> None:
+    """No test case is read before the development images have decided what is trained."""
+    for data in sorted(sets):
+        if why := undecided(results, data, preset):
+            sys.exit(f"error: {why}\nhint: run --development, and write what tables.py then says into design.py")
 
 
 def find_commit(results: Path, options: argparse.Namespace) -> str:

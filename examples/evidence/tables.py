@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from bench import HERE, bench_of
+from choices import choose_better, choose_iterations
 from design import (
     ALL,
-    DEVELOPMENT_SEEDS,
-    LABELS_ALONE,
     MAIN,
     PRESETS,
     Contrast,
@@ -37,7 +36,6 @@ from results import METRICS, Scores, read_arm, read_readings
 ROOT = HERE.parents[1]
 PAGES = (ROOT / "docs" / "evidence.md", ROOT / "README.md")
 NAMES = {"kvasir_seg": "polyps", "isic2018": "skin lesions", "lung_cxr": "lungs", "wbc": "blood cells"}
-A_POINT = 0.01
 CAPTION = "Test Dice against the number of labels"
 NOTHING = "*No test case has been read yet.*"
 Arms = dict[tuple[str, str], dict[int, Scores]]
@@ -73,7 +71,7 @@ def make_tables(results: Path, preset: Preset, picture: str = "labels.png") -> d
     arms, development = read_all(results, parts), read_all(results, before)
     readings = read_readings(results)
     return {
-        "development": "\n".join([*write_arms(development, before, readings), "", *write_choices(development, preset)])
+        "development": "\n".join([*write_arms(development, before, readings), "", *write_choices(results, preset)])
         if development
         else "*Not measured yet.*",
         "plan": "\n".join(write_plan(parts, preset)),
@@ -160,24 +158,6 @@ def describe_readings(readings: Sequence[Mapping[str, str]]) -> list[str]:
     return [labels, f"{np.mean([float(line['seconds']) for line in last]):.0f}" if last else ""]
 
 
-def choose_iterations(development: Arms, data: str, preset: Preset) -> int | None:
-    """The fewest of the preset's budgets after which labeled-only is within a point of its best, with seed 1; None before all are there."""
-    found = {budget: development.get((Row(data, 24, budget).name, "labeled-only"), {}).get(1) for budget in preset.budgets}
-    if not all(found.values()):
-        return None
-    dice = {budget: one.mean("dice") for budget, one in found.items() if one}
-    return min(budget for budget in dice if dice[budget] >= max(dice.values()) - A_POINT)
-
-
-def choose_better(development: Arms, data: str, preset: Preset) -> str | None:
-    """The label-only arm with the higher mean Dice over DEVELOPMENT_SEEDS, at the chosen iterations; None before all are there."""
-    row = Row(data, 24, preset.iterations_of(data)).name
-    found = {arm: development.get((row, arm), {}) for arm in LABELS_ALONE}
-    if not all(set(seeds) >= set(DEVELOPMENT_SEEDS) for seeds in found.values()):
-        return None
-    return max(found, key=lambda arm: np.mean([found[arm][seed].mean("dice") for seed in DEVELOPMENT_SEEDS]))
-
-
 def write_plan(parts: Sequence[Part], preset: Preset) -> Iterator[str]:
     """What is to be run, in this order, and how long it takes by the estimate, one cell after the other."""
     rows, begun, total = [], set(), 0.0
@@ -190,10 +170,10 @@ def write_plan(parts: Sequence[Part], preset: Preset) -> Iterator[str]:
     yield from table(("set, labels", "arms", "seeds", "hours per cell", "hours", "up to here"), rows)
 
 
-def write_choices(development: Arms, preset: Preset) -> Iterator[str]:
+def write_choices(results: Path, preset: Preset) -> Iterator[str]:
     """What the development images say, a line per set."""
     for data in preset.iterations:
-        iterations, better = choose_iterations(development, data, preset), choose_better(development, data, preset)
+        iterations, better = choose_iterations(results, data, preset), choose_better(results, data, preset)
         most = f"{iterations:,} iterations" if iterations else "iterations not measured yet"
         yield f"- {NAMES[data]}: {most}; the better label-only arm: {better or 'not measured yet'}"
 

@@ -3,6 +3,7 @@
 import csv
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from builders import ROOT
 
 sys.path.insert(0, str(ROOT / "examples" / "evidence"))
 import tables
-from design import PRESETS, Cell, Row, plan_development, plan_parts
+from choices import choose_better, choose_iterations, undecided
+from design import PRESETS, Cell, Row, plan_parts
 from picture import draw_curves
 from results import METRICS, Reading, cell_file, keep_cases, keep_reading, read_arm, read_cases, read_readings
 
@@ -126,19 +128,32 @@ def test_choices_follow_from_the_development_images(tmp_path):
     for seed in (1, 2, 3):
         for arm, mean in (("labeled-only", 0.545), ("supervised", 0.55 if seed < 3 else 0.52)):
             write_cell(tmp_path, Row("kvasir_seg", 24, PRESET.iterations_of("kvasir_seg")), seed, arm, mean)
-    found = tables.read_all(tmp_path, plan_development(PRESET))
-    assert tables.choose_iterations(found, "kvasir_seg", PRESET) == PRESET.budgets[2]
-    assert tables.choose_better(found, "kvasir_seg", PRESET) == "labeled-only"
-    assert tables.choose_iterations(found, "isic2018", PRESET) is None and tables.choose_better(found, "isic2018", PRESET) is None
+    assert choose_iterations(tmp_path, "kvasir_seg", PRESET) == PRESET.budgets[2]
+    assert choose_better(tmp_path, "kvasir_seg", PRESET) == "labeled-only"
+    assert choose_iterations(tmp_path, "isic2018", PRESET) is None and choose_better(tmp_path, "isic2018", PRESET) is None
+    assert "- polyps: 2,400 iterations; the better label-only arm: labeled-only" in tables.make_tables(tmp_path, PRESET)["development"]
+
+
+def test_test_cases_are_not_read_before_the_development_images_have_decided(tmp_path):
+    right = replace(PRESET, iterations={"kvasir_seg": PRESET.budgets[1]}, better={"kvasir_seg": "supervised"})
+    assert "not measured" in undecided(tmp_path, "kvasir_seg", right) and undecided(tmp_path, "wbc", right) == ""
+    for budget, mean in zip(PRESET.budgets, (0.40, 0.60, 0.59, 0.58), strict=True):
+        write_cell(tmp_path, Row("kvasir_seg", 24, budget), 1, "labeled-only", mean)
+    assert "not measured" in undecided(tmp_path, "kvasir_seg", right)
+    for seed in (1, 2, 3):
+        for arm, mean in (("labeled-only", 0.60), ("supervised", 0.65)):
+            write_cell(tmp_path, Row("kvasir_seg", 24, PRESET.budgets[1]), seed, arm, mean)
+    assert undecided(tmp_path, "kvasir_seg", right) == ""
+    for wrong in ({"better": {"kvasir_seg": "labeled-only"}}, {"iterations": {"kvasir_seg": PRESET.budgets[2]}}):
+        assert "say 1200 iterations" in undecided(tmp_path, "kvasir_seg", replace(right, **wrong))
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_design_has_what_the_development_images_said(name):
-    preset = PRESETS[name]
-    found = tables.read_all(ROOT / "examples" / "evidence" / "results" / name, plan_development(preset))
-    for data in preset.iterations:
-        assert tables.choose_iterations(found, data, preset) in (None, preset.iterations_of(data))
-        assert tables.choose_better(found, data, preset) in (None, preset.better_of(data))
+    results = ROOT / "examples" / "evidence" / "results" / name
+    for data in PRESETS[name].iterations:
+        why = undecided(results, data, PRESETS[name])
+        assert not why or "not measured" in why
 
 
 def test_pages_hold_what_the_results_give():
