@@ -147,10 +147,11 @@ class Bench:
         return self.folder / f"{name}.h5"
 
     def make_oracle(self, arm: str) -> None:
-        """The store of labels by the truth, unless it is there."""
-        if self.store(arm).exists():
+        """The store of labels by the truth, unless it is there and newer than the mined one."""
+        mined, store = self.store("mine-mined"), self.store(arm)
+        if store.exists() and store.stat().st_mtime > mined.stat().st_mtime:
             return
-        words = (arm, self.folder / "data", self.store("mine-mined"), self.store(arm), "--model", self.folder / "warm")
+        words = (arm, self.folder / "data", mined, store, "--model", self.folder / "warm")
         words = (*words, "--sam", self.preset.sam, "--sam-checkpoint", self.sam)
         self.say(f"{arm}.h5")
         subprocess.run([sys.executable, str(HERE / "oracles.py"), *map(str, words)], check=True)

@@ -94,7 +94,11 @@ def find_commit(results: Path, options: argparse.Namespace) -> str:
     """Of the samsemi that trains: the one given, that of the first reading of the test cases, or the present one, which must be clean."""
     readings = [] if options.development else [line for line in read_readings(results) if "development" not in line["row"]]
     if options.commit or readings:
-        return git("rev-parse", options.commit or readings[0]["commit"])
+        commit = options.commit or readings[0]["commit"]
+        try:
+            return git("rev-parse", "--verify", f"{commit}^{{commit}}")
+        except subprocess.CalledProcessError:
+            sys.exit(f"error: this repository has no commit {commit}\nhint: fetch it, or give --commit")
     if git("status", "--porcelain", "--", "samsemi"):
         sys.exit("error: samsemi/ differs from its last commit, and a result has to name one\nhint: commit it, or give --commit")
     return git("rev-parse", "HEAD")

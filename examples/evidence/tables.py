@@ -9,6 +9,7 @@ picture. Tables and picture of the preset `gpu` are NAME-gpu and labels-gpu.png.
 import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,10 @@ def main() -> None:
 def fill(page: str, blocks: Mapping[str, str]) -> str:
     """A page with the blocks between their marks."""
 
-    def replace(found: re.Match) -> str:
+    def block(found: re.Match) -> str:
         return f"{found[1]}\n{blocks[found[2]]}\n{found[3]}" if found[2] in blocks else found[0]
 
-    return re.sub(r"(<!-- evidence: ([\w-]+) -->)\n.*?\n?(<!-- end -->)", replace, page, flags=re.DOTALL)
+    return re.sub(r"(<!-- evidence: ([\w-]+) -->)\n.*?\n?(<!-- end -->)", block, page, flags=re.DOTALL)
 
 
 def make_tables(results: Path, preset: Preset, picture: str = "labels.png") -> dict[str, str]:
@@ -178,13 +179,18 @@ def write_choices(results: Path, preset: Preset) -> Iterator[str]:
         yield f"- {NAMES[data]}: {most}; the better label-only arm: {better or 'not measured yet'}"
 
 
-def find_difference(arms: Arms, contrast: Contrast) -> Difference | None:
-    """None unless both arms are there, with a seed in common."""
-    one = arms.get((Row(contrast.data, contrast.labels).name, contrast.arm))
-    other = arms.get((Row(contrast.data, contrast.other_labels).name, contrast.other))
-    if not one or not other or not one.keys() & other.keys():
+def find_difference(arms: Arms, contrast: Contrast, preset: Preset) -> Difference | None:
+    """None unless both arms are there, with a seed in common; no interval and no p before all seeds are there that are planned for both,
+    so that nobody stops where it looks good."""
+    rows = (Row(contrast.data, contrast.labels), Row(contrast.data, contrast.other_labels))
+    names = tuple(zip(rows, (contrast.arm, contrast.other), strict=True))
+    one, other = (arms.get((row.name, arm), {}) for row, arm in names)
+    if not one.keys() & other.keys():
         return None
-    return differ(pair(*({seed: found.values["dice"] for seed, found in arm.items()} for arm in (one, other)), groups_of(one)))
+    found = differ(pair(*({seed: scores.values["dice"] for seed, scores in arm.items()} for arm in (one, other)), groups_of(one)))
+    planned = merge(plan_parts(preset))
+    wanted = set.intersection(*(set(planned.get(row, {}).get(arm, ())) for row, arm in names))
+    return found if wanted <= set(found.seeds) else replace(found, p=None, interval=None, t_interval=None)
 
 
 def groups_of(found: Mapping[int, Scores]) -> Mapping[str, str]:
@@ -194,11 +200,10 @@ def groups_of(found: Mapping[int, Scores]) -> Mapping[str, str]:
 def write_contrasts(arms: Arms, preset: Preset) -> Iterator[str]:
     """The primary comparison, then the others of five seeds or more, corrected together."""
     columns = ("comparison", "seeds", "points of Dice", "95 % over seeds (t)", "95 % over seeds and cases", "p", "so")
-    first, others = find_difference(arms, primary(preset)), [(one, find_difference(arms, one)) for one in secondary(preset)]
-    tested = [found.p for _, found in others if found and found.p is not None]
-    corrected = iter(holm(tested))
-    rows = [write_contrast(primary(preset), first, first.p if first else None, "primary: ")]
-    rows += [write_contrast(one, found, next(corrected) if found and found.p is not None else None) for one, found in others]
+    first, *others = ((one, find_difference(arms, one, preset)) for one in (primary(preset), *secondary(preset)))
+    corrected = holm([found.p if found and found.p is not None else 1.0 for _, found in others])
+    rows = [write_contrast(*first, first[1].p if first[1] else None, "primary: ")]
+    rows += [write_contrast(one, found, p) for (one, found), p in zip(others, corrected, strict=True)]
     yield from table(columns, rows)
 
 
@@ -207,8 +212,8 @@ def write_contrast(contrast: Contrast, found: Difference | None, p: float | None
     if found is None:
         return [name, "not run", *[""] * 5]
     mean, seeds = f"{100 * found.mean:+.1f}", str(len(found.seeds))
-    if p is None:
-        return [name, seeds, mean, "", "", "", "too few seeds for a test"]
+    if found.p is None or p is None:
+        return [name, seeds, mean, "", "", "", "not finished"]
     verdict = "not told apart" if p >= LEVEL else "better" if found.mean > 0 else "worse"
     return [name, seeds, mean, interval(found.t_interval), interval(found.interval), format_p(p), verdict]
 
@@ -230,7 +235,7 @@ def write_losses(arms: Arms, preset: Preset) -> Iterator[str]:
     """Differences of few seeds, each seed's by itself: no interval, no test."""
     rows = []
     for contrast in untested(preset):
-        found = find_difference(arms, contrast)
+        found = find_difference(arms, contrast, preset)
         cells = [f"{100 * found.mean:+.1f}", ", ".join(f"{100 * one:+.1f}" for one in found.by_seed)] if found else ["not run", ""]
         rows.append([name_contrast(contrast), *cells])
     yield from table(("comparison", "points of Dice", "of each seed"), rows)
@@ -277,7 +282,7 @@ def write_short(arms: Arms, preset: Preset) -> Iterator[str]:
             continue
         dice = [f"{np.mean([one.mean('dice') for one in seen[arm].values()]):.3f}" if arm in seen else "" for arm in (*MAIN, "knowsam")]
         over = [preset.better_of(row.data), "self-training"]
-        gains = [find_difference(arms, Contrast(row.data, "mined", row.labels, other, row.labels)) for other in over]
+        gains = [find_difference(arms, Contrast(row.data, "mined", row.labels, other, row.labels), preset) for other in over]
         shown = [f"{100 * found.mean:+.1f} {interval(found.interval)}".strip() if found else "" for found in gains]
         rows.append([title(row), str(max(len(found) for found in seen.values())), *dice[:-1], *shown, dice[-1]])
     yield from table(columns, rows)
