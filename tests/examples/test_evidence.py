@@ -376,6 +376,14 @@ def test_oracles_are_what_they_say(measured):
     assert min(gains) >= 0 and max(gains) > 0
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_commands_of_every_preset_are_understood(tmp_path, name):
+    own = bench.Bench(tmp_path, tmp_path / "seed-1", ROW, 1, PRESETS[name], "sam_vit_b.pth" if name == "gpu" else "")
+    for step in ("warm", "adapt", "mine-self-training", "mine-mined", *bench.NEEDS):
+        outcome = call(*own.command(step))
+        assert outcome.code == 4 and "no such data set" in outcome.err, f"{step}: {outcome.err}"
+
+
 def test_knowsam_without_sam_is_given_none(tmp_path):
     own = make_bench(tmp_path, tmp_path / "seed-1")
     whole, without = (own.command(arm) for arm in KNOWSAM)
