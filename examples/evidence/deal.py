@@ -1,8 +1,9 @@
 """Which image is what: test cases that were never read, development images, and the labels of a seed.
 
-Development was on seed 1 of the evidence before (``deal_before``): a tenth of all but its test cases labels, and the first 150 of the
-unlabeled ones to measure on (a quarter of all but the test cases, where that is less). Earlier notes do not say which 150 they were, and
-the last would have been as natural. So test cases are now none that were test cases, none of either 150, and none of those labels.
+Development was on seed 1 of the evidence before (``deal_before``): a tenth of all but its test cases labels, and of the unlabeled ones
+150 to measure on (a quarter of all but the test cases, where that is less). The first 150, and the next, have been that; earlier notes do
+not say which they were, and the last would have been as natural. So test cases are now none that were test cases, none of these three
+pieces, and none of those labels: a fifth of a set, or what is left. The first piece are the development images.
 """
 
 import csv
@@ -15,8 +16,7 @@ import numpy as np
 
 from samsemi.data.images import hash_pixels, read_image
 
-OLD_TEST_SHARE, MOST_DEVELOPMENT = 0.2, 150
-TEST_SHARE = 0.25
+TEST_SHARE, MOST_DEVELOPMENT = 0.2, 150
 TEST_SEED = 2026
 Split = dict[str, list[str]]
 """Split -> ids."""
@@ -41,7 +41,7 @@ def deal_before(ids: Sequence[str], percent: int, seed: int) -> Split:
     """As the evidence before was dealt: a fifth are test cases, alike for all seeds; a third of the labels, a tenth of all others at most,
     are val."""
     order = np.random.default_rng(0).permutation(ids).tolist()
-    tests = round(OLD_TEST_SHARE * len(ids))
+    tests = round(TEST_SHARE * len(ids))
     rest = np.random.default_rng((seed, 1)).permutation(order[tests:]).tolist()
     labels = round(percent / 100 * len(rest))
     val = min(labels // 3, len(rest) // 10)
@@ -52,7 +52,7 @@ def deal_parts(ids: Sequence[str]) -> Parts:
     """Test cases among the images that nothing was ever measured on, and that were no labels of seed 1."""
     before = deal_before(ids, percent=10, seed=1)
     count = min(MOST_DEVELOPMENT, (len(ids) - len(before["test"])) // 4)
-    unread = sorted(before["unlabeled"][count:-count])
+    unread = sorted(before["unlabeled"][2 * count : -count])
     test = np.random.default_rng(TEST_SEED).permutation(unread)[: round(TEST_SHARE * len(ids))].tolist()
     return Parts(test, before["unlabeled"][:count], sorted(set(ids) - set(test)))
 

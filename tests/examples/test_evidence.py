@@ -61,8 +61,9 @@ def assert_never_read(ids: list[str]) -> None:
     test, number = set(parts.test), {name: i for i, name in enumerate(ids)}
     numbers = {number[name] for name in test}
     count = min(150, (len(ids) - len(before["test"])) // 4)
-    assert len(parts.test) == len(test) == round(0.25 * len(ids)) and len(parts.development) == count
-    assert not numbers & (before["test"] | before["labels"] | {*before["unlabeled"][:count], *before["unlabeled"][-count:]})
+    left = len(before["unlabeled"]) - 3 * count
+    assert len(parts.test) == len(test) == min(round(0.2 * len(ids)), left) > 30 and len(parts.development) == count
+    assert not numbers & (before["test"] | before["labels"] | {*before["unlabeled"][: 2 * count], *before["unlabeled"][-count:]})
     assert {number[name] for name in parts.development} == set(before["unlabeled"][:count])
     assert set(parts.pool) == set(ids) - test and {number[name] for name in deal_before(ids, 10, 1)["test"]} == before["test"]
 
