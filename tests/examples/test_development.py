@@ -1,5 +1,6 @@
 """The development images and the table of students (examples/evidence/development.py)."""
 
+import json
 import sys
 
 import numpy as np
@@ -8,7 +9,6 @@ from builders import ROOT
 from PIL import Image
 
 from samsemi.data.dataset import read_dataset
-from samsemi.metrics import METRICS
 
 
 @pytest.fixture
@@ -54,10 +54,9 @@ def test_interval_knows_what_another_seed_would_change(development):
 
 
 def test_table_pairs_students_by_seed_and_case(development, tmp_path, capsys):
-    for folder, dice in {"alone-1": (0.5, 0.7), "alone-2": (0.1, 0.3), "all-1": (0.6, 0.8)}.items():
-        (tmp_path / "scores" / folder).mkdir(parents=True)
-        rows = [f"case{i},polyp,{value}" + ",0" * (len(METRICS) - 1) for i, value in enumerate(dice)]
-        (tmp_path / "scores" / folder / "metrics.csv").write_text("\n".join([",".join(["id", "class", *METRICS]), *rows]))
+    (tmp_path / "scores").mkdir()
+    for name, dice in {"alone-1": (0.5, 0.7), "alone-2": (0.1, 0.3), "all-1": (0.6, 0.8)}.items():
+        (tmp_path / "scores" / f"{name}.json").write_text(json.dumps({f"case{i}": value for i, value in enumerate(dice)}))
     development.main(["compare", str(tmp_path)])
     rows = capsys.readouterr().out.splitlines()
     assert rows[2] == "| all | 1 | 0.700 | 0.700 | +10.0 [+10.0, +10.0] | +10.0 |"
