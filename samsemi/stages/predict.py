@@ -3,7 +3,7 @@
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +49,8 @@ def predict(options: PredictOptions) -> dict[str, object]:
     device = choose_device(options.device)
     with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
         note_options(out, options, segmenter)
-        left = {name: file for name, file in images.items() if not is_whole(out / f"{name}.png")}
-        unreadable = write_predictions(out, left, segmenter.to(device), options, len(images))
+        left = {name for name in images if not is_whole(out / f"{name}.png")}
+        unreadable = write_predictions(out, images, left, segmenter.to(device), options)
         if len(unreadable) == len(images):
             remove_empty(out)
             raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
@@ -63,19 +63,26 @@ def predict(options: PredictOptions) -> dict[str, object]:
     }
 
 
-def write_predictions(out: Path, images: Mapping[str, Path], segmenter: Segmenter, options: PredictOptions, total: int) -> list[str]:
-    """Segment images, which are what is left of ``total``; the ids of those that cannot be read."""
+def write_predictions(out: Path, images: Mapping[str, Path], left: Set[str], segmenter: Segmenter, options: PredictOptions) -> list[str]:
+    """Segment the images that are left; the ids of those that cannot be read.
+
+    Each in the batch in which it would be if none were there already: the last bits of its probabilities depend on how many images go
+    through the network at once.
+    """
     names, unreadable = list(images), []
-    with console.progress("predict", total, done=total - len(names)) as advance:
-        for first in range(0, len(names), options.batch_size):
-            batch = names[first : first + options.batch_size]
+    batches = [names[first : first + options.batch_size] for first in range(0, len(names), options.batch_size)]
+    with console.progress("predict", len(images), done=len(images) - len(left)) as advance:
+        for batch in batches:
+            if left.isdisjoint(batch):
+                continue
             pixels, failed = read_images({name: images[name] for name in batch})
-            unreadable += failed
+            unreadable += [name for name in failed if name in left]
             with autocast(segmenter.device, options.precision):
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
             for (name, image), probs in zip(pixels.items(), maps, strict=True):
-                write_prediction(out, name, image, probs, segmenter.spec.classes, options)
-            advance(len(batch))
+                if name in left:
+                    write_prediction(out, name, image, probs, segmenter.spec.classes, options)
+            advance(len(left & set(batch)))
     return unreadable
 
 

@@ -383,7 +383,7 @@ def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tm
         interrupt_at(patch, predict, "write_prediction", 8)
         assert_interrupted((*options, "--out", tmp_path / "resumed"))
     result = succeed(*options, "--out", tmp_path / "resumed", "--resume", "--json").result
-    assert (result["images"], result["kept"], result["written"]) == (24, 7, 17)
+    assert (result["images"], result["kept"], result["written"]) == (24, 7, 17), "the other three of the second batch, and those behind"
     assert file_bytes(tmp_path / "resumed") == file_bytes(tmp_path / "whole")
     [entry] = zipfile.ZipFile(next(tmp_path.glob("whole/probabilities/*.npz"))).infolist()
     assert entry.filename == "probs.npy" and entry.date_time == (1980, 1, 1, 0, 0, 0), "no time of day, which would differ"
