@@ -18,7 +18,7 @@ from samsemi.mining.store_writer import StoreWriter
 
 MINE = Job("mine", 1, mine("--sam", "none"), "out.h5", RESUME)
 PREDICT = Job("predict", 1, predict, "out/*.png", RESUME, count=24)
-KILLS = 8
+KILLS = 5
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def everywhere(monkeypatch, name: str, function: object) -> None:
 def final_name_at_once(path: Path, sync: bool = True) -> Iterator[Path]:
     """A writer that writes where readers look."""
     outputs.make_folder(Path(path).parent)
-    open(path, "wb").close()
-    (Path(path).parent / ".nothing").touch()
+    Path(path).touch()
+    Path(path).touch()  # a second moment to be killed at, while it is empty
     yield Path(path)
 
 
@@ -89,12 +89,12 @@ def damage_cache(place: Place) -> Tally:
     """Bits of a cache that is made here."""
     cached = mine("--embeddings", place.world.cache)(place.world)
     assert kills.run(cached, place.world.root, place.log).code == 0
-    return damage(next(subject for subject in SUBJECTS if subject.kind == "cache"), place, 6)
+    return damage(next(subject for subject in SUBJECTS if subject.kind == "cache"), place, 6, seed=1)
 
 
 def test_bits_of_a_cache_are_found_by_their_checksum(place):
     tally = damage_cache(place)
-    assert not tally.lost and tally.hits["middle"] >= 3
+    assert not tally.lost and tally.hits["middle"] > 2, "of those cut short alone there are two"
 
 
 def test_reader_without_checksums_is_found(place, monkeypatch):
