@@ -132,7 +132,7 @@ def new_folder(claim: Claim) -> Iterator[Path]:
     with locked_output(folder, claim.break_lock) as lock:
         if is_full(folder):
             need_replaceable(folder, replace(claim, overwrite=claim.overwrite or lock.was_made(folder)))
-        with temporary_folder(folder.parent) as part:
+        with temporary_folder(folder) as part:
             lock.note_made(part)
             with unmoved(part):
                 yield part

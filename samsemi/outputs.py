@@ -56,7 +56,7 @@ def make_folder(folder: Path) -> None:
 def try_file(path: Path) -> None:
     """Make the folder of a file, and see that the file could be written; RefusedError where not."""
     make_folder(path.parent)
-    with refused_paths(path), temporary_folder(path.parent) as folder:
+    with refused_paths(path), temporary_folder(path) as folder:
         (folder / path.name).touch()
 
 
@@ -71,10 +71,11 @@ def name_start(token: str) -> str:
 
 
 @contextmanager
-def temporary_folder(place: Path) -> Iterator[Path]:
-    """A new folder in ``place``, in which nothing of others can stand; removed with all that is still in it."""
-    folder = new_name(place, PART)
-    folder.mkdir()
+def temporary_folder(output: Path) -> Iterator[Path]:
+    """A new folder beside an output, in which nothing of others can stand; removed with all that is still in it."""
+    folder = new_name(output.parent, PART)
+    with refused_paths(output):
+        folder.mkdir()
     try:
         yield folder
     finally:
@@ -90,7 +91,7 @@ def whole_file(path: Path, sync: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    with named_errors(path), temporary_folder(path.parent) as folder:
+    with named_errors(path), temporary_folder(path) as folder:
         part = folder / path.name
         yield part
         if sync:

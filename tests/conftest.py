@@ -1,6 +1,7 @@
 """A small drawn data set, a model trained on it and a store mined with it, shared by the end-to-end tests."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -19,6 +20,17 @@ def shown():
     console.set_quiet(False)
     yield
     console.set_quiet(True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_signals():
+    """Signals as in a terminal: whoever starts the tests in the background, or with nohup, has some of them ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

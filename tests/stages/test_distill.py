@@ -135,7 +135,7 @@ def test_inputs_may_lie_elsewhere_on_resumption_and_may_not_differ(dataset, stor
         assert_interrupted((*arguments, "--sam-checkpoint", weights, "--store", labels))
     here = ("--sam-checkpoint", weights.rename(tmp_path / "moved.safetensors"), "--store", labels.rename(tmp_path / "moved.h5"))
     with h5py.File(here[-1], "a") as file:
-        file.attrs["calibration"] = '{"precision": 1.0}'
+        file.attrs["calibration"] = '{"precision": 1.0, "target_precision": 0.8}'
     refused(3, *arguments, *here, "--resume", said=(tmp_path / "run", "store_content was"))
     shutil.copy(store, here[-1])
     succeed(*arguments, *here, "--resume")
