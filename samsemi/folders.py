@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from samsemi.errors import RefusedError
+from samsemi.inputs import need_regular
 from samsemi.locks import INSIDE, Lock, remove_stale
 from samsemi.options.config import input_paths
 from samsemi.options.shared import OutputOptions, ResumableOptions
@@ -43,6 +44,7 @@ class Kind:
 
     def is_mark(self, path: Path, damaged: bool) -> bool:
         try:
+            need_regular(path)
             found = json.loads(path.read_bytes())
         except OSError:
             return False
@@ -89,6 +91,7 @@ def has_mark(path: Path) -> bool:
 def schema_of(path: Path) -> str:
     """The schema that an HDF5 file names; '' where it names none, or is none."""
     try:
+        need_regular(path)
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("schema", ""))
     except (OSError, RuntimeError, ValueError):

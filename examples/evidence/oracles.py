@@ -90,11 +90,13 @@ def write_store(path: Path, provenance: Provenance, num_classes: int, labels: La
     first = next(labels)
     sides = {"mask_size": first[1].probs.shape[-1], "map_size": first[1].network_probs.shape[-1]}
     writer = StoreWriter(path, provenance, num_points=0, num_classes=num_classes, overwrite=True, **sides)
+    ids = []
     for number, part in enumerate(in_batches(chain([first], labels), 32)):
         for case, mined in part:
             writer.add(case.id, mined.image_size, mined)
+            ids.append(case.id)
         writer.commit(number)
-    writer.finish()
+    writer.finish(ids)
 
 
 def in_batches(values: Iterable, size: int) -> Iterator[list]:
