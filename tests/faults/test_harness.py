@@ -40,8 +40,8 @@ def everywhere(monkeypatch, name: str, function: object) -> None:
 def final_name_at_once(path: Path, sync: bool = True) -> Iterator[Path]:
     """A writer that writes where readers look."""
     outputs.make_folder(Path(path).parent)
-    Path(path).touch()
-    Path(path).touch()  # a second moment to be killed at, while it is empty
+    for _ in range(10):  # moments to be killed at, while it is empty
+        Path(path).touch()
     yield Path(path)
 
 
