@@ -2,6 +2,7 @@
 # make check       lint, types and the quick tests
 # make test        lint, types and all tests
 # make test-all    the same, and once more with the lowest versions of the libraries
+# make faults      kill -9, full disks, damaged and hostile files, tried on every command: half an hour (KILLS=20: a fifth of it)
 # make lint, make format
 # make constraints newest versions of the libraries into constraints.txt, from which everything here installs
 
@@ -10,11 +11,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= $(if $(DATA),$(DATA:%/=%).samsemi,demo)
 INSTALL := pip install --quiet --disable-pip-version-check
+KILLS ?= 100
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
 
-.PHONY: demo check test test-lowest test-all lint format constraints clean
+.PHONY: demo check test test-lowest test-all faults lint format constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +39,9 @@ test-lowest:
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default
 
 test-all: test test-lowest
+
+faults: $(VENV)/installed
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults --kills $(KILLS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

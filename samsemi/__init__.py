@@ -7,18 +7,8 @@ dict, what ``--json`` prints:
     mine(dataset="kvasir", model="runs/warm", out="sam.h5", sam="tiny")
 """
 
-import inspect
-import json
 import logging
-from collections.abc import Callable
-from importlib import import_module
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-
-from samsemi import clock, console
-from samsemi.options.commands import STAGES
-from samsemi.options.fields import Option, declared, fill_presets
 
 logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
@@ -27,41 +17,16 @@ __all__ = ["adapt", "check", "distill", "eval", "export_labels", "finetune", "in
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("samsemi")
     if name not in __all__:
         raise AttributeError(f"module 'samsemi' has no attribute '{name}'")
-    globals()[name] = _function_of(name.replace("_", "-"))
+    from samsemi.functions import function_of
+
+    globals()[name] = function_of(name.replace("_", "-"))
     return globals()[name]
 
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__", *(name for name in globals() if name.startswith("__"))])
-
-
-def _function_of(command: str) -> Callable[..., dict[str, object]]:
-    """A command as a function whose signature is the command's options; ``quiet`` shows no progress."""
-    module, options = STAGES[command]
-
-    def function(**values: object) -> dict[str, object]:
-        chosen = signature.bind(**values).arguments
-        console.set_quiet(chosen.pop("quiet", False))
-        clock.start()
-        stage = getattr(import_module(f"samsemi.stages.{module}"), module)
-        return json.loads(json.dumps(stage(options(**fill_presets(options, chosen))), default=str))
-
-    parameters = [_as_parameter(option) for option in declared(options).values()]
-    parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool))
-    signature = inspect.Signature(parameters, return_annotation=dict[str, object])
-    function.__signature__ = signature  # type: ignore[attr-defined]
-    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": dict[str, object]}
-    function.__name__ = function.__qualname__ = command.replace("-", "_")
-    lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
-    function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])
-    return function
-
-
-def _as_parameter(option: Option) -> inspect.Parameter:
-    """A keyword-only parameter; a path may be given as text, too, and one alone where there may be several."""
-    kind = option.kind | Path | str if option.base is Path else option.kind
-    default = inspect.Parameter.empty if option.required else option.default
-    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

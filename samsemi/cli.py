@@ -5,10 +5,10 @@ Imports neither torch nor a stage until a command runs, so that ``--help`` is sh
 
 import inspect
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +16,18 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import clock, console
-from samsemi.errors import DeviceError, ProblemsFound, RefusedError, SamsemiError, UsageError
+from samsemi import clock, console, interrupts, offline
+from samsemi.errors import DeviceError, ProblemsFound, SamsemiError, UsageError
 from samsemi.options.commands import STAGES
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
-from samsemi.options.shared import ConsoleOptions
+from samsemi.options.shared import ConsoleOptions, ResumableOptions
 from samsemi.outputs import refusal
 from samsemi.parameters import as_parameter
 from samsemi.usage import WrongUsage, command_class
 
-INTERRUPTED = 130
+NO_DEVICE = ("no kernel image is available", "CUDA-capable device", "CUDA driver version", "CUDA unknown error")
+"""What torch says of a GPU that is there and cannot be used: too old or too new for it, taken by others, or with another driver."""
 
 app = typer.Typer(
     name="samsemi",
@@ -114,16 +115,27 @@ for _name, (_module, _options) in STAGES.items():
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     clock.start()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's SIGTERM saves the state like Ctrl-C
+    offline.forbid_network()
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what MPS lacks is computed on the CPU, and torch says so
+    with interrupts.watched():
+        try:
+            return answer(arguments)
+        except KeyboardInterrupt:  # another one, while the first was answered
+            return interrupted(arguments)
+
+
+def answer(arguments: list[str] | None) -> int:
+    """Run one command and say what went wrong; returns the exit code."""
     try:
         code = app(args=arguments, prog_name="samsemi", standalone_mode=False)
-        return interrupted() if code == INTERRUPTED else code if isinstance(code, int) else 0
+        sys.stdout.flush()
+        return interrupted(arguments) if code == interrupts.EXIT_CODE else code if isinstance(code, int) else 0
     except SamsemiError as error:
         return report(error)
     except WrongUsage as error:
         return report(usage_error(error))
     except (KeyboardInterrupt, typer.Abort):
-        return interrupted()
+        return interrupted(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -133,18 +145,24 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if is_out_of_memory(error):
             return report(DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam"))
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in NO_DEVICE):
+            return report(DeviceError(f"the GPU cannot be used: {error}", "give --device cpu, or see `samsemi info` for what is there"))
         return bug()
 
 
 def bug() -> int:
     traceback.print_exc()
-    print("this is a bug of samsemi; please report it with the lines above and the output of `samsemi info`", file=sys.stderr)
+    console.say("this is a bug of samsemi; please report it with the lines above and the output of `samsemi info`")
     return 1
 
 
-def interrupted() -> int:
-    print("interrupted; what was finished is saved, --resume goes on from there", file=sys.stderr)
-    return INTERRUPTED
+def interrupted(arguments: list[str] | None) -> int:
+    """Nothing interrupts what is left to do: to say how to go on."""
+    interrupts.ignore()
+    command = next((word for word in (sys.argv[1:] if arguments is None else arguments) if word in STAGES), "info")
+    resumable = issubclass(STAGES[command][1], ResumableOptions)
+    console.say("interrupted; " + ("what was finished is saved, --resume goes on from there" if resumable else "nothing was written"))
+    return interrupts.EXIT_CODE
 
 
 def report(error: SamsemiError) -> int:
@@ -166,10 +184,11 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def run() -> None:
-    """The console script."""
+    """The console script, once this module is loaded. What was said last is the end: no signal changes it, and nothing is tidied up, since
+    HDF5 crashes over a file that it found no room for."""
     code = main()
-    if code == RefusedError.exit_code:  # at a usual exit HDF5 crashes over a file that it found no room for
+    interrupts.ignore()
+    with suppress(OSError):
         sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    console.READER.flush()
+    os._exit(code)

@@ -11,9 +11,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,11 +50,35 @@ class ShownLog(logging.Handler):
 SHOWN = ShownLog(logging.INFO)
 
 
+class Reader:
+    """stderr, as long as somebody reads it: a terminal that was closed, or a pipe without an end, stops no work."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+READER: Any = Reader()
+
+
+def say(text: str) -> None:
+    """Lines on stderr, whatever was asked for."""
+    print(text, file=READER, flush=True)
+
+
 def _stderr() -> "Console":
     """Lines are never wrapped."""
     from rich.console import Console
 
-    return Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    return Console(file=READER, soft_wrap=True, highlight=False)
 
 
 def note(text: str) -> None:
@@ -72,7 +96,7 @@ def warn(text: str) -> None:
 
 def fail(message: str, hint: str) -> None:
     """A user's error in two plain lines on stderr: what and where; what to do next."""
-    print(f"error: {one_line(message)}\nhint: {one_line(hint)}", file=sys.stderr)
+    say(f"error: {one_line(message)}\nhint: {one_line(hint)}")
 
 
 def one_line(text: str) -> str:
@@ -163,7 +187,7 @@ def _plain_lines(description: str, total: int, unit: str, done: int) -> Advance:
         speed = (finished - done) / max(now - start, 1e-9)
         left = format_seconds((total - finished) / speed) if speed > 0 else "?"
         parts = (f"{description}: {finished}/{total} {unit}", f"{speed:.1f}/s", f"{left} left", status())
-        print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
+        say(", ".join(part for part in parts if part))
 
     return advance
 

@@ -1,10 +1,14 @@
-"""Where and how precisely to compute."""
+"""Where and how precisely to compute. What a machine lacks is replaced by what it has, and said."""
 
-from contextlib import AbstractContextManager
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 
 from samsemi.errors import DeviceError, UsageError
+
+LOG = logging.getLogger("samsemi")
 
 
 def choose_device(name: str) -> torch.device:
@@ -12,7 +16,10 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        LOG.info("no GPU is found: computing on the CPU")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -27,16 +34,26 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+@cache
 def choose_precision(device: torch.device, precision: str) -> str:
-    """'auto' becomes bf16 where a GPU computes it by itself, else fp32."""
-    if precision != "auto":
-        return precision
-    if device.type != "cuda":
+    """'auto' becomes bf16 where a GPU computes it by itself, else fp32; so does bf16 on a GPU that does not, with a warning."""
+    if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
         return "fp32"
+    if has_bf16(device):
+        return "bf16"
+    if precision == "bf16":
+        LOG.warning(f"--precision bf16: {device} does not compute it by itself; fp32 is used")
+    return "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16 by itself; of MPS that is not assumed."""
+    if device.type != "cuda":
+        return device.type == "cpu"
     with torch.cuda.device(device):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """bf16 autocast or plain fp32, by ``choose_precision``."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=choose_precision(device, precision) == "bf16")
+    return torch.autocast(device.type, dtype=torch.bfloat16) if choose_precision(device, precision) == "bf16" else nullcontext()

@@ -1,14 +1,16 @@
-"""Output folders and files: refused when they exist, replaced with --overwrite, written whole or not at all."""
+"""Files that appear whole or not at all, the locks under which they are written, and why an output is refused."""
 
 import errno
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from samsemi.errors import RefusedError
+from samsemi.errors import RefusedError, SamsemiError
+from samsemi.locks import Lock, locked, own_token
 
 ROOM = "make room and go on with --resume where there is one, or give another --out"
 RIGHTS = "you may not write there: give another --out, or change its permissions"
@@ -21,6 +23,8 @@ HINTS = {
     errno.ENAMETOOLONG: "give a shorter --out",
 }
 """What to do where the system refuses to write."""
+PART, OLD = ".part", ".old"
+"""Endings of temporary names: what is being written, and what is being replaced."""
 
 
 def refusal(error: OSError) -> RefusedError | None:
@@ -52,114 +56,106 @@ def make_folder(folder: Path) -> None:
 def try_file(path: Path) -> None:
     """Make the folder of a file, and see that the file could be written; RefusedError where not."""
     make_folder(path.parent)
-    with refused_paths(path):
-        part_of(path).touch()
-        part_of(path).unlink()
+    with refused_paths(path), temporary_folder(path) as folder:
+        (folder / path.name).touch()
 
 
-def part_of(path: Path) -> Path:
-    """The name under which an output is made before it gets its own."""
-    return path.with_name(f".{path.name}.part")
+def new_name(place: Path, ending: str) -> Path:
+    """A name in a folder that nobody can foresee, by which a later command knows whose it was (see ``remove_leftovers``)."""
+    return place / f"{name_start(own_token())}{secrets.token_hex(4)}{ending}"
+
+
+def name_start(token: str) -> str:
+    """How the temporary names of the process with a token begin."""
+    return f".samsemi-{token}-"
+
+
+@contextmanager
+def temporary_folder(output: Path) -> Iterator[Path]:
+    """A new folder beside an output, in which nothing of others can stand; removed with all that is still in it."""
+    folder = new_name(output.parent, PART)
+    with refused_paths(output):
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def whole_file(path: Path, sync: bool = True) -> Iterator[Path]:
-    """A temporary name to write to, which becomes ``path`` when all is written; after an error nothing is left of it.
+    """A temporary file to write to, which becomes ``path`` when all is written; after an error nothing is left of it.
 
-    ``sync`` waits until it is on disk, so that it outlives a power cut; too slow for thousands of pictures.
+    It lies in a new folder of its own, as does whatever a library writes beside it. ``sync`` waits until it is on disk, so that it
+    outlives a power cut; too slow for thousands of pictures.
     """
     path = Path(path)
     make_folder(path.parent)
-    part = part_of(path)
-    try:
-        with named_errors(path):
-            yield part
-            if sync:
-                with open(part, "rb") as file:
-                    os.fsync(file.fileno())
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with named_errors(path), temporary_folder(path) as folder:
+        part = folder / path.name
+        yield part
+        if sync:
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(part, path)
+
+
+@contextmanager
+def locked_output(output: Path, break_lock: bool, beside: Sequence[Path] = ()) -> Iterator[Lock]:
+    """Hold the lock of an output, whose folder is made; what a killed command has left half-written of it is removed.
+
+    ``beside`` are folders that belong to it. RefusedError where another command writes there.
+    """
+    make_folder(output.parent)
+    with ExitStack() as stack:
+        with refused_paths(output):
+            lock = stack.enter_context(locked(output, break_lock))
+        if lock.previous:
+            remove_leftovers(lock.previous.token, output, beside)
+        yield lock
+
+
+def remove_leftovers(token: str, output: Path, beside: Sequence[Path]) -> None:
+    """Remove the temporary files and folders of a process that was killed, known by its token; an output that it had put aside to
+    replace it, and did not, is put back."""
+    start = name_start(token)
+    for old in output.parent.glob(f"{start}*{OLD}"):
+        if not output.exists():
+            old.rename(output)
+    own = (path for folder in (output, *beside) if folder.is_dir() for path in folder.rglob(f"{start}*"))
+    for path in [*output.parent.glob(f"{start}*"), *own]:
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that it holds."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """What the system refused in writing a file, as OSError with its name; HDF5 and safetensors give its number in the message alone."""
+    """What the system refused in writing a file, as OSError with its name, not a temporary one; HDF5 and safetensors give its number in
+    the message alone."""
     try:
         yield
+    except SamsemiError:
+        raise
     except Exception as error:
         in_message = re.search(r"(?:errno = |os error )(\d+)", str(error))
         number = getattr(error, "errno", None) or (in_message and int(in_message[1]))
         if not number:
             raise
-        raise OSError(number, os.strerror(number), getattr(error, "filename", None) or str(path)) from error
+        name = str(getattr(error, "filename", None) or path)
+        raise OSError(number, os.strerror(number), str(path) if PART in name else name) from error
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def claim_folder(folder: Path, overwrite: bool, resume: bool, mark: str, inputs: Sequence[Path] = ()) -> Path:
-    """An output folder to write into, emptied with ``overwrite``, kept with ``resume``; RefusedError where it holds something else.
-
-    ``mark`` is a file that such outputs have: without it, a full folder is not ours and is never emptied; nor is one
-    that holds an input.
-    """
-    folder = Path(folder)
-    refuse_full(folder, overwrite or resume, mark, () if resume else inputs)
-    make_folder(folder)
-    if overwrite:
-        empty_folder(folder)
-    return folder
-
-
-def empty_folder(folder: Path) -> None:
-    """Remove all that a folder holds; a folder may be reached by a link, what lies behind links in it stays."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-@contextmanager
-def new_folder(folder: Path, overwrite: bool, mark: str, inputs: Sequence[Path] = ()) -> Iterator[Path]:
-    """A temporary folder that becomes the output when all went well, and is removed when it did not.
-
-    RefusedError as for ``claim_folder``.
-    """
-    with refused_paths(folder):
-        folder = Path(folder).resolve()
-    refuse_full(folder, overwrite, mark, inputs)
-    part, old = part_of(folder), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(part, ignore_errors=True)
-    with refused_paths(folder):
-        part.mkdir(parents=True)
-    try:
-        yield part
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
-        os.replace(part, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def refuse_full(folder: Path, allowed: bool, mark: str, inputs: Sequence[Path]) -> None:
-    """RefusedError where a file stands, or a folder that is full and may not, or should not, be written to."""
-    refuse_file(folder)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not allowed:
-        raise RefusedError(f"{folder} exists and is not empty", "give another --out, or --overwrite")
-    if not (folder / mark).exists():
-        raise RefusedError(f"{folder} was not made by this command: it has no {mark}", "give another --out, or empty it yourself")
-    for path in inputs:
-        if Path(path).resolve().is_relative_to(folder.resolve()):
-            raise RefusedError(f"{folder} holds {path}, which this command reads", "give another --out")
 
 
 def refuse_file(folder: Path) -> None:

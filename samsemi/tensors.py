@@ -1,6 +1,7 @@
 """Files of tensors: safetensors of our own, and foreign .pth files loaded as plain tensors, never as pickled objects."""
 
 import hashlib
+import math
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from samsemi.outputs import whole_file
 
 CARD = "samsemi"
 """Key in the header of weights that were made here: what from, and how good. Also the mark by which they are known."""
+NO_WEIGHTS = "the file is damaged, or what wrote it went wrong: make it again, or take a copy that is whole"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -63,12 +65,12 @@ def load_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})", "remove the run folder and start again") from None
 
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str, hint: str) -> None:
-    """Fill a module; CheckpointError naming the first weights that are missing, unexpected or of another shape."""
+    """Fill a module; CheckpointError naming the first weights that are missing, unexpected, of another shape or no weights at all."""
     own = module.state_dict()
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
@@ -77,7 +79,27 @@ def load_strictly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], 
         kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
         shown = "; ".join(f"{len(names)} {kind}, such as {names[0]}" for kind, names in kinds.items() if names)
         raise CheckpointError(f"{source} does not fit: weights {shown}", hint)
+    refuse_no_weights(tensors, own, source)
     module.load_state_dict(tensors)
+
+
+def refuse_no_weights(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], source: str) -> None:
+    """CheckpointError naming the first tensor that holds whole numbers in place of weights, or what is no number; and for weights that
+    are all 0. ``own`` has the tensors of these names that are to be filled."""
+    zero = None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, own[name].dtype)]
+            raise CheckpointError(f"{source}: {name} is of type {kinds[0]}, not {kinds[1]}", NO_WEIGHTS)
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = (value.item() for value in tensor.aminmax())
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise CheckpointError(f"{source}: {name} holds NaN or infinity", NO_WEIGHTS)
+        if tensor.ndim > 1 and zero != "":
+            zero = "" if low or high else zero or name
+    if zero:
+        raise CheckpointError(f"{source}: all weights are 0, such as {zero}", NO_WEIGHTS)
 
 
 def hash_file(path: Path) -> str:

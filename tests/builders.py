@@ -4,9 +4,8 @@ import contextlib
 import importlib.util
 import io
 import json
-import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL import Image
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from samsemi import cli
+from samsemi.locks import SCHEMA, describe_self
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import Mined
@@ -95,10 +95,8 @@ def on_cpu(arguments: tuple) -> list[str]:
 def call(*arguments: object) -> Outcome:
     """Run the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main(on_cpu(arguments))
-    signal.signal(signal.SIGTERM, before)
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
@@ -131,6 +129,12 @@ def hdf5_values(path: Path) -> dict[str, object]:
         found |= {f"attribute {name}": value for name, value in file.attrs.items()}
         file.visititems(keep)
     return found
+
+
+def write_lock(path: Path, **changed: object) -> None:
+    """A lock of a process on another host, or as changed."""
+    holder = {**asdict(describe_self()), "host": "elsewhere", "token": "0" * 16, **changed}
+    path.write_text(json.dumps({"schema": SCHEMA, **holder}))
 
 
 def write_image(path: Path, array: np.ndarray, **options: object) -> None:

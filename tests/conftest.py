@@ -1,6 +1,7 @@
 """A small drawn data set, a model trained on it and a store mined with it, shared by the end-to-end tests."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -8,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from builders import MINING, NETWORK, draw_cases, succeed, write_image
+from small_world import World
 
 from samsemi import console
 
@@ -18,6 +20,17 @@ def shown():
     console.set_quiet(False)
     yield
     console.set_quiet(True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_signals():
+    """Signals as in a terminal: whoever starts the tests in the background, or with nohup, has some of them ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,3 +87,13 @@ def store(dataset, warm, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "tiny.h5"
     succeed("mine", dataset, "--model", warm, "--out", path, *MINING)
     return path
+
+
+@pytest.fixture
+def world(pictures, dataset, warm, store, tmp_path) -> World:
+    """The shared things under the names by which commands that are killed, or fed with hostile files, know them."""
+    found = {"images": pictures / "images", "masks": pictures / "masks", "dataset": dataset, "warm": warm, "store.h5": store}
+    (tmp_path / "world").mkdir()
+    for name, path in found.items():
+        (tmp_path / "world" / name).symlink_to(path)
+    return World(tmp_path / "world")

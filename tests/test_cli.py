@@ -442,6 +442,7 @@ def predicted(pictures, warm, tmp_path_factory):
 def test_eval_has_the_keys_that_scripts_rely_on(evaluated):
     folder, result = evaluated
     metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics.pop("schema") == "samsemi.evaluation/1"
     assert set(metrics["classes"]) == {"foreground"}
     for per_metric in (metrics["classes"]["foreground"], metrics["mean"]):
         assert list(per_metric) == METRICS

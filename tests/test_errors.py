@@ -36,11 +36,13 @@ from builders import (
 from safetensors.torch import load_file, save_file
 
 import samsemi
+from samsemi.data.dataset import read_dataset
 from samsemi.errors import RefusedError
 from samsemi.stages import info as info_stage
 from samsemi.training import loop as training
 
 SHORT = ("--iterations", 2, "--batch-size", 2)
+ONLINE = ("d", "--model", "m", "--out", "o", "--store", "s", "--schedule", "online")
 
 
 @pytest.fixture
@@ -86,6 +88,9 @@ def cases_of(folder, split: str) -> list[str]:
         (["warmstart", "d", "--out", "o", "--decoder-channels", "64,32"], "--decoder-channels"),
         (["finetune", "d", "--model", "m", "--out", "o", "--schedule", "sometimes"], "--schedule"),
         (["finetune", "d", "--model", "m", "--out", "o", "--schedule", "continuous"], "--store"),
+        (["finetune", "d", "--model", "m", "--out", "o", "--schedule", "online"], "--schedule online needs --store"),
+        (["finetune", *ONLINE, "--rounds", "2"], "--schedule online and --rounds exclude each other"),
+        (["finetune", *ONLINE, "--remine-every", "5"], "--remine-every needs --schedule continuous"),
         (["finetune", "d", "--model", "m", "--out", "o", "--pseudo-share", "half"], "--pseudo-share half: expected a number or auto"),
         (["eval", "d", "--out", "o"], "eval"),
         (["eval", "d", "--out", "o", "--model", "m", "--store", "s"], "eval"),
@@ -762,7 +767,9 @@ def of_another_sam(dataset, warm, tmp_path):
     return tmp_path / "s.h5", tmp_path / "other.safetensors"
 
 
-@pytest.mark.parametrize("schedule", [("--schedule", "continuous"), ("--rounds", 2)], ids=lambda schedule: schedule[0])
+@pytest.mark.parametrize(
+    "schedule", [("--schedule", "continuous"), ("--schedule", "online"), ("--rounds", 2)], ids=lambda schedule: str(schedule[1])
+)
 def test_mining_again_with_another_sam_than_the_store_has_leaves_nothing(dataset, warm, tmp_path, of_another_sam, schedule):
     path, weights = of_another_sam
     arguments = ("finetune", dataset, "--model", warm, "--store", path, "--out", tmp_path / "run", *SHORT, *schedule)
@@ -883,10 +890,9 @@ def test_resuming_a_run_with_other_options_names_them(dataset, run, changed):
 def test_resuming_a_run_on_another_data_set_is_refused(copied, tmp_path):
     arguments = ("warmstart", copied, "--out", tmp_path / "r", *NETWORK, *SHORT)
     succeed(*arguments)
-    moved = cases_of(copied, "val")[0]
-    header, *rows = (copied / "manifest.csv").read_text().splitlines()
-    rows = [row.replace(",val,", ",labeled,") if row.startswith(moved) else row for row in rows]
-    (copied / "manifest.csv").write_text("\n".join([header, *rows]) + "\n")
+    patient = read_dataset(copied).split("labeled")[0].group
+    text = (copied / "manifest.csv").read_text()
+    (copied / "manifest.csv").write_text(text.replace(f",labeled,{patient},", f",test,{patient},"))
     refused(REFUSED, *arguments, "--resume", said=(tmp_path / "r", "dataset"))
 
 

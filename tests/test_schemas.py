@@ -207,5 +207,5 @@ def test_out_of_fold_predictions_of_schema_1_are_read(tmp_path):
         FoldMaps(path)
     with h5py.File(path, "w") as file:
         file.attrs["schema"] = "samsemi.out-of-fold/1"
-    with pytest.raises(CheckpointError, match="lacks ids or probs"):
+    with pytest.raises(CheckpointError, match="it lacks ids"):
         FoldMaps(path)

@@ -189,3 +189,33 @@ def test_saved_weights_are_as_readable_as_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     save_tensors(tmp_path / "w.safetensors", WEIGHTS)
     assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"conv.bias": torch.tensor([1.0, torch.nan, 3.0])}, "conv.bias holds NaN or infinity"),
+        ({"conv.weight": torch.full((3, 4), -torch.inf)}, "conv.weight holds NaN or infinity"),
+        ({"conv.weight": torch.full((3, 4), torch.inf).half()}, "conv.weight holds NaN or infinity"),
+        ({"conv.weight": torch.ones(3, 4, dtype=torch.int8)}, "conv.weight is of type int8, not float32"),
+        ({"conv.weight": torch.zeros(3, 4)}, "all weights are 0, such as conv.weight"),
+        ({"count": torch.tensor(1.5)}, "count is of type float32, not int64"),
+    ],
+)
+def test_what_are_no_weights_is_named(change, said):
+    module = nn.Module()
+    module.conv = nn.Linear(4, 3)
+    module.register_buffer("count", torch.tensor(0))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    load_strictly(module, {**WEIGHTS, "count": torch.tensor(0)}, "w", "hint")
+    load_strictly(module, before, "w", "hint")
+    with pytest.raises(CheckpointError, match=f"w: {said}"):
+        load_strictly(module, {**WEIGHTS, "count": torch.tensor(0)} | change, "w", "hint")
+    assert_weights(module.state_dict(), before)
+
+
+def test_weights_in_half_precision_and_one_layer_of_zeros_are_weights():
+    module = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2), nn.LayerNorm(2))
+    tensors = {name: value.half() for name, value in module.state_dict().items()}
+    load_strictly(module, {**tensors, "0.weight": torch.zeros(3, 4)}, "w", "hint")
+    assert not module[0].weight.any()

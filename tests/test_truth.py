@@ -23,6 +23,7 @@ def run_everything(dataset: Path, warm: Path, out: Path) -> dict[str, object]:
     tuned = ("finetune", dataset, "--model", warm, "--store", out / "s.h5", *SHORT, *ACCEPT_ALL)
     succeed(*tuned, "--out", out / "once")
     succeed(*tuned, "--out", out / "continuous", "--schedule", "continuous", "--remine-every", 2)
+    succeed(*tuned, "--out", out / "online", "--schedule", "online")
     succeed(*tuned, "--out", out / "rounds", "--rounds", 2)
     small = ("--size", 32, "--sam-size", 64, "--overlays", 0)
     succeed("distill", dataset, "--out", out / "distill", *SHORT, *small, "--store", out / "s.h5", *ACCEPT_ALL)
@@ -68,7 +69,7 @@ def test_nothing_but_eval_misses_truth_that_is_gone(dataset, warm, store, with_t
 
 
 def test_what_was_compared_is_what_was_trained(with_truth):
-    folders = ("warm", "warm/fold-1", "warm/fold-2", "once", "continuous")
+    folders = ("warm", "warm/fold-1", "warm/fold-2", "once", "continuous", "online")
     assert {f"{folder}/model.{kind}" for folder in folders for kind in ("safetensors", "json")} <= set(with_truth)
     assert json.loads(with_truth["once/model.json"])["made_from"]["pseudo_labeled"] == 9
-    assert with_truth["once/model.safetensors"] != with_truth["continuous/model.safetensors"]
+    assert len({with_truth[f"{name}/model.safetensors"] for name in ("once", "continuous", "online")}) == 3

@@ -48,7 +48,7 @@ def test_the_walk_of_one_image_runs_as_the_page_shows_it(dataset, warm, tmp_path
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in walk["student"].parameters())
 
     writer.commit(0)
-    writer.finish()
+    writer.finish([walk["case"].id])
     assert Store(path).ids == [walk["case"].id]
     with h5py.File(path) as file:
         assert len(file["objects"]) == len(walk["objects"])

@@ -424,7 +424,7 @@ ROWS = [
     Row("check {here}/no", DATA, "no: no such data set", "samsemi prepare"),
     Row("warmstart {images} --out {out}", DATA, "dataset.json is missing: .*images is not a data set", "samsemi prepare"),
     Row("eval {dataset}/manifest.csv --model {run} --out {out}", DATA, "manifest.csv is a file, a data set is a folder", "give the folder"),
-    Row("warmstart {copy} --out {out}", DATA, "dataset.json or manifest.csv cannot be read", "prepare the data set again", broken_json),
+    Row("warmstart {copy} --out {out}", DATA, "dataset.json cannot be read", "prepare the data set again", broken_json),
     Row("warmstart {copy} --out {out}", DATA, "schema samsemi.dataset/9", "update samsemi", newer_schema),
     Row("warmstart {copy} --out {out}", DATA, "needs rows, and the columns id,image", "prepare the data set again", semicolons),
     Row(

@@ -10,7 +10,7 @@ by dumping with each.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +28,8 @@ SIZE = 128
 """Side of the labels, in pixels: that of the network which would learn them."""
 BEST = (1.0, 0.75, 0.5, 0.25)
 """Share of the objects that is accepted."""
-HEAVY = 0.5
-"""Weight above which a pixel counts."""
+CERTAIN = (1.0, 0.5, 0.25)
+"""Share of the pixels of an image over which labels are compared: of as many as that one has which ignores most."""
 RESAMPLES = 2000
 
 
@@ -40,12 +40,10 @@ class Scores(NamedTuple):
     """Of the label map with the truth, mean over the classes that either has."""
     weighted: float
     """The same, each pixel counted by its weight."""
-    heavy_pixels: np.ndarray
-    """(K - 1, 2) over the pixels of a weight above HEAVY: of each class, shared by label and truth, and had by either."""
-    heavy: float
-    """Share of those pixels."""
+    learned: float
+    """Share of the pixels that is not ignored."""
     denied: float
-    """Share of the true foreground that is labeled background at such a weight; NaN without foreground."""
+    """Share of the true foreground that is learned as background; NaN without foreground."""
 
 
 def main() -> None:
@@ -65,7 +63,7 @@ def main() -> None:
 
 
 def dump(dataset: Path, path: Path, out: Path) -> None:
-    """The label map and the weight of every image that is learnt from, for each of BEST."""
+    """The label map and the weight of every image that is learnt from, for each of BEST; of all images whether SAM's masks are empty."""
     data, store = read_dataset(dataset), Store(path)
     arrays: dict[str, np.ndarray] = {}
     for share in BEST:
@@ -74,6 +72,9 @@ def dump(dataset: Path, path: Path, out: Path) -> None:
             sample = pseudo_sample(data.cases[name], store, policy, len(data.classes), SIZE)
             arrays[f"{share:g}/{name}/label"] = sample.target.argmax(dim=0).numpy().astype(np.uint8)
             arrays[f"{share:g}/{name}/weight"] = sample.weight.numpy().astype(np.float16)
+    for name in store.ids:
+        area = store.read(name, maps=False).area
+        arrays[f"1/{name}/empty"] = np.array(len(area) > 0 and not area.any())
     np.savez_compressed(out, **arrays)
 
 
@@ -88,33 +89,77 @@ def accept(store: Store, share: float) -> Policy:
 
 
 def compare(dataset: Path, files: dict[str, str]) -> None:
-    """Two tables: paired differences where everything is accepted, and what each cut-off lets through."""
+    """Three tables: paired differences where everything is accepted, over all pixels and over as many certain ones; and what each cut-off
+    lets through."""
     data = read_dataset(dataset)
     num_classes = len(data.classes)
     truths = {case.id: read_truth(case, num_classes) for case in data.split("unlabeled")}
-    found = {name: score(np.load(file), truths, num_classes) for name, file in files.items()}
+    arrays = {name: dict(np.load(file)) for name, file in files.items()}
+    found = {name: score(one, truths, num_classes) for name, one in arrays.items()}
     first = next(iter(found))
-    print("| labels | images | Dice | weighted by pixel | " + f"images in both | Dice above {first} | weighted by pixel |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| labels | images | lost: SAM's mask is empty | Dice | weighted by pixel | "
+        + f"images in both | Dice above {first} | weighted by pixel |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name, scores in found.items():
         one, other = found[first][1.0], scores[1.0]
         both = sorted(one.keys() & other.keys())
         gains = [describe_gain([getattr(other[i], key) - getattr(one[i], key) for i in both]) for key in ("dice", "weighted")]
         means = [f"{np.mean([getattr(s, key) for s in other.values()]):.3f}" for key in ("dice", "weighted")]
-        print(
-            f"| {name} | {len(other)} | "
-            + " | ".join(means)
-            + f" | {len(both)} | "
-            + " | ".join(gains if name != first else ["", ""])
-            + " |"
-        )
-    print("\n| labels | best objects | images | pixels of weight > 0.5 | Dice over them, pooled | true foreground called background |")
+        columns = [name, len(other), count_lost(arrays[name]), *means, len(both), *(gains if name != first else ["", ""])]
+        print_row(columns)
+    common = sorted(set.intersection(*(set(scores[1.0]) for scores in found.values())))
+    print(f"\n| labels | most certain pixels of the {len(common)} images of all | Dice over them | above {first} | wrong | above {first} |")
     print("|---|---|---|---|---|---|")
+    for share in CERTAIN if common else ():
+        over = np.array([score_certain(list(arrays.values()), name, truths[name], num_classes, share) for name in common])
+        for number, name in enumerate(found):
+            gains = [describe_gain(over[:, number, k] - over[:, 0, k]) if number else "" for k in range(2)]
+            dice, wrong = np.nanmean(over[:, number], axis=0)
+            print_row([name, f"{share:.0%}", f"{dice:.3f}", gains[0], f"{wrong:.1%}", gains[1]])
+    print("\n| labels | best objects | images | pixels that are learned | true foreground learned as background |")
+    print("|---|---|---|---|---|")
     for name, scores in found.items():
         for share, rows in scores.items():
-            heavy, denied = (np.nanmean([getattr(s, key) for s in rows.values()]) for key in ("heavy", "denied"))
-            common, sizes = np.sum([s.heavy_pixels for s in rows.values()], axis=0).T
-            print(f"| {name} | {share:.0%} | {len(rows)} | {heavy:.1%} | {np.mean(2 * common / np.maximum(sizes, 1)):.3f} | {denied:.1%} |")
+            learned, denied = (np.nanmean([getattr(s, key) for s in rows.values()]) for key in ("learned", "denied"))
+            print_row([name, f"{share:.0%}", len(rows), f"{learned:.1%}", f"{denied:.1%}"])
+
+
+def print_row(columns: Sequence[object]) -> None:
+    print("| " + " | ".join(map(str, columns)) + " |")
+
+
+def count_lost(arrays: Mapping[str, np.ndarray]) -> int | str:
+    """How many images of a dump have objects, but no mask of SAM's that is not empty; '-' where a dump of before does not say."""
+    empty = [bool(value) for key, value in arrays.items() if key.endswith("/empty")]
+    return sum(empty) if empty else "-"
+
+
+def score_certain(
+    variants: Sequence[Mapping[str, np.ndarray]], name: str, truth: np.ndarray, num_classes: int, share: float
+) -> list[tuple[float, float]]:
+    """Of each variant's label of an image, over as many of its most certain pixels: Dice, and the share that is wrong."""
+    labels, weights = ([one[f"1/{name}/{part}"] for one in variants] for part in ("label", "weight"))
+    chosen = choose_certain(weights, truth != IGNORE, share)
+    return [
+        (mean_dice(label, truth, mask * 1.0, num_classes), float((label != truth)[mask].mean()) if mask.any() else np.nan)
+        for label, mask in zip(labels, chosen, strict=True)
+    ]
+
+
+def choose_certain(weights: Sequence[np.ndarray], known: np.ndarray, share: float) -> list[np.ndarray]:
+    """Of each variant (S, S) bool the pixels of the highest weight, as many in each: that share of the fewest that a variant learns.
+
+    A weight is the certainty of the pixel times the trust in the image, so that within an image it ranks by certainty, whatever the
+    calibration. Pixels of one weight come in the same random order in all.
+    """
+    known_weights = [np.where(known, weight, 0).astype(np.float32).ravel() for weight in weights]
+    count = int(share * min((weight > 0).sum() for weight in known_weights))
+    order, chosen = np.random.default_rng(0).permutation(known.size), np.zeros((len(weights), known.size), dtype=bool)
+    for mask, weight in zip(chosen, known_weights, strict=True):
+        mask[order[np.argsort(-weight[order], kind="stable")[:count]]] = True
+    return list(chosen.reshape(-1, *known.shape))
 
 
 def read_truth(case: Case, num_classes: int) -> np.ndarray:
@@ -123,10 +168,10 @@ def read_truth(case: Case, num_classes: int) -> np.ndarray:
     return np.asarray(Image.fromarray(label).resize((SIZE, SIZE), Image.Resampling.NEAREST))
 
 
-def score(arrays: np.lib.npyio.NpzFile, truths: dict[str, np.ndarray], num_classes: int) -> dict[float, dict[str, Scores]]:
+def score(arrays: Mapping[str, np.ndarray], truths: dict[str, np.ndarray], num_classes: int) -> dict[float, dict[str, Scores]]:
     """For each of BEST the scores of each image."""
     found: dict[float, dict[str, Scores]] = {share: {} for share in BEST}
-    for key in arrays.files:
+    for key in arrays:
         share, name, part = key.split("/")
         if part == "label":
             label, weight = arrays[key], arrays[f"{share}/{name}/weight"].astype(np.float32)
@@ -137,14 +182,9 @@ def score(arrays: np.lib.npyio.NpzFile, truths: dict[str, np.ndarray], num_class
 def score_image(label: np.ndarray, weight: np.ndarray, truth: np.ndarray, num_classes: int) -> Scores:
     """A label map and its weights against a truth, all (SIZE, SIZE)."""
     known = truth != IGNORE
-    heavy, inside = (weight > HEAVY) & known, (truth > 0) & known
-    denied = (heavy & inside & (label == 0)).sum() / inside.sum() if inside.any() else np.nan
-    dices = [mean_dice(label, truth, w, num_classes) for w in (known * 1.0, known * weight)]
-    pixels = [
-        [(heavy & (label == k) & (truth == k)).sum(), (heavy & (label == k)).sum() + (heavy & (truth == k)).sum()]
-        for k in range(1, num_classes)
-    ]
-    return Scores(*dices, np.array(pixels), heavy.mean(), denied)
+    learned, inside = (weight > 0) & known, (truth > 0) & known
+    denied = (learned & inside & (label == 0)).sum() / inside.sum() if inside.any() else np.nan
+    return Scores(*(mean_dice(label, truth, w, num_classes) for w in (known * 1.0, known * weight)), learned.mean(), denied)
 
 
 def mean_dice(label: np.ndarray, truth: np.ndarray, weight: np.ndarray, num_classes: int) -> float:
@@ -160,6 +200,8 @@ def mean_dice(label: np.ndarray, truth: np.ndarray, weight: np.ndarray, num_clas
 def describe_gain(differences: Sequence[float]) -> str:
     """Mean of paired differences in points, and its 95 % bootstrap interval over images."""
     values = 100 * np.array([d for d in differences if np.isfinite(d)])
+    if not len(values):
+        return "-"
     means = np.random.default_rng(0).choice(values, (RESAMPLES, len(values))).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return f"{values.mean():+.1f} [{low:+.1f}, {high:+.1f}]"

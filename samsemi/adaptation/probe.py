@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
-from samsemi.sam.protocol import FEATURES, TrainableSam
+from samsemi.sam.protocol import FEATURES, TrainableSam, encode_images
 
 RIDGE = 0.1
 """Penalty of the squared weights, against the mean squared error over the cells of standardized features."""
@@ -52,8 +52,8 @@ def read_cells(sam: TrainableSam, cases: Sequence[Case], num_classes: int, advan
     """The cells of one case after the other."""
     for case in cases:
         image, label = read_case_image(case), read_case_label(case, case.mask, num_classes)
-        [embedding] = sam.encode([image])
-        features = embedding.tensors[FEATURES].cpu().double().numpy()
+        [embedding] = encode_images(sam, [image])
+        features = embedding.tensors[FEATURES].cpu().float().numpy().astype(np.float64)
         input_size = sam.preprocessing.input_size(label.shape, sam.side)
         covered = (sam.side / input_size[0], sam.side / input_size[1])
         valid = cover(label != IGNORE, features.shape[1:], covered)

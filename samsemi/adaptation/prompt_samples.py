@@ -246,7 +246,7 @@ def sample_prompts(
         else:
             empty = np.zeros((mask_size, mask_size))
             rows.append(PromptedObject(empty, np.zeros(()), np.zeros(()), np.zeros(4), np.zeros((POINTS, 2)), np.zeros(POINTS), empty))
-    return [torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True)]
+    return [torch.from_numpy(np.stack(part, dtype=np.float32, casting="unsafe")) for part in zip(*rows, strict=True)]
 
 
 def simulate_prompts(rng: np.random.Generator, mask: np.ndarray, side: int, mask_size: int) -> PromptedObject:

@@ -15,7 +15,7 @@ from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_image, read_ca
 from samsemi.errors import NothingUsable
 from samsemi.metrics import overlap
 from samsemi.sam.prompts import Prompts, deepest_points, find_objects, make_prompts, number_objects, shared_most
-from samsemi.sam.protocol import Embedding, SamBackend
+from samsemi.sam.protocol import Embedding, SamBackend, decode_prompts, encode_images
 from samsemi.sam.simulation import box_of, move_box
 from samsemi.sam.windows import Window, crop_pixels, crop_prompts, paste_maps, round_window, zoom_window
 from samsemi.segmenters.segmenter import Segmenter, predict_image
@@ -109,7 +109,7 @@ def jittered_box(case: Case, class_id: int, truth: np.ndarray, seed: int = 0) ->
 def label_by_boxes(sam: SamBackend, case: Case, dataset: Dataset) -> np.ndarray:
     """(H, W) uint8: a SAM's masks of the jittered boxes of the largest true object of each class."""
     label = read_case_label(case, case.mask, len(dataset.classes))
-    [embedding] = sam.encode([read_case_image(case)])
+    [embedding] = encode_images(sam, [read_case_image(case)])
     found = np.zeros_like(label)
     for k, truth in largest_objects(label, len(dataset.classes)):
         found[decode_masks(sam, embedding, Prompts(boxes=jittered_box(case, k, truth)[None]))[0]] = k
@@ -178,7 +178,7 @@ def decode_crops(sam: SamBackend, image: np.ndarray, factor: float, encoded: dic
     for i, box in enumerate(prompts.boxes):
         window = round_window(zoom_window(box, factor, image.shape[:2]))
         if window not in encoded:
-            [encoded[window]] = sam.encode([crop_pixels(image, window)])
+            [encoded[window]] = encode_images(sam, [crop_pixels(image, window)])
         found = decode_masks(sam, encoded[window], crop_prompts(prompts.rows(slice(i, i + 1)), window))
         masks.append(paste_maps(found, window, image.shape[:2]))
     return np.concatenate(masks)
@@ -186,7 +186,7 @@ def decode_crops(sam: SamBackend, image: np.ndarray, factor: float, encoded: dic
 
 def decode_masks(sam: SamBackend, embedding: Embedding, prompts: Prompts) -> np.ndarray:
     """(N, H, W) bool masks of the prompts on one image."""
-    [found] = sam.decode([embedding], [prompts])
+    [found] = decode_prompts(sam, [embedding], [prompts])
     return np.concatenate([(found.at_image_size(slice(i, i + ROWS)) > 0).cpu().numpy() for i in range(0, len(found), ROWS)])
 
 

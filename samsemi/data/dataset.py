@@ -4,23 +4,27 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from samsemi.data.about import SCHEMA, read_about
 from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
-from samsemi.errors import ChangedFile, DataError, WrongValues
+from samsemi.data.leaks import leaks, splits_by_group
+from samsemi.errors import ChangedFile, CheckpointError, DataError, WrongValues
+from samsemi.inputs import read_rows
+from samsemi.schemas import read_object
 
 log = logging.getLogger("samsemi")
 
-SCHEMA = "samsemi.dataset/1"
-"""Of dataset.json and manifest.csv."""
-
 SPLITS = ("labeled", "unlabeled", "val", "test")
+LONGEST_ID = 200
+"""Bytes of an id: with a suffix it is the name of a file."""
 
 IGNORE = 255
 """Mask value of pixels whose class is not known: no loss, no metric."""
@@ -82,6 +86,18 @@ class Dataset:
         return hashlib.sha256(json.dumps([self.name, self.classes, self.spacing_mm, rows]).encode()).hexdigest()
 
 
+def name_images(cases: Iterable[Case]) -> dict[str, str | None]:
+    """By which the images of some cases are known in any data set: their ids, and their SHA-256 where that is known."""
+    return {case.id: case.image_sha256 for case in cases}
+
+
+def is_among(case: Case, images: Mapping[str, str | None]) -> bool:
+    """Whether the image of a case is one of those of ``name_images``: has the hash of one, or its id where either hash is not known."""
+    if case.image_sha256 is not None and case.image_sha256 in images.values():
+        return True
+    return case.id in images and None in (case.image_sha256, images[case.id])
+
+
 def read_dataset(folder: Path) -> Dataset:
     """Read a data set folder; DataError for what is missing or malformed. Images and masks are not opened."""
     dataset, problems = scan_dataset(folder)
@@ -99,14 +115,16 @@ def scan_dataset(folder: Path) -> tuple[Dataset, list[DataError]]:
         raise DataError(f"{folder} is a file, a data set is a folder", f"give the folder that `samsemi prepare` made: {folder.parent}?")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such data set", "make it with `samsemi prepare`")
+    for path in (folder / "dataset.json", folder / "manifest.csv"):
+        if not path.exists():
+            raise DataError(f"{path} is missing: {folder} is not a data set", "make one with `samsemi prepare`")
     try:
-        about = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing: {folder} is not a data set", "make one with `samsemi prepare`") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{folder}/dataset.json or manifest.csv cannot be read ({error!r})", "prepare the data set again") from None
+        about = read_object(folder / "dataset.json")
+        rows = read_rows(folder / "manifest.csv")
+    except CheckpointError as error:
+        raise DataError(error.message, "repair it, or prepare the data set again") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}/manifest.csv cannot be read ({error})", "prepare the data set again") from None
     name, classes, spacing_mm = read_about(about, str(folder / "dataset.json"))
     cases, problems = read_manifest(folder, rows)
     return Dataset(folder, name, classes, spacing_mm, cases), problems
@@ -141,51 +159,25 @@ def name_lines(lines: Sequence[int]) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {first}" + (f" and {more} more" if more > 0 else "")
 
 
-class About(NamedTuple):
-    """What stands in a dataset.json."""
-
-    name: str
-    classes: tuple[str, ...]
-    spacing_mm: float | None
-
-
-def read_about(about: object, where: str) -> About:
-    """A dataset.json by the reader of its schema; DataError for what is none, or of an unknown schema."""
-    if not isinstance(about, dict):
-        raise DataError(f"{where} is no JSON object", "repair it, or prepare the data set again")
-    schema = about.get("schema")
-    if schema is not None and not (isinstance(schema, str) and schema in ABOUT_READERS):
-        raise DataError(
-            f"{where} is of schema {schema}, this samsemi reads {', '.join(ABOUT_READERS)}",
-            "update samsemi, or prepare the data set again with this one",
-        )
-    return ABOUT_READERS[schema or SCHEMA](about, where)
-
-
-def read_about_1(about: dict[str, object], where: str) -> About:
-    """Of the first schema, or of a samsemi that named none; keys that are not known are left alone."""
-    classes = about.get("classes")
-    if not isinstance(classes, list) or len(set(map(str, classes))) < 2 or not all(isinstance(c, str) and c for c in classes):
-        raise DataError(f"{where}: classes must be a list of two names or more, the first the background", "repair it, or prepare again")
-    if len(set(classes)) < len(classes):
-        raise DataError(f"{where}: a class is named twice", "give each class a name of its own")
-    spacing = about.get("spacing_mm")
-    if spacing is not None and (isinstance(spacing, bool) or not isinstance(spacing, (int, float)) or not 0 < spacing < float("inf")):
-        raise DataError(f"{where}: spacing_mm {spacing!r} is no size of a pixel", "give millimeters, or null")
-    return About(str(about.get("name", "")), tuple(classes), spacing)
-
-
-ABOUT_READERS: dict[str, Callable[[dict[str, object], str], About]] = {SCHEMA: read_about_1}
-"""Schema of a dataset.json -> its reader."""
-
-
 def need_cases(dataset: Dataset, split: str) -> list[Case]:
-    """The cases of a split; DataError where there are none, and where their masks are black and white instead of class indices."""
+    """The cases of a split; DataError where there are none, where their masks are black and white instead of class indices, and where a
+    group of the data set is seen before it measures."""
     cases = dataset.split(split)
     if not cases:
         raise DataError(f"{dataset.folder}: no {split} cases", PREPARE_SOME[split])
+    refuse_leaks(dataset)
     refuse_black_and_white(dataset, cases)
     return cases
+
+
+def refuse_leaks(dataset: Dataset) -> None:
+    """DataError where a group stands in a split that measures and in one that is seen before it."""
+    for group, splits in splits_by_group((case.group, case.split) for case in dataset.cases.values()).items():
+        if leaks(splits):
+            raise DataError(
+                f"{dataset.folder}: group {group} stands in {' and '.join(sorted(splits))}: what measures would be known",
+                "put the whole group into one split; `samsemi check` names every such group",
+            )
 
 
 def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
@@ -206,12 +198,12 @@ def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
 
 def read_case(folder: Path, row: Mapping[str, str]) -> Case:
     """One row of a manifest; DataError for an id, split or path that cannot be."""
-    if any(row[name] is None for name in COLUMNS):
+    if None in map(row.get, COLUMNS):
         raise DataError("fewer columns than the first line has", "write every column, empty where there is nothing")
     if not is_safe_id(row["id"]):
-        raise DataError(f"id {row['id']!r} cannot be a file name", "use letters, digits, '_', '-', '.' and blanks")
+        raise DataError(f"id {row['id']!r:.60} cannot be a file name", "use letters, digits, '_', '-', '.' and blanks")
     if row["split"] not in SPLITS:
-        raise DataError(f"unknown split '{row['split']}'", f"use {', '.join(SPLITS)}")
+        raise DataError(f"unknown split '{row['split']:.60}'", f"use {', '.join(SPLITS)}")
     if not row["image"]:
         raise DataError("no image", "prepare the data set again")
     if row["split"] == "unlabeled" and row["mask"]:
@@ -224,17 +216,20 @@ def read_case(folder: Path, row: Mapping[str, str]) -> Case:
     return Case(row["id"], image, mask, truth, row["split"], row["group"] or row["id"], *hashes)
 
 
+UNSAFE = re.compile(r'^$|^\.|[/\\:*?"<>|\x00-\x1f\ud800-\udfff]')
+"""What the name of a file is not, or does not hold, somewhere."""
+
+
 def is_safe_id(text: str) -> bool:
     """True for an id that is one plain file name everywhere."""
-    return bool(text) and not text.startswith(".") and not any(c in '/\\:*?"<>|' or ord(c) < 32 for c in text)
+    return not UNSAFE.search(text) and len(text.encode()) <= LONGEST_ID
 
 
 def resolve(folder: Path, text: str) -> Path:
     """A path of the manifest: absolute, or inside the data set folder; DataError for one that leads out of it."""
-    path = Path(text)
-    if ".." in path.parts:
+    if ".." in text and ".." in Path(text).parts:
         raise DataError(f"{text} leads out of the data set", "write paths relative to the data set folder, or absolute")
-    return path if path.is_absolute() else folder / path
+    return Path(os.path.join(folder, text))
 
 
 def write_dataset(dataset: Dataset) -> None:
@@ -246,6 +241,15 @@ def write_dataset(dataset: Dataset) -> None:
         writer.writerow(COLUMNS + HASHES)
         for case in dataset.cases.values():
             writer.writerow([relative_to(dataset.folder, value) for value in astuple(case)])
+
+
+def listed_files(folder: Path) -> frozenset[str]:
+    """The masks, hidden ones included, that the manifest of a folder lists; none where it cannot be read."""
+    try:
+        with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
+            return frozenset(row[column] or "" for row in csv.DictReader(file) for column in ("mask", "truth"))
+    except (OSError, ValueError, KeyError, csv.Error):
+        return frozenset()
 
 
 def relative_to(folder: Path, value: str | Path | None) -> str:
@@ -319,6 +323,11 @@ def with_hashes(case: Case) -> Case:
     """The case with the SHA-256 of its files as they are now; a file that cannot be read has none."""
     image, mask, truth = (hash_readable(path) if path else None for path in (case.image, case.mask, case.truth))
     return replace(case, image_sha256=image, mask_sha256=mask, truth_sha256=truth)
+
+
+def hash_image(case: Case) -> str:
+    """SHA-256 of the file of a case's image: that of the manifest, which reading it compares, or, without, as it is now."""
+    return case.image_sha256 or hash_bytes(read_bytes(case.image))
 
 
 def hash_readable(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,12 +13,19 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from samsemi.errors import ChangedFile, DataError, TruncatedFile, WrongValues
+from samsemi.inputs import need_regular, read_regular
 from samsemi.outputs import whole_file
 
 log = logging.getLogger("samsemi")
 
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""That Pillow may open: it goes by the bytes, not by the name, and opens some others (EPS) by programs of the machine."""
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError)
+"""What Pillow raises where bytes are not what their place promises."""
+UNKNOWN = f"replace or remove the file; {', '.join(FORMATS)} are read, whatever the name"
 SUPERPIXELS = "_superpixels"
 """Ends the name of a picture of an image's superpixels, as in the ISIC collection."""
 ORIENTATION = 0x0112
@@ -41,10 +49,11 @@ def find_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder", "check the path")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in list_files(folder):
         suffix = known_suffix(path)
         if suffix is None or path.name.startswith("."):
             continue
+        refuse_name(path)
         name = "__".join(path.relative_to(folder).parts)[: -len(suffix)]
         if name in found:
             raise DataError(f"{found[name]} and {path} have the same id '{name}'", "rename one of them")
@@ -58,6 +67,23 @@ def find_images(folder: Path) -> dict[str, Path]:
     return dict(sorted(without_superpixels(found).items()))
 
 
+def list_files(folder: Path) -> list[Path]:
+    """All that lies below a folder but folders, sorted; DataError where one of these may not be read. Links to folders are not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})", "change its permissions, or move it elsewhere")
+
+    return sorted(Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
+
+
+def refuse_name(path: Path) -> None:
+    """DataError for a name that could not be written into a manifest."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{ascii(str(path))}: the name is no UTF-8", "rename the file or its folder") from None
+
+
 def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
     """Images without the pictures of their superpixels that some collections put next to them."""
     drawn = [name for name in found if name.endswith(SUPERPIXELS) and name.removesuffix(SUPERPIXELS) in found]
@@ -68,9 +94,9 @@ def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
 
 def count_unread(folder: Path) -> str:
     """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'; hidden ones are left out."""
-    names = [path.name for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".") and not known_suffix(path)]
+    names = [path.name for path in list_files(folder) if path.is_file() and not path.name.startswith(".") and not known_suffix(path)]
     kinds = Counter(kind_of(name) for name in names)
-    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def kind_of(name: str) -> str:
@@ -87,9 +113,9 @@ def warn_unread(folder: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What stands in a file; DataError for one that is missing or cannot be read."""
+    """What stands in a regular file; DataError for one that is missing or cannot be read."""
     try:
-        return Path(path).read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "restore it, or prepare the data set again") from None
     except (OSError, ValueError) as error:
@@ -175,9 +201,11 @@ def has_alpha_shape(picture: Image.Image) -> bool:
 
 def remark_image(source: Path | io.BytesIO) -> list[str]:
     """What is done to an image before it is used that its owner may not expect; opens its header alone. Empty for one that is damaged."""
-    with suppress(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError), warnings.catch_warnings():
+    with suppress(*DAMAGE, Image.DecompressionBombError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(source) as picture:
+        if isinstance(source, Path):
+            need_regular(source)
+        with Image.open(source, formats=FORMATS) as picture:
             stretched = [STRETCHED] if picture.mode.startswith(("I", "F")) else []
             return stretched + ([TURNED] if picture.getexif().get(ORIENTATION, 1) != 1 else [])
     return []
@@ -215,15 +243,15 @@ def open_picture(data: bytes, path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 refuse_ambiguous(picture, path)
                 picture.load()
                 return ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}", "cut it into smaller images") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: {'not an image that can be read' if data else 'an empty file'}", "replace or remove the file") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: {'not an image that can be read' if data else 'an empty file'}", UNKNOWN) from None
+    except DAMAGE as error:
         raise TruncatedFile(f"{path}: damaged image ({error})", "replace or remove the file") from None
 
 
@@ -289,10 +317,13 @@ def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.nda
     return images, unreadable
 
 
-def write_picture(path: Path, array: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG, whole or not at all."""
+def write_picture(path: Path, picture: np.ndarray | Image.Image) -> None:
+    """Write (H, W) or (H, W, 3) uint8, or a picture, as PNG, whole or not at all; its header says that it was written here."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    mark = PngInfo()
+    mark.add_text("Software", "samsemi")
     with whole_file(path, sync=False) as part:
-        Image.fromarray(array).save(part, format="PNG")
+        image.save(part, format="PNG", pnginfo=mark)
 
 
 def hash_pixels(image: np.ndarray) -> str:

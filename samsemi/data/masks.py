@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from samsemi.data.dataset import IGNORE
+from samsemi.data.images import write_picture
 from samsemi.data.overlays import PALETTE, Color
-from samsemi.outputs import whole_file
 
 BACKGROUND: Color = (0, 0, 0)
 IGNORED: Color = (128, 128, 128)
@@ -35,5 +35,4 @@ def write_mask(path: Path, label: np.ndarray) -> None:
     """Write (H, W) uint8 class indices and IGNORE as PNG with ``mask_palette``, whole or not at all."""
     picture = Image.fromarray(label)
     picture.putpalette([part for color in mask_palette() for part in color])
-    with whole_file(path, sync=False) as part:
-        picture.save(part, format="PNG")
+    write_picture(path, picture)

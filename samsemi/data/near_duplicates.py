@@ -70,12 +70,15 @@ def count_blocks(ranks: Sequence[int]) -> int:
 
 
 def compare(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray]) -> np.ndarray:
-    """The greatest cosine of any two images, one of them uncropped: (N, F) and (M, F) of each crop -> (N, M)."""
+    """The greatest cosine of any two images, one of them uncropped: (N, F) and (M, F) of each crop -> (N, M).
+
+    Rounded, so that of copies that are equally like an image the first one counts, however the products are summed up.
+    """
     alike = rows[0] @ columns[0].T
     for n in range(1, len(CROPS)):
         np.maximum(alike, rows[0] @ columns[n].T, out=alike)
         np.maximum(alike, rows[n] @ columns[0].T, out=alike)
-    return alike
+    return alike.round(5)
 
 
 def describe_edges(thumbnails: Sequence[np.ndarray], indices: np.ndarray, crop: int) -> np.ndarray:

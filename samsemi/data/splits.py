@@ -1,8 +1,7 @@
 """Which case is labeled, unlabeled, val or test: dealt by shares, or listed in a file. Groups (patients) stay whole."""
 
-import csv
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 from samsemi.data.dataset import SPLITS, Case, name_lines
 from samsemi.data.images import hash_pixels, read_image
 from samsemi.errors import DataError, UsageError
+from samsemi.inputs import read_rows
 
 
 def find_group(name: str, pattern: str | None) -> str:
@@ -32,9 +32,8 @@ def find_group(name: str, pattern: str | None) -> str:
 def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
     """id -> (split, group or None) of a CSV file with columns id,split and perhaps group."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_rows(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"--split {path}: {error}", "give a readable CSV file") from None
     if not rows or not {"id", "split"} <= set(rows[0]):
         raise DataError(f"--split {path}: needs the columns id,split", "write them in the first line")
@@ -89,7 +88,7 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int, re
     masked = [case for case in cases if case.mask is not None]
     groups = sorted({case.group for case in masked} - {case.group for case in cases if case.mask is None})
     members = Counter(case.group for case in masked)
-    queue = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    queue = deque(groups[i] for i in np.random.default_rng(seed).permutation(len(groups)))
     refuse_too_few(len(masked), len(groups), wanted, rest)
     targets = {split: amount if amount > 1 else amount * len(masked) for split, amount in wanted.items()}
     if sum(targets.values()) > len(masked) + 0.5:
@@ -102,10 +101,10 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int, re
         taken = 0
         while queue and taken + members[queue[0]] / 2 <= target and taken < target:
             taken += members[queue[0]]
-            split_of[queue.pop(0)] = split
+            split_of[queue.popleft()] = split
         if target > 0 and taken == 0 and queue:
             taken = members[queue[0]]
-            split_of[queue.pop(0)] = split
+            split_of[queue.popleft()] = split
         if target > 0 and taken < target / 2:
             raise DataError(
                 f"{len(masked)} cases with masks in {len(groups)} groups do not fill --{split} {wanted[split]:g}",

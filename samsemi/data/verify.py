@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from samsemi.data.dataset import IGNORE, NO_CLASS_BUT_255, SPLITS, Case, Dataset, changed_problems, decode_case_label
+from samsemi.data.dataset import (
+    IGNORE,
+    NO_CLASS_BUT_255,
+    SPLITS,
+    Case,
+    Dataset,
+    changed_problems,
+    decode_case_label,
+)
 from samsemi.data.findings import Finding, finding_of
 from samsemi.data.images import TURNED, decode_image, hash_pixels, log_remarks, read_bytes, remark_image
+from samsemi.data.leaks import RANKS, leaks, splits_by_group
 from samsemi.data.near_duplicates import count_blocks, find_near_duplicates, make_thumbnail
 from samsemi.errors import DataError
-
-RANKS = {"labeled": 0, "unlabeled": 0, "val": 1, "test": 2}
-"""An image must not be seen in a split of a lower rank: those of rank 0 are trained on, the others measure."""
 
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[..., None]]]
 """``console.progress``: what is done, how many steps of what unit."""
@@ -144,17 +150,9 @@ def changed_findings(case: Case, path: Path, data: bytes) -> list[Finding]:
     return [Finding("changed", (case.id,), problem) for problem in changed_problems(case, path, data)]
 
 
-def leaks(splits: Iterable[str]) -> bool:
-    """Whether what stands in all of these splits is seen before it measures."""
-    return len({RANKS[split] for split in splits}) > 1
-
-
 def split_findings(dataset: Dataset) -> Iterator[Finding]:
     """Groups that stand in more than one split, and splits that training cannot do without."""
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    for case in dataset.cases.values():
-        splits_of[case.group].add(case.split)
-    for group, splits in splits_of.items():
+    for group, splits in splits_by_group((case.group, case.split) for case in dataset.cases.values()).items():
         if len(splits) > 1:
             kind = "group_in_two_splits" if leaks(splits) else "labeled_and_unlabeled"
             yield Finding(kind, (group,), f"group {group} stands in {' and '.join(sorted(splits))}")

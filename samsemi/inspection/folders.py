@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from samsemi.data.dataset import SPLITS, Case, read_dataset
-from samsemi.inspection.made import Facts, changed_options, count_bytes, read_json, table_of
+from samsemi.inspection.made import Facts, changed_options, count_bytes, table_of
+from samsemi.schemas import read_object
 
 KEPT = ("overlays", "probabilities", "precision")
 """Options that predictions.json keeps."""
@@ -17,7 +18,7 @@ def describe_dataset(folder: Path) -> Facts:
     missing = [str(path) for path in files if not path.exists()]
     return {
         "kind": "dataset",
-        "schema": read_json(folder / "dataset.json").get("schema"),
+        "schema": read_object(folder / "dataset.json").get("schema"),
         "finished": True,
         "name": dataset.name,
         "classes": list(dataset.classes),
@@ -47,7 +48,7 @@ def describe_split(cases: list[Case]) -> Facts:
 
 def describe_evaluation(folder: Path) -> Facts:
     """metrics.json of `samsemi eval`: the means with their intervals."""
-    metrics = read_json(folder / "metrics.json")
+    metrics = read_object(folder / "metrics.json")
     means = {name: table_of(summary) for name, summary in table_of(metrics.get("mean")).items()}
     return {
         "kind": "evaluation",
@@ -62,7 +63,7 @@ def describe_evaluation(folder: Path) -> Facts:
 
 def describe_predictions(folder: Path) -> Facts:
     """predictions.json of `samsemi predict`, and the masks that stand there."""
-    about = read_json(folder / "predictions.json")
+    about = read_object(folder / "predictions.json")
     made_from = {name: about[name] for name in ("model", "images") if name in about}
     return {
         "kind": "predictions",
@@ -77,7 +78,7 @@ def describe_predictions(folder: Path) -> Facts:
 
 def describe_labels(folder: Path) -> Facts:
     """labels.json of `samsemi export-labels`."""
-    about = read_json(folder / "labels.json")
+    about = read_object(folder / "labels.json")
     counts = {name: about.get(name) for name in ("format", "images", "left_out", "classes", "ignore_below")}
     made_from = table_of(about.get("made_from"))
     return {

@@ -1,6 +1,5 @@
 """The header of a safetensors file, read without its tensors and without torch."""
 
-import json
 import math
 import struct
 from collections import Counter
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 from samsemi.errors import CheckpointError
 from samsemi.inspection.made import Facts, table_of
+from samsemi.schemas import parse_object
 
 LENGTH = struct.Struct("<Q")
 """What a safetensors file begins with: how long its header is."""
@@ -30,7 +30,7 @@ def read_header(path: Path) -> Header:
         length = LENGTH.unpack(start)[0] if len(start) == LENGTH.size else size
         if length > size:
             raise CheckpointError(f"{path} is not a safetensors file, or is truncated", "make it or copy it again")
-        header = table_of(json.loads(file.read(length)))
+        header = parse_object(file.read(length).decode(), str(path))
     texts = table_of(header.pop("__metadata__", None))
     tensors = {name: table_of(tensor) for name, tensor in header.items()}
     end = LENGTH.size + length + max((int(t["data_offsets"][1]) for t in tensors.values()), default=0)  # type: ignore[index]

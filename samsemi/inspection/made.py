@@ -1,6 +1,5 @@
 """What is common to the things that commands make: their options, their size on disk."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,14 +54,6 @@ def names_place(option: Option) -> bool:
 
 def known_options(command: str) -> dict[str, Option]:
     return declared(STAGES[command][1]) if command in STAGES else {}
-
-
-def read_json(path: Path) -> Facts:
-    """A JSON object; ValueError for anything else."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise ValueError(f"{path.name} is no JSON object")
-    return values
 
 
 def table_of(values: object) -> Facts:

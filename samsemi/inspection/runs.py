@@ -1,11 +1,12 @@
 """Run folders: warm starts, fine-tuned and distilled networks, and the trainings of adapted SAMs, finished or not."""
 
-import csv
 import tomllib
 from pathlib import Path
 
+from samsemi.inputs import read_rows, read_text
 from samsemi.inspection.headers import count_weights, read_header
-from samsemi.inspection.made import Facts, changed_options, count_bytes, read_json, read_places, table_of
+from samsemi.inspection.made import Facts, changed_options, count_bytes, read_places, table_of
+from samsemi.schemas import read_object
 from samsemi.training.runs import BEGUN, CONFIG, FINISHED
 
 MODEL_CARD, MODEL_WEIGHTS = "model.json", "model.safetensors"
@@ -25,7 +26,7 @@ def is_adapt_run(folder: Path) -> bool:
 
 def describe_run(folder: Path) -> Facts:
     """A run by its card, options and history; without a card, what has been trained so far."""
-    card = read_json(folder / MODEL_CARD) if (folder / MODEL_CARD).is_file() else {}
+    card = read_object(folder / MODEL_CARD) if (folder / MODEL_CARD).is_file() else {}
     training = describe_training(folder)
     network, weights = table_of(card.get("model")), folder / MODEL_WEIGHTS
     made_from = table_of(card.get("made_from")) or read_made_from(folder)
@@ -67,7 +68,7 @@ def read_config(folder: Path) -> tuple[str, Facts]:
     """The command that made a run, and its options; '' and none where only the model was kept."""
     if not (folder / CONFIG).is_file():
         return "", {}
-    tables = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    tables = tomllib.loads(read_text(folder / CONFIG))
     command = next(iter(tables), "")
     return command, table_of(tables.get(command))
 
@@ -77,8 +78,7 @@ def read_history(folder: Path) -> list[dict[str, str]]:
     path = folder / "history.csv"
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_rows(path)
 
 
 def scores_of(row: dict[str, str]) -> Facts:
@@ -93,13 +93,13 @@ def is_finished(folder: Path, options: Facts, done: int, planned: int) -> bool:
     if (folder / FINISHED).is_file() or not (folder / BEGUN).is_file():
         return True
     rounds = int(str(options.get("rounds") or 1))
-    return "schema" not in read_json(folder / BEGUN) and done >= planned - (rounds - 1) * (planned // rounds) > 0
+    return "schema" not in read_object(folder / BEGUN) and done >= planned - (rounds - 1) * (planned // rounds) > 0
 
 
 def read_made_from(folder: Path) -> Facts:
     """What a run was made from, finished or not."""
     found = [folder / mark for mark in (FINISHED, BEGUN) if (folder / mark).is_file()]
-    return {name: value for name, value in read_json(found[0]).items() if name != "schema"} if found else {}
+    return {name: value for name, value in read_object(found[0]).items() if name != "schema"} if found else {}
 
 
 def list_parts(folder: Path) -> Facts:

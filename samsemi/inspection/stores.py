@@ -8,12 +8,14 @@ import h5py
 import numpy as np
 
 from samsemi.errors import CheckpointError
+from samsemi.hdf5 import named_damage, open_hdf5
 from samsemi.inspection.made import Facts, changed_options, count_bytes, table_of
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.store import Provenance, Store, read_provenance
-from samsemi.mining.store_writer import PART
+from samsemi.mining.store_writer import PARTS
 from samsemi.mining.summary import count_reasons, find_reasons, summarize_store
 
+WAIT = "wait for the command that writes it, or make it again"
 REMOVE = "remove it and make it again; `samsemi mine` and `adapt` fill a cache anew"
 
 
@@ -61,7 +63,7 @@ def describe_class(store: Store, reasons: np.ndarray, class_id: int) -> Facts:
 def parts_of(path: Path) -> list[Path]:
     """The parts of a store that is not finished; ``path`` is the store, or the folder of its parts."""
     folder = path if path.name.endswith(".parts") else path.with_name(path.name + ".parts")
-    return sorted(folder.glob(PART))
+    return sorted(folder.glob(PARTS))
 
 
 def describe_parts(path: Path) -> Facts:
@@ -91,18 +93,13 @@ def count_classes(stores: Iterable[Store]) -> Counter[int]:
 
 def read_schema(path: Path) -> str:
     """The schema that an HDF5 file names, '' for none; CheckpointError where it cannot be read."""
-    try:
-        with h5py.File(path, "r") as file:
-            return str(file.attrs.get("schema", ""))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} is not an HDF5 file, is damaged or in use ({error})", "wait for the command that writes it, or make it again"
-        ) from None
+    with open_hdf5(path, WAIT) as file, named_damage(path, WAIT):
+        return str(file.attrs.get("schema", ""))
 
 
 def describe_embeddings(path: Path) -> Facts:
     """A cache of embeddings; CheckpointError where images lack tensors."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path, REMOVE) as file:
         tensors = {name: list(file[name].shape) for name in file if name != "keys"}
         images = len(file["keys"]) if "keys" in file else 0
         if any(shape[0] < images for shape in tensors.values()) or (images and not tensors):
@@ -123,7 +120,7 @@ def describe_embeddings(path: Path) -> Facts:
 
 def describe_folds(path: Path) -> Facts:
     """Out-of-fold predictions of a run."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path, WAIT) as file:
         _, classes, side, _ = file["probs"].shape
         images = len(file["ids"])
     counts = {"images": images, "num_classes": classes, "size": side}

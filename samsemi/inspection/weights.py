@@ -1,17 +1,17 @@
 """Files of weights, by their header alone: adapted SAMs, teachers, and whatever else is safetensors."""
 
-import json
 from pathlib import Path
 
 from samsemi.inspection.headers import count_weights, read_header
 from samsemi.inspection.made import Facts, count_bytes, table_of
 from samsemi.inspection.runs import describe_training, read_made_from
+from samsemi.schemas import parse_object
 
 
 def describe_weights(path: Path) -> Facts:
     """Weights by the card in their header: an adapted SAM with its run, where that stands next to it, or a teacher."""
     header = read_header(path)
-    card = table_of(json.loads(str(header.texts["samsemi"]))) if "samsemi" in header.texts else None
+    card = parse_object(str(header.texts["samsemi"]), f"the header of {path}") if "samsemi" in header.texts else None
     sizes = count_weights(header) | {"bytes": count_bytes(path)}
     if card is None:
         return {"kind": "weights", **sizes}

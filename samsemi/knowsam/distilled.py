@@ -1,6 +1,6 @@
 """The SAM of a run of ``distill`` as a backend for mining: ``--sam distilled:RUN``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from samsemi.devices import autocast
 from samsemi.errors import UsageError
-from samsemi.knowsam.teacher import Teacher, load_sam_of_teacher, load_teacher
+from samsemi.knowsam.teacher import Teacher, load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.options.sams import DISTILLED, SamEntry
 from samsemi.sam.baselines import mean_inside
 from samsemi.sam.prompts import Prompts
@@ -34,12 +34,22 @@ class DistilledSam:
     prompt_kinds = "box+mask"
     name = NAME
 
-    def __init__(self, teacher: Teacher, spec: ModelSpec, adapted_to: str | None, device: torch.device, precision: str = "fp32"):
+    def __init__(
+        self,
+        teacher: Teacher,
+        spec: ModelSpec,
+        adapted_to: str | None,
+        device: torch.device,
+        precision: str = "fp32",
+        learned: Mapping[str, str | None] | None = None,
+    ):
         self.teacher = teacher.to(device).eval().requires_grad_(False)
         self.identity = hash_tensors(self.teacher.state_dict())
         self.classes, self.size = spec.classes, spec.size
         self.adapted_to = adapted_to
         """Fingerprint of the data set whose labeled cases it has learnt."""
+        self.learned = learned or {}
+        """Ids and hashes of the images that it has learnt, as of ``name_images``."""
         self.device, self.precision = device, precision
         self.mask_size = self.teacher.sam.prompt_encoder.mask_input_size[0]
 
@@ -88,4 +98,5 @@ def load_distilled(entry: SamEntry, checkpoint: Path | None, device: torch.devic
     card = read_model_card(folder)
     dataset = card.made_from.get("dataset")
     teacher = load_teacher(folder, sam, len(card.model.classes), "--sam-checkpoint")
-    return DistilledSam(teacher, card.model, dataset if isinstance(dataset, str) else None, device, precision)
+    learned = read_teacher_card(folder).learned
+    return DistilledSam(teacher, card.model, dataset if isinstance(dataset, str) else None, device, precision, learned)

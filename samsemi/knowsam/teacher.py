@@ -219,10 +219,16 @@ class TeacherCard:
     learned_prompts: bool
     temperature: float
     scores: Mapping[str, object] = field(default_factory=dict)
+    learned: Mapping[str, str | None] = field(default_factory=dict)
+    """Ids and hashes of the images that it, and the SAM that it adapts, have learnt; none in those of before."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.side <= 4096 or self.side % 16 or not self.temperature > 0:
+            raise UsageError(f"side {self.side} or temperature {self.temperature} cannot be", AGAIN)
 
 
 def save_teacher(folder: Path, teacher: Teacher, sam: SamBackend, about: Mapping[str, object]) -> None:
-    """Write what was learnt to RUN/teacher.safetensors, with its card in the header: ``about`` holds the temperature and the scores."""
+    """Write what was learnt to RUN/teacher.safetensors, with its card in the header: ``about`` holds the rest of it."""
     card = {"sam": sam.name, "sam_weights": sam.identity, "side": teacher.side, "learned_prompts": teacher.prompts is not None}
     save_tensors(folder / TEACHER, teacher.learned(), {CARD: json.dumps({"schema": SCHEMA, **card, **about})})
 

@@ -11,23 +11,32 @@ that the U-Net++ has learnt, nor to SAM's masks on cases that the SAM has learnt
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_images, read_case_label
+from samsemi.data.dataset import IGNORE, Case, Dataset, is_among, read_case_images, read_case_label
 from samsemi.metrics import overlap
-from samsemi.mining.composition import network_map, object_label
+from samsemi.mining.composition import network_map, object_mask
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, choose_policy
 from samsemi.mining.policy import ClassRule, Policy, Quality, fit_quality, score_table
+from samsemi.mining.precision import (
+    Bias,
+    choose_threshold,
+    describe_precision,
+    describe_share,
+    estimate_precision,
+    measure_bias,
+    wilson_interval,
+)
 from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.mine import MineOptions
 from samsemi.sam.prompts import number_objects, shared_most
-from samsemi.sam.protocol import SamBackend
+from samsemi.sam.protocol import SamBackend, learned_by
 
 LOG = logging.getLogger("samsemi")
 RIGHT = 0.5
@@ -40,8 +49,6 @@ NOTHING = 2.0
 """The least quality where nothing is accepted: no probability reaches it."""
 LEAST_CLASS_OBJECTS = 20
 """From so many on, a class among several has a fit and a threshold of its own; the others share those of all objects."""
-LEAST_ACCEPTED = 5
-"""Objects over which a precision is measured, at least."""
 PARTS = 10
 """The probabilities by which the threshold is chosen come from models that have not seen the patient: one in so many."""
 CURVE_POINTS = 20
@@ -51,8 +58,16 @@ Truth = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of the n objects of a case: (n, 7) scores, (n, 2, shares) truth as of ``measure_objects``, (n,) classes."""
 
 
+class Rows:
+    """A dataclass of arrays that have a row per object."""
+
+    def __getitem__(self, chosen: np.ndarray) -> Self:
+        """The objects where (N,) bool ``chosen`` is True."""
+        return type(self)(*(getattr(self, field.name)[chosen] for field in fields(self)))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class Judged:
+class Judged(Rows):
     """The N objects of some cases, with the truth about them."""
 
     scores: np.ndarray
@@ -68,9 +83,20 @@ class Judged:
     class_id: np.ndarray
     """(N,) of the object that prompted."""
 
-    def __getitem__(self, chosen: np.ndarray) -> "Judged":
-        """The objects where (N,) bool ``chosen`` is True."""
-        return Judged(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+@dataclass(frozen=True)
+class Applied(Rows):
+    """What the fits make of N objects."""
+
+    unseen: np.ndarray
+    """(N,) probabilities by models that have not seen the patient."""
+    accepted: np.ndarray
+    """(N,) bool; where nothing may be accepted, what the thresholds alone would accept."""
+    right: np.ndarray
+    """(N,) bool."""
+    optimism: np.ndarray
+    """(N,) of the precision of the fit that decides about each; so is its spread."""
+    spread: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,15 +106,12 @@ class Fit:
     quality: Quality
     threshold: float
     """The least quality: the lowest that reaches the target, or that of the highest precision."""
-    precision: float
+    bias: Bias
+    """Of the precision that it has over these objects."""
     usable: bool
     """False: too few of them should be right, so nothing is accepted."""
     unseen: np.ndarray
     """(N,) probabilities by models that have not seen the patient."""
-
-    @property
-    def interval(self) -> list[float]:
-        return wilson_interval(self.precision, int((self.unseen >= self.threshold).sum()))
 
     @property
     def least(self) -> float:
@@ -97,11 +120,12 @@ class Fit:
 
 def finish_store(writer: StoreWriter, miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> None:
     """Make the parts one store, calibrated if ``options.calibrate``."""
+    ids = [case.id for case in dataset.split("unlabeled")]
     if miner.options.calibrate:
         policy, calibration = calibrate(miner, dataset, fold_maps)
-        writer.finish(policy.to_json(), calibration)
+        writer.finish(ids, policy.to_json(), calibration)
     else:
-        writer.finish()
+        writer.finish(ids)
 
 
 def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None) -> tuple[Policy, dict[str, object]]:
@@ -125,39 +149,40 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     own = {k: fit_objects(judged[judged.class_id == k], options, f"class {dataset.classes[k]}: ") for k in classes}
     rules = tuple(ClassRule(k, fit.least, fit.quality) for k, fit in own.items())
     base = Policy(**{f"min_{name}": 0.0 for name in THRESHOLDS}, min_quality=shared.least, quality=shared.quality, by_class=rules)
-    unseen, accepted = apply_fits(judged, shared, own)
-    precision = float((judged.iou[accepted] >= RIGHT).mean()) if own else shared.precision
-    about |= {
-        "precision": precision,
-        "precision_interval": wilson_interval(precision, int(accepted.sum())),
-        "accepted": int(accepted.sum()),
-        "min_quality": shared.threshold,
-        "dice_by_sam_share": dict(zip(map(str, shares), by_share.tolist(), strict=True)),
-    }
+    table = apply_fits(judged, shared, own)
+    about |= describe_accepted(table) | {"min_quality": shared.threshold}
+    about["dice_by_sam_share"] = dict(zip(map(str, shares), by_share.tolist(), strict=True))
     if num_classes > 2:
         about["by_class"] = {
             dataset.classes[k]: {
                 "fit": "own" if k in own else "shared",
-                **describe_class(judged.iou[judged.class_id == k], accepted[judged.class_id == k]),
+                "objects": int((judged.class_id == k).sum()),
+                **describe_accepted(table[judged.class_id == k]),
                 "min_quality": own.get(k, shared).threshold,
                 "usable": own.get(k, shared).usable,
             }
             for k in range(1, num_classes)
         }
-    about["curve"] = trace_curve(unseen, judged, len(cases))
+    about["curve"] = trace_curve(table.unseen, judged, len(cases))
     LOG.info(f"calibrated with {len(judged.iou)} objects of {len(cases)} cases: {describe_precision(about)}")
     return choose_policy(options, replace(base, sam_share=shares[best])), about
 
 
 def find_sources(sam: SamBackend, dataset: Dataset, fold_maps: FoldMaps | None) -> dict[str, list[Case]]:
-    """The cases to calibrate with: 'val' without those that the SAM was chosen on; 'out_of_fold', unless it has learnt them."""
+    """The cases to calibrate with: 'val' without those that the SAM was chosen on; 'out_of_fold'; of both none that it has learnt, in
+    whatever data set.
+
+    Weights of before their cards named what they had learnt are known to have learnt the labeled cases of one data set.
+    """
     chosen_on: frozenset[str] = getattr(sam, "chosen_on", frozenset())
-    sources = {"val": [case for case in dataset.split("val") if case.id not in chosen_on]}
+    learned = learned_by(sam)
+    sources = {"val": [case for case in dataset.split("val") if case.id not in chosen_on and not is_among(case, learned)]}
     if left_out := len(dataset.split("val")) - len(sources["val"]):
-        LOG.info(f"{left_out} val cases are not calibrated with: the SAM's weights were chosen by them")
+        LOG.info(f"{left_out} val cases are not calibrated with: the SAM has learnt them, or its weights were chosen by them")
     if fold_maps and getattr(sam, "adapted_to", None) != dataset.fingerprint():
-        sources["out_of_fold"] = dataset.split("labeled")
-        fold_maps.need([case.id for case in sources["out_of_fold"]])
+        unseen = [case for case in dataset.split("labeled") if not is_among(case, learned)]
+        fold_maps.need([case.id for case in unseen], len(dataset.classes))
+        sources |= {"out_of_fold": unseen} if unseen else {}
     return sources
 
 
@@ -167,58 +192,45 @@ def find_own_classes(judged: Judged, num_classes: int) -> list[int]:
 
 
 def fit_objects(judged: Judged, options: MineOptions, what: str | None) -> Fit:
-    """A fit to some objects; warns, beginning with ``what`` unless that is None, where the target is not reached."""
-    right = judged.iou >= RIGHT
+    """A fit to some objects; warns, beginning with ``what`` unless that is None, where the target is not reached, or too little is right.
+
+    The threshold is chosen for the precision that is counted over the objects, since that comes nearer to the target on others than
+    one that must reach it without its optimism. Whether what it accepts can be used is decided without.
+    """
+    right, target = judged.iou >= RIGHT, options.target_precision
     unseen = predict_unseen(judged)
-    threshold, precision = choose_threshold(unseen, right, options.target_precision)
-    reached = precision >= options.target_precision
-    usable = reached or precision >= LEAST_PRECISION or options.allow_low_precision
-    fit = Fit(fit_quality(judged.scores, right), threshold, precision, usable, unseen)
-    if not reached and what is not None:
-        best, outcome = describe_share(precision, fit.interval), "which is taken" if usable else "so nothing is accepted"
-        LOG.warning(f"{what}a precision of {options.target_precision:g} is not reached; the best is {best}, {outcome}")
-    return fit
+    threshold, counted = choose_threshold(unseen, right, target)
+    bias = measure_bias(unseen, right, judged.group, target)
+    precision, interval = estimate_precision(right[unseen >= threshold], *bias)
+    reached = counted >= target
+    usable = precision >= LEAST_PRECISION or (reached and target < LEAST_PRECISION) or options.allow_low_precision
+    if what is not None and not (reached and usable):
+        outcome = "which is taken" if usable else "so nothing is accepted"
+        LOG.warning(f"{what}a precision of {target:g} is not reached; the best is {describe_share(precision, interval)}, {outcome}")
+    return Fit(fit_quality(judged.scores, right), threshold, bias, usable, unseen)
 
 
-def apply_fits(judged: Judged, shared: Fit, own: Mapping[int, Fit]) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) probabilities; (N,) bool what is accepted, or, where nothing may be, what the thresholds alone would accept."""
-    unseen, threshold = shared.unseen.copy(), np.full(len(judged.iou), shared.threshold)
-    usable = np.full(len(judged.iou), shared.usable)
+def apply_fits(judged: Judged, shared: Fit, own: Mapping[int, Fit]) -> Applied:
+    """What the fit of each object's class, or the shared one, makes of it."""
+    rows = np.array([(shared.threshold, shared.usable, *shared.bias)] * len(judged.iou))
+    unseen = shared.unseen.copy()
     for k, fit in own.items():
         chosen = judged.class_id == k
-        unseen[chosen], threshold[chosen], usable[chosen] = fit.unseen, fit.threshold, fit.usable
+        unseen[chosen], rows[chosen] = fit.unseen, (fit.threshold, fit.usable, *fit.bias)
+    threshold, usable, optimism, spread = rows.T
     above = unseen >= threshold
-    return unseen, above & usable if (above & usable).any() else above
+    accepted = above & (usable > 0)
+    return Applied(unseen, accepted if accepted.any() else above, judged.iou >= RIGHT, optimism, spread)
 
 
-def describe_class(iou: np.ndarray, accepted: np.ndarray) -> dict[str, object]:
-    """Objects of a class, how many of them are accepted, and the precision of these with its interval."""
-    found: dict[str, object] = {"objects": len(iou), "accepted": int(accepted.sum())}
-    if accepted.any():
-        precision = float((iou[accepted] >= RIGHT).mean())
-        found |= {"precision": precision, "precision_interval": wilson_interval(precision, int(accepted.sum()))}
+def describe_accepted(table: Applied) -> dict[str, object]:
+    """How many of some objects are accepted, and the estimated precision of these with its interval."""
+    found: dict[str, object] = {"accepted": int(table.accepted.sum())}
+    if table.accepted.any():
+        chosen = table[table.accepted]
+        precision, interval = estimate_precision(chosen.right, chosen.optimism, chosen.spread)
+        found |= {"precision": precision, "precision_interval": interval, "optimism": float(chosen.optimism.mean())}
     return found
-
-
-def wilson_interval(share: float, count: int) -> list[float]:
-    """95 % interval of a share of ``count`` objects, taken as independent. Source: Wilson 1927, without a correction for continuity."""
-    z = 1.96
-    middle, scale = share + z * z / (2 * count), 1 + z * z / count
-    half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    return [max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)]
-
-
-def describe_precision(about: Mapping[str, Any]) -> str:
-    """The estimate of a calibration in words; of a store that keeps no interval, the estimate alone."""
-    found, how = describe_share(about["precision"], about.get("precision_interval")), ""
-    if "precision_interval" in about:
-        how = " (Wilson, 95 %)"
-    return f"estimated precision of what is accepted {found}{how}, target {about['target_precision']:g}"
-
-
-def describe_share(share: float, interval: Sequence[float] | None) -> str:
-    """'0.80 [0.60, 0.92]', or '0.80' where the interval is not known."""
-    return f"{share:.2f}" + (" [{:.2f}, {:.2f}]".format(*interval) if interval else "")
 
 
 def judge_cases(
@@ -240,7 +252,7 @@ def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps |
     if fold_maps:
         found = miner.prompt(images, [fold_maps.read(case.id, image.shape[:2]) for image in images.values()])
     else:
-        found = miner.prompt(images, *miner.find(list(images.values())))
+        found = miner.mine(images)
     if not found:
         return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 2, len(shares))), np.zeros(0, dtype=int)
     mined, _ = found[case.id]
@@ -256,7 +268,7 @@ def measure_objects(mined: Mined, label: np.ndarray, num_classes: int, shares: S
     found, network = np.zeros((len(mined), 2, len(shares))), network_map(mined, num_classes, label.shape)
     for i, k in enumerate(mined.class_id):
         for number, share in enumerate(shares):
-            mask = (object_label(mined, i, network, share) > 0.5) & (label != IGNORE)
+            mask = object_mask(mined, i, network, share) & (label != IGNORE)
             truth = shared_most(numbers[None], class_id, mask, k)
             if truth.any():
                 values = overlap(mask, truth)
@@ -285,21 +297,6 @@ def predict_unseen(judged: Judged) -> np.ndarray:
         held = part == number
         unseen[held] = fit_quality(judged.scores[~held], right[~held])(judged.scores[held]) if not held.all() else right.mean()
     return unseen
-
-
-def choose_threshold(quality: np.ndarray, right: np.ndarray, target: float) -> tuple[float, float]:
-    """The lowest quality at which the precision of what is accepted reaches the target, and that precision; objects of one quality are
-    accepted together.
-
-    0 where everything may be accepted; where the target is not reached, the quality of the highest precision.
-    """
-    order = np.argsort(-quality, kind="stable")
-    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    allowed = np.arange(len(order)) >= min(LEAST_ACCEPTED, len(order)) - 1
-    allowed &= np.append(np.diff(quality[order]) < 0, True)
-    reached = np.flatnonzero(allowed & (precision >= target))
-    last = reached[-1] if len(reached) else np.flatnonzero(allowed)[precision[allowed].argmax()]
-    return (0.0 if last == len(order) - 1 else float(quality[order[last]])), float(precision[last])
 
 
 def trace_curve(quality: np.ndarray, judged: Judged, images: int) -> list[dict[str, object]]:

@@ -118,6 +118,21 @@ def object_label(mined: Mined, i: int, network: NetworkMap, sam_share: float) ->
     return label
 
 
+def object_mask(mined: Mined, i: int, network: NetworkMap, sam_share: float) -> np.ndarray:
+    """(h, w) bool: where the class of an accepted object i wins in the label that is composed of it alone.
+
+    With two classes that is where its probability is above a half; with several, where it is above that of each other one: its
+    remainder, shared among them as the network has them.
+    """
+    shape = network.components.shape
+    mask, region = np.zeros(shape, dtype=bool), region_of(mined, i, shape)
+    own = object_label(mined, i, network, sam_share)[region]
+    others = np.delete(network.probs[(slice(None), *region)], mined.class_id[i], axis=0)
+    others[0] += others.sum(axis=0) == 0
+    mask[region] = own > (1 - own) * others.max(axis=0) / others.sum(axis=0)
+    return mask
+
+
 def compose_label(mined: Mined, reason: np.ndarray, network: NetworkMap, sam_share: float) -> Label:
     """The label of an image whose objects are accepted or rejected for a ``reason`` (N,), an index into REASONS.
 

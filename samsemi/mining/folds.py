@@ -9,8 +9,9 @@ import torch
 
 from samsemi.data.dataset import Case, read_case_image
 from samsemi.errors import CheckpointError, DataError
+from samsemi.hdf5 import named_damage, need_dataset, open_hdf5, read_whole
 from samsemi.mining.pseudolabels import quantize
-from samsemi.mining.store import open_hdf5
+from samsemi.mining.store import MOST_SIDE
 from samsemi.mining.store_writer import new_hdf5
 from samsemi.schemas import need_schema
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_input
@@ -52,7 +53,8 @@ def write_fold_maps(path: Path, folds: Sequence[Sequence[Case]], models: Sequenc
     with new_hdf5(path) as file:
         file.attrs["schema"], file.attrs["flips"] = SCHEMA, True
         file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
-        maps = file.create_dataset("probs", (len(ids), *shape), "u1", chunks=(1, *shape), compression="gzip", compression_opts=1)
+        packed = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+        maps = file.create_dataset("probs", (len(ids), *shape), "u1", chunks=(1, *shape), **packed)
         row = 0
         for fold, model in zip(folds, models, strict=True):
             for case in fold:
@@ -68,16 +70,21 @@ class FoldMaps:
         if not path.is_file():
             raise CheckpointError(f"{path.parent} has no out-of-fold maps", "train it with `samsemi warmstart --folds 5`")
         self.path = path
-        with open_hdf5(path) as file:
+        with open_hdf5(path, AGAIN) as file, named_damage(path, AGAIN):
             need_schema(file.attrs.get("schema"), SCHEMA, str(path), "a file of out-of-fold predictions", AGAIN)
-            if not {"ids", "probs"} <= set(file):
-                raise CheckpointError(f"{path} is damaged: it lacks ids or probs", AGAIN)
+            ids = need_dataset(file, "ids", h5py.string_dtype(), (None,), AGAIN)
+            maps = need_dataset(file, "probs", np.dtype("u1"), (len(ids), *[None] * 3), AGAIN)
+            self.row = {name.decode(): i for i, name in enumerate(read_whole(ids))}
+            self.num_classes = maps.shape[1]
+            if len(self.row) < len(maps) or not 0 < maps.shape[2] == maps.shape[3] <= MOST_SIDE:
+                raise ValueError(f"{len(self.row)} cases, maps {maps.shape}")
             self.flips = bool(file.attrs.get("flips", False))
             """Whether they were made with test-time augmentation; those of earlier versions were not."""
-            self.row = {name.decode(): i for i, name in enumerate(file["ids"][:])}
 
-    def need(self, ids: Sequence[str]) -> None:
-        """CheckpointError where a case has no map."""
+    def need(self, ids: Sequence[str], num_classes: int | None = None) -> None:
+        """CheckpointError where a case has no map, or the maps are of another number of classes."""
+        if num_classes not in (None, self.num_classes):
+            raise CheckpointError(f"{self.path} has maps of {self.num_classes} classes, the data set has {num_classes}", AGAIN)
         missing = [name for name in ids if name not in self.row]
         if missing:
             raise CheckpointError(
@@ -88,6 +95,6 @@ class FoldMaps:
     def read(self, case_id: str, image_size: tuple[int, int]) -> np.ndarray:
         """(K, H, W) float32 probabilities at the size of the image; CheckpointError for a case that is not there."""
         self.need([case_id])
-        with open_hdf5(self.path) as file:
+        with open_hdf5(self.path, AGAIN) as file, named_damage(f"{self.path}, case {case_id}", AGAIN):
             probs = torch.from_numpy(file["probs"][self.row[case_id]]).float()[None] / 255
         return torch.nn.functional.interpolate(probs, image_size, mode="bilinear")[0].numpy()

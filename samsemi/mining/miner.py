@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, read_case_images
+from samsemi.data.dataset import Case, Dataset, hash_image, read_case_images
 from samsemi.devices import autocast, choose_precision
-from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
 from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import join_windows, nothing_found, score_window, usable_ids
@@ -20,10 +20,10 @@ from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths
 from samsemi.options.mine import MineOptions, parse_prompts
-from samsemi.options.shared import PolicyOptions
+from samsemi.options.shared import OF_EARLIER, PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks, decode_prompts, encode_images
 from samsemi.sam.simulation import move_box
 from samsemi.sam.windows import choose_windows, crop_pixels, crop_prompts
 from samsemi.segmenters.segmenter import Segmenter
@@ -31,16 +31,30 @@ from samsemi.tensors import hash_file
 
 JITTER = 0.05
 """How far a side of a box is moved at most, as a share of the box."""
-NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", "resume", "overwrite"}
+NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", *OF_EARLIER}
 """Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""
 
 
 def open_store(path: Path, dataset: Dataset) -> Store:
-    """A store of this data set; CheckpointError for one of another."""
+    """A store of this data set; CheckpointError for one of another, and for one with labels of other images or classes."""
     store = Store(path)
     if store.provenance.made_from.get("dataset") != dataset.fingerprint():
         raise CheckpointError(f"{path} was mined from another data set, files or splits than {dataset.folder}", "mine this data set")
+    need_own_images(store, dataset)
     return store
+
+
+def need_own_images(store: Store, dataset: Dataset) -> None:
+    """CheckpointError for a store with labels of cases that are not unlabeled, or of other classes."""
+    unlabeled = {case.id for case in dataset.split("unlabeled")}
+    strange = next((name for name in store.ids if name not in unlabeled), None)
+    if strange is not None:
+        what = f"is {dataset.cases[strange].split} there" if strange in dataset.cases else "is not there"
+        raise CheckpointError(f"{store.path} has labels of {strange:.60}, which {what}: {dataset.folder}", "mine this data set")
+    if store.num_classes > len(dataset.classes) or not (store.earlier or store.num_classes == len(dataset.classes)):
+        raise CheckpointError(
+            f"{store.path} has {store.num_classes} classes, {dataset.folder} has {len(dataset.classes)}", "mine this data set"
+        )
 
 
 def choose_policy(options: PolicyOptions, base: Policy) -> Policy:
@@ -59,13 +73,27 @@ def store_policy(store: Store, options: PolicyOptions) -> Policy:
 
 def usable_cases(store: Store, dataset: Dataset, policy: Policy) -> list[Case]:
     """The unlabeled cases with a pseudo-label to learn from; NothingUsable where there are none."""
-    cases = [dataset.cases[name] for name in usable_ids(store, policy)]
+    need_own_images(store, dataset)
+    cases = [as_mined(dataset.cases[name], store) for name in usable_ids(store, policy)]
     if not cases:
         raise NothingUsable(
             f"{store.path}: no pseudo-label is accepted",
             "lower what was given as --min-..., mine again with a model trained longer, or leave the store out",
         )
     return cases
+
+
+def as_mined(case: Case, store: Store) -> Case:
+    """The case with the hash of the image that was mined, which is compared when it is read; ChangedFile where another was prepared."""
+    mined = store.sha256[store.row[case.id]]
+    if mined and case.image_sha256 and mined != case.image_sha256:
+        raise ChangedFile(f"case {case.id}: {case.image} is not the image that was mined into {store.path}", "mine this data set again")
+    return replace(case, image_sha256=mined) if mined and not case.image_sha256 else case
+
+
+def readable_cases(store: Store, dataset: Dataset) -> list[Case]:
+    """The unlabeled cases whose images could be read when they were mined."""
+    return [dataset.cases[name] for name, readable in zip(store.ids, store.images["readable"], strict=True) if readable]
 
 
 def describe_store(store: Store, usable: Sequence[Case]) -> dict[str, object]:
@@ -120,7 +148,7 @@ class Miner:
         """Further models of the same classes."""
         self.map_size = map_size_of(sam, [segmenter, *others])
         precision = choose_precision(segmenter.device, options.precision)
-        self.cache = EmbeddingCache(options.embeddings, sam, precision) if options.embeddings else None
+        self.cache = EmbeddingCache(options.embeddings, sam, precision, options.break_lock) if options.embeddings else None
         self.windows = 0
         """How many SAM has seen."""
 
@@ -128,6 +156,10 @@ class Miner:
         """The mean (K, H, W) maps of the models, and the class maps of each."""
         with autocast(self.segmenter.device, self.options.precision):
             return predict_ensemble([self.segmenter, *self.others], images, self.options.flips)
+
+    def mine(self, images: Mapping[str, np.ndarray]) -> dict[str, tuple[Mined, Prompts | None]]:
+        """What the models and SAM make of some images (H, W, 3) uint8."""
+        return self.prompt(images, *self.find(list(images.values())))
 
     def prompt(
         self, images: Mapping[str, np.ndarray], maps: Sequence[np.ndarray], members: Sequence[np.ndarray] | None = None
@@ -173,7 +205,8 @@ class Miner:
     ) -> list[tuple[MaskBatch, Tensor]]:
         """SAM's masks of the objects in each view, the mean of the alternative ``prompts`` of their image, and their consensus."""
         self.windows += len(views)
-        embeddings = (self.cache or self.sam).encode([crop_pixels(images[view.name], view.window) for view in views])
+        seen = [crop_pixels(images[view.name], view.window) for view in views]
+        embeddings = self.cache.encode(seen) if self.cache else encode_images(self.sam, seen)
         cropped = ([crop_prompts(given.rows(view.rows), view.window) for given in prompts[view.name]] for view in views)
         outputs = [self.decode(embeddings, alternative) for alternative in zip(*cropped, strict=True)]
         return [average_masks(of_view) for of_view in zip(*outputs, strict=True)]
@@ -190,10 +223,10 @@ class Miner:
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
         """SAM's masks for one alternative, after as many passes as ``options.passes``."""
-        outputs = self.sam.decode(embeddings, prompts)
+        outputs = decode_prompts(self.sam, embeddings, prompts)
         for _ in range(1, self.options.passes if self.sam.prompt_kinds is None else 1):
             again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, outputs, strict=True)]
-            outputs = self.sam.decode(embeddings, again)
+            outputs = decode_prompts(self.sam, embeddings, again)
         return outputs
 
     def close(self) -> None:
@@ -214,10 +247,10 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     with console.progress("mine", len(cases), done=len(cases) - count) as advance:
         for number in todo:
             images = read_case_images(batches[number])
-            mined = miner.prompt(images, *miner.find(list(images.values())))
+            mined = miner.mine(images)
             for case in batches[number]:
                 if case.id in images:
-                    writer.add(case.id, images[case.id].shape, *mined[case.id])
+                    writer.add(case.id, images[case.id].shape, *mined[case.id], sha256=hash_image(case))
                 else:
                     writer.add_unreadable(case.id)
             writer.commit(number)

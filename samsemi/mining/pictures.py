@@ -21,12 +21,17 @@ TRUTH = "truth"
 """The label map of a comparison by which the others are measured."""
 
 
+def overlays_of(store: Path) -> Path:
+    """The folder of the pictures of a store."""
+    return store.with_name(store.name + ".overlays")
+
+
 def draw_mined(store: Store, dataset: Dataset, policy: Policy, count: int) -> Path:
     """``count`` pictures of mined images, evenly spread over the store, in STORE.overlays/ID.png.
 
     From left to right: image; the model's mask; boxes and points that SAM was given; the accepted masks of SAM.
     """
-    folder = store.path.with_name(store.path.name + ".overlays")
+    folder = overlays_of(store.path)
     found = [name for name in store.ids if store.images[store.row[name]]["num_objects"] > 0]
     for i in np.unique(np.linspace(0, len(found) - 1, min(count, len(found)), dtype=int)) if found else []:
         write_picture(folder / f"{found[i]}.png", picture_mined(found[i], store, dataset, policy))

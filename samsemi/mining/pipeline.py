@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from samsemi.mining.drift import measure_drift, warn_of_drift
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, map_size_of, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
+from samsemi.mining.store_writer import parts_of
 from samsemi.options.mine import MineOptions
 from samsemi.options.sams import DISTILLED, find_entry
 from samsemi.options.shared import PolicyOptions
+from samsemi.outputs import locked_output
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.protocol import SamBackend, choose_masks, load_sam
 from samsemi.schemas import from_json
@@ -53,15 +56,15 @@ def mine_store(
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
     hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
     provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
-    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
-    if writer.is_finished():
-        refuse_changed_files(dataset.cases.values())
-        LOG.info(f"{options.out} is finished already")
-        return Store(options.out), Work()
-    miner = Miner(segmenters[0], sam, options, segmenters[1:])
-    images = mine_cases(cases, miner, writer)
-    finish_store(writer, miner, dataset, fold_maps)
-    miner.close()
+    with locked_output(options.out, options.break_lock, [parts_of(options.out)]):
+        writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
+        if writer.is_finished():
+            refuse_changed_files(dataset.cases.values())
+            LOG.info(f"{options.out} is finished already")
+            return Store(options.out), Work()
+        with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
+            images = mine_cases(cases, miner, writer)
+            finish_store(writer, miner, dataset, fold_maps)
     work = Work(images, miner.windows, miner.cache.hits if miner.cache else 0)
     if options.embeddings:
         LOG.info(f"{work.cached} of {work.windows} windows were in {options.embeddings}")
@@ -79,7 +82,14 @@ class MiningAgain:
 
 
 def prepare_again(
-    store: Store, dataset: Dataset, run: Path, sam: str | None, sam_checkpoint: Path | None, embeddings: Path | None, device: torch.device
+    store: Store,
+    dataset: Dataset,
+    run: Path,
+    sam: str | None,
+    sam_checkpoint: Path | None,
+    embeddings: Path | None,
+    device: torch.device,
+    break_lock: bool = False,
 ) -> MiningAgain:
     """What a run needs to mine again like a store; writes nothing. ``sam`` allows a SAM that is code of the user's own to run.
 
@@ -87,13 +97,20 @@ def prepare_again(
     """
     hint = "mine the store again with this samsemi"
     given = {"dataset": dataset.folder, "model": (run,), "fold_models": False, "out": run / "stores", "resume": True}
-    given["sam_checkpoint"] = sam_checkpoint
-    given["embeddings"] = embeddings or run / "embeddings.h5"
+    given |= {"sam_checkpoint": sam_checkpoint, "embeddings": embeddings or run / "embeddings.h5", "break_lock": break_lock}
     options = from_json(MineOptions, {**earlier_config(store), **store.provenance.config, **given}, f"{store.path}, config", hint)
     loaded = load_sam_of(store, options, sam, device)
     if embeddings and embeddings.exists():
-        EmbeddingCache(embeddings, loaded, choose_precision(device, options.precision)).close()
+        EmbeddingCache(embeddings, loaded, choose_precision(device, options.precision), break_lock).close()
     return MiningAgain(dataset, loaded, options)
+
+
+def move_to(again: MiningAgain, run: Path) -> MiningAgain:
+    """The same in another run folder than it was prepared for: one that is not yet in its place."""
+    options, planned = again.options, again.options.model[0]
+    places = {name: path for name in ("out", "embeddings") if (path := getattr(options, name)).is_relative_to(planned)}
+    moved = {name: run / path.relative_to(planned) for name, path in places.items()}
+    return replace(again, options=replace(options, model=(run,), **moved))
 
 
 def earlier_config(store: Store) -> dict[str, object]:

@@ -17,6 +17,8 @@ from samsemi.schemas import HINT, from_json
 
 FIRST_SCORES = 6
 """That calibrations of stores of schema 1 were fitted to: all but the last."""
+MOST_QUALITY = 2.0
+"""Of thresholds: above 1 nothing is accepted."""
 RIDGE = 1.0
 """Penalty of a squared weight of the logistic model: that of a standard normal prior."""
 
@@ -75,8 +77,17 @@ class Policy(Thresholds):  # type: ignore[valid-type, misc]
     def from_json(cls, values: Mapping[str, object], where: str = "policy") -> "Policy":
         """CheckpointError, beginning with ``where``, for values of no policy."""
         policy = from_json(cls, values, where)
+        check_policy(policy, where)
         rules = tuple(replace(rule, quality=with_all_scores(rule.quality, where)) for rule in policy.by_class)
         return replace(policy, quality=with_all_scores(policy.quality, where) if policy.quality else None, by_class=rules)
+
+
+def check_policy(policy: Policy, where: str) -> None:
+    """CheckpointError for numbers that no policy can have."""
+    beyond = [name for name, value in numbers(policy).items() if not 0 <= value <= (MOST_QUALITY if name == "min_quality" else 1)]
+    qualities = [quality for quality in (policy.quality, *(rule.quality for rule in policy.by_class)) if quality]
+    if beyond or not all(scale > 0 for quality in qualities for scale in quality.scale):
+        raise CheckpointError(f"{where}: {beyond[0] if beyond else 'a scale of quality'} is out of range", HINT)
 
 
 def with_all_scores(quality: Quality, where: str) -> Quality:

@@ -153,10 +153,15 @@ def unlabeled_sample(case: Case, num_classes: int, size: int) -> Sample:
     return Sample(to_input(read_case_image(case), size), torch.zeros(num_classes, size, size), torch.zeros(size, size))
 
 
+def mined_sample(image: np.ndarray, mined: Mined, policy: Policy, num_classes: int, size: int) -> Sample:
+    """An image (H, W, 3) uint8 with the pseudo-label of what was mined in it, at the network's size."""
+    target, weight = pseudo_label(mined, policy, num_classes, size)
+    return Sample(to_input(image, size), torch.from_numpy(target), torch.from_numpy(weight))
+
+
 def pseudo_sample(case: Case, store: Store, policy: Policy, num_classes: int, size: int) -> Sample:
-    """The image of an unlabeled case with its pseudo-label, at the network's size."""
-    target, weight = pseudo_label(store.read(case.id), policy, num_classes, size)
-    return Sample(to_input(read_case_image(case), size), torch.from_numpy(target), torch.from_numpy(weight))
+    """``mined_sample`` of an unlabeled case in a store."""
+    return mined_sample(read_case_image(case), store.read(case.id), policy, num_classes, size)
 
 
 def stored_sample(case: Case, usable: Set[str], store: Store, policy: Policy, num_classes: int, size: int) -> Sample:

@@ -6,7 +6,10 @@
 /probs          uint8 (object, S, S) SAM's mask probability times 255, over the object's window; one gzip chunk per object
 /network_probs  uint8 (image, K, T, T) the network's probabilities times 255; one gzip chunk per image
 /components     uint16 (image, T, T) i + 1 where the network sees the image's i-th object; likewise
+/image_sha256   64 bytes (image): SHA-256 of the file of each image as it was mined; stores of before have none
 attributes of the root: schema, config, made_from, policy, calibration (JSON)
+
+What is written now has HDF5's own checksums (fletcher32) in every chunk, which reading compares.
 
 Stores of schema 1 are read: they have no windows and no boxes of prompts, and of the network only /prior (object, S, S), the map of
 each object with the others of its class taken out.
@@ -21,10 +24,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from samsemi import hdf5
 from samsemi.errors import CheckpointError
+from samsemi.hdf5 import named_damage, need_dataset, read_whole
+from samsemi.mining.consistency import AGAIN, check_calibration, check_maps, check_tables
 from samsemi.mining.scores import COLUMNS, SCORES
 from samsemi.sam.prompts import grow_boxes
-from samsemi.schemas import from_json, need_schema
+from samsemi.schemas import from_json, need_schema, parse_object
 
 SCHEMA, EARLIER = "samsemi.pseudo-labels/2", "samsemi.pseudo-labels/1"
 IMAGE_ROW = np.dtype(
@@ -47,7 +53,10 @@ STORED = {"boxes": "box", "prompt_boxes": "prompt_box", "windows": "window", **{
 """Fields of Mined, and the columns of objects that they are."""
 IMAGE_MAPS = ("network_probs", "components")
 """A map for each image; those of an image that cannot be read are 0."""
-AGAIN = "mine it again with --overwrite"
+HASHES = "image_sha256"
+"""Of the file of each image as it was mined; stores of before have none."""
+MOST_SIDE, MOST_POINTS, MOST_CLASSES = 4096, 4096, 255
+"""Of a map, of the points of an object, and of classes."""
 ABOUT = ("config", "made_from", "policy", "calibration")
 """Attributes of the root: the fields of Provenance."""
 Scored = make_dataclass("Scored", [(score.name, np.ndarray) for score in SCORES], frozen=True)
@@ -107,19 +116,19 @@ class Store:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.provenance = read_provenance(self.path)
-        try:
-            with open_hdf5(self.path) as file:
-                self.earlier = file.attrs["schema"] == EARLIER
-                need_tables(file, self.path, NEW_COLUMNS if self.earlier else ())
-                self.images = file["images"][:]
-                self.objects = file["objects"][:]
-                self.mask_size = file["probs"].shape[-1]
-                self.num_classes = 1 + max([1, *self.objects["class_id"].tolist()]) if self.earlier else file["network_probs"].shape[1]
+        self.identity = identify_content(self.path)
+        with open_hdf5(self.path) as file, named_damage(self.path, AGAIN):
+            self.earlier = file.attrs["schema"] == EARLIER
+            need_tables(file, self.path, NEW_COLUMNS if self.earlier else ())
+            self.images, self.objects = read_whole(file["images"]), read_whole(file["objects"])
+            self.mask_size, self.num_classes = need_maps(file, self.objects, self.earlier)
+            check_tables(self.images, self.objects, len(file["probs"]), self.num_classes, self.path)
+            self.ids = [image_id.decode() for image_id in self.images["id"]]
+            self.sha256 = [value.decode() for value in read_whole(file[HASHES])] if HASHES in file else [""] * len(self.ids)
             if self.earlier:
                 self.objects = convert_objects(self.objects, self.images, self.provenance.config)
-        except (KeyError, AttributeError, IndexError, OSError) as error:
-            raise CheckpointError(f"{path} is a damaged store ({error})", AGAIN) from None
-        self.ids = [image_id.decode() for image_id in self.images["id"]]
+        if len(set(self.ids)) < len(self.ids) or len(self.sha256) != len(self.ids):
+            raise CheckpointError(f"{self.path} is a damaged store: its images are not told apart", AGAIN)
         self.row = {image_id: i for i, image_id in enumerate(self.ids)}
         self.handle: tuple[int, h5py.File] | None = None
 
@@ -128,7 +137,9 @@ class Store:
 
     def file(self) -> h5py.File:
         if self.handle is None or self.handle[0] != os.getpid():
-            self.handle = (os.getpid(), h5py.File(self.path, "r"))
+            if identify_content(self.path) != self.identity:
+                raise CheckpointError(f"{self.path} was replaced while it was read", "run it again")
+            self.handle = (os.getpid(), open_hdf5(self.path))
         return self.handle[1]
 
     def image_size(self, image_id: str) -> tuple[int, int]:
@@ -149,16 +160,27 @@ class Store:
     def read_maps(self, image_id: str) -> dict[str, np.ndarray]:
         """The fields of Mined that are maps."""
         rows, image, file = self.rows(image_id), self.row[image_id], self.file()
-        if self.earlier:
-            maps = rebuild_maps(file["prior"][rows], self.objects["class_id"][rows], self.num_classes)
-        else:
-            maps = {name: file[name][image] for name in IMAGE_MAPS}
-        return {"probs": file["probs"][rows], **maps}
+        where = f"{self.path}, image {image_id}"
+        with named_damage(where, AGAIN):
+            if self.earlier:
+                maps = rebuild_maps(file["prior"][rows], self.objects["class_id"][rows], self.num_classes)
+            else:
+                maps = {name: file[name][image] for name in IMAGE_MAPS}
+            maps["probs"] = file["probs"][rows]
+        check_maps(maps, rows.stop - rows.start, where)
+        return maps
 
     def read_points(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         """(N, P, 2) x y and (N, P) labels of the points that SAM was prompted with."""
         rows = self.rows(image_id)
-        return self.file()["points/coords"][rows], self.file()["points/labels"][rows]
+        with named_damage(f"{self.path}, image {image_id}", AGAIN):
+            return self.file()["points/coords"][rows], self.file()["points/labels"][rows]
+
+
+def identify_content(path: Path) -> tuple[int, ...]:
+    """What tells a file from another in its place, and from itself changed."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def empty_maps(count: int, num_classes: int, size: int) -> dict[str, np.ndarray]:
@@ -199,34 +221,52 @@ def rebuild_maps(prior: np.ndarray, class_id: np.ndarray, num_classes: int) -> d
 
 
 def need_tables(file: h5py.File, path: Path, lacking: Sequence[str]) -> None:
-    """CheckpointError unless the tables have the columns of this schema but those ``lacking``, neither fewer nor more."""
+    """CheckpointError unless the tables have the columns of this schema but those ``lacking``, neither fewer nor more, and their types."""
     for name, row in (("images", IMAGE_ROW), ("objects", OBJECT_ROW)):
-        columns = ", ".join(sorted(set(file[name].dtype.names or ()) ^ (set(row.names or ()) - set(lacking))))
+        known = {column: row[column] for column in row.names or () if column not in lacking}
+        columns = ", ".join(sorted(set(file[name].dtype.names or ()) ^ set(known)))
         if columns:
-            raise CheckpointError(f"{path}: the table {name} is of another version of samsemi: {columns}", AGAIN)
+            raise CheckpointError(f"{path}: the table {name} is of another version of samsemi: {columns:.200}", AGAIN)
+        need_dataset(file, name, np.dtype(list(known.items())), (None,), AGAIN)
+
+
+def need_maps(file: h5py.File, objects: np.ndarray, earlier: bool) -> tuple[int, int]:
+    """Side of the maps and number of classes; CheckpointError where maps or points are not as many, as large or of the type that they
+    have to be."""
+    count, images, side = len(objects), len(file["images"]), file["probs"].shape[-1]
+    classes = 1 + max(1, int(objects["class_id"].max(initial=1))) if earlier else file["network_probs"].shape[1]
+    points = file["points/labels"].shape[-1]
+    across = side if earlier else file["components"].shape[-1]
+    if not 0 < side <= across <= MOST_SIDE or not 1 < classes <= MOST_CLASSES or points > MOST_POINTS:
+        raise ValueError(f"maps of {side} and {across} px of {classes} classes, {points} points")
+    byte = np.dtype("u1")
+    need_dataset(file, "probs", byte, (count, side, side), AGAIN)
+    need_dataset(file, "points/coords", np.dtype("f4"), (count, points, 2), AGAIN)
+    need_dataset(file, "points/labels", np.dtype("i1"), (count, points), AGAIN)
+    if earlier:
+        need_dataset(file, "prior", byte, (count, side, side), AGAIN)
+    else:
+        need_dataset(file, "network_probs", byte, (images, classes, across, across), AGAIN)
+        need_dataset(file, "components", np.dtype("u2"), (images, across, across), AGAIN)
+    return side, classes
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """An HDF5 file to read; CheckpointError where there is none."""
+    """The file of a store to read; CheckpointError where there is none."""
     if Path(path).is_dir():
         raise CheckpointError(f"{path} is a folder, a store is a file", "give the file that `samsemi mine` wrote as --out")
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such store", "make it with `samsemi mine`; finish an interrupted one with --resume") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} is not an HDF5 file, or is damaged ({error})", AGAIN) from None
+    if not Path(path).exists():
+        raise CheckpointError(f"{path}: no such store", "make it with `samsemi mine`; finish an interrupted one with --resume")
+    return hdf5.open_hdf5(path, AGAIN)
 
 
 def read_provenance(path: Path) -> Provenance:
     """What a store was made with and from; CheckpointError for a file that is not one, or of another schema."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, named_damage(path, AGAIN):
         schema = file.attrs.get("schema")
-        need_schema(
-            schema, EARLIER if schema == EARLIER else SCHEMA, str(path), "a pseudo-label store", "give a store made by `samsemi mine`"
-        )
-        try:
-            about = {name: json.loads(file.attrs[name]) for name in ABOUT}
-        except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is a damaged store ({error!r})", AGAIN) from None
-    return from_json(Provenance, about, str(path), AGAIN)
+        known = EARLIER if isinstance(schema, str) and schema == EARLIER else SCHEMA
+        need_schema(schema, known, str(path), "a pseudo-label store", "give a store made by `samsemi mine`")
+        about = {name: parse_object(file.attrs[name], f"{path}, {name}", AGAIN) for name in ABOUT}
+    provenance = from_json(Provenance, about, str(path), AGAIN)
+    check_calibration(provenance.calibration, f"{path}, calibration")
+    return provenance

@@ -2,23 +2,29 @@
 
 While mining, every batch becomes a part of its own, ``STORE.h5.parts/000012.h5``, written under a temporary name,
 synced and renamed: what was killed loses at most the batch in flight. Parts are the same whatever was interrupted, and
-``finish`` copies them, compressed as they are, into one file.
+``finish`` copies them, compressed as they are, into one file. A store that is to be replaced stays until that file is whole.
+
+A writer has a store alone while the lock of the store is held (samsemi.outputs). Parts need no lock in common: several writers, each
+with the lock of its own share of the batches, may write into one folder of parts.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from samsemi.errors import RefusedError
+from samsemi.errors import CheckpointError, RefusedError
+from samsemi.folders import AWAY, schema_of
 from samsemi.mining.store import (
     ABOUT,
     EARLIER,
+    HASHES,
     IMAGE_MAPS,
     IMAGE_ROW,
     OBJECT_ROW,
@@ -29,11 +35,13 @@ from samsemi.mining.store import (
     open_hdf5,
     read_provenance,
 )
-from samsemi.outputs import part_of, refuse_changes, refuse_file, refused_paths, try_file, whole_file
+from samsemi.outputs import PART, new_name, refuse_changes, refuse_file, refused_paths, remove, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
-PART = f"{'[0-9]' * 6}.h5"
+PARTS = f"{'[0-9]' * 6}.h5"
 """Names of parts, as a pattern."""
+ROWS_PER_CHUNK = 1024
+"""Of a table."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,8 @@ class Pending:
     """(H, W); (0, 0) of an image that could not be read."""
     mined: Mined | None = None
     prompts: Prompts | None = None
+    sha256: str = ""
+    """Of its file."""
 
     def __len__(self) -> int:
         return 0 if self.mined is None else len(self.mined)
@@ -89,7 +99,7 @@ class StoreWriter:
         map_size: int | None = None,
     ):
         self.path = Path(path)
-        self.parts = self.path.with_name(self.path.name + ".parts")
+        self.parts = parts_of(self.path)
         self.provenance = provenance
         self.shape = Shape(mask_size, num_points, num_classes, map_size or mask_size)
         self.pending: list[Pending] = []
@@ -106,32 +116,42 @@ class StoreWriter:
             raise RefusedError(f"{self.path} is read by this command", "give another --out")
         if self.path.exists() and not is_store(self.path):
             raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
+        begun = self.find_parts()
         if overwrite:
-            self.path.unlink(missing_ok=True)
             self.remove_parts()
         elif resume:
-            for where in (self.path, *sorted(self.parts.glob(PART))[:1]):
-                if where.exists():
-                    refuse_earlier(where, self.path)
-                    refuse_changes(read_provenance(where).flat(), self.provenance.flat(), str(self.path))
+            if begun:
+                refuse_earlier(begun[0], self.path)
+            if begun or self.path.exists():
+                before = read_provenance(begun[0] if begun else self.path)
+                refuse_changes(before.flat(), self.provenance.flat(), str(self.path))
         elif self.path.exists():
             raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
-        elif self.parts.exists():
+        elif begun:
             raise RefusedError(f"{self.path} was begun and not finished", "go on with --resume, or start anew with --overwrite")
+        self.finished = self.path.exists() and not overwrite and not begun
         try_file(self.path)
 
     def is_finished(self) -> bool:
-        """True where the whole store stands; what its parts left is removed."""
-        if self.path.exists():
-            self.remove_parts()
-        return self.path.exists()
+        """True where the whole store stands, and none is being made in its place."""
+        return self.finished
+
+    def find_parts(self) -> list[Path]:
+        """The parts so far; RefusedError where something stands among them that is none."""
+        if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
+            raise RefusedError(f"{self.parts} is no folder of parts", AWAY)
+        found = sorted(self.parts.iterdir()) if self.parts.exists() else []
+        for part in found:
+            if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
+                raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)
+        return found
 
     def remove_parts(self) -> None:
-        """Remove the parts, and their folder unless something else is in it."""
-        for part in [*self.parts.glob(PART), *self.parts.glob(part_of(Path(PART)).name)]:
-            part.unlink()
-        with suppress(OSError):
-            self.parts.rmdir()
+        """Remove the parts with their folder, all at once: those that are there are all that were written."""
+        if self.find_parts():
+            aside = new_name(self.parts.parent, PART)
+            self.parts.rename(aside)
+            remove(aside)
 
     def has_part(self, number: int) -> bool:
         return self.part_path(number).exists()
@@ -139,10 +159,10 @@ class StoreWriter:
     def part_path(self, number: int) -> Path:
         return self.parts / f"{number:06d}.h5"
 
-    def add(self, image_id: str, image_shape: Sequence[int], mined: Mined, prompts: Prompts | None = None) -> None:
-        """An image of (H, W, ...) and what was mined in it; prompts only where there are objects."""
+    def add(self, image_id: str, image_shape: Sequence[int], mined: Mined, prompts: Prompts | None = None, sha256: str = "") -> None:
+        """An image of (H, W, ...) and what was mined in it; prompts only where there are objects; ``sha256`` is that of its file."""
         height, width = image_shape[:2]
-        self.pending.append(Pending(image_id, (height, width), mined, prompts))
+        self.pending.append(Pending(image_id, (height, width), mined, prompts, sha256))
 
     def add_unreadable(self, image_id: str) -> None:
         """An image that could not be read."""
@@ -155,6 +175,7 @@ class StoreWriter:
             create(file, self.provenance, len(images), len(objects), self.shape)
             file["images"][:], file["objects"][:] = images, objects
             file["points/coords"][:], file["points/labels"][:] = coords, labels
+            file[HASHES][:] = np.array([image.sha256 for image in self.pending], "S64")
             for i, (image, first) in enumerate(zip(self.pending, images["first_object"], strict=True)):
                 write_maps(file, image.mined, i, int(first))
         self.pending = []
@@ -179,34 +200,67 @@ class StoreWriter:
                 coords[own], labels[own] = image.prompts.point_coords, image.prompts.point_labels
         return Columns(np.array(rows, IMAGE_ROW), objects, coords, labels)
 
-    def finish(self, policy: Mapping[str, object] | None = None, calibration: Mapping[str, object] | None = None) -> None:
-        """Merge the parts, in their order, into the store, and remove them; with what is accepted, where that is known only now."""
+    def finish(
+        self, ids: Sequence[str], policy: Mapping[str, object] | None = None, calibration: Mapping[str, object] | None = None
+    ) -> None:
+        """Merge the parts, in their order, into the store, and remove them; with what is accepted, where that is known only now.
+
+        CheckpointError unless they are all there, and hold the images of ``ids`` in their order.
+        """
         provenance = self.provenance
         if policy is not None:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
-        merge(sorted(self.parts.glob(PART)), self.path, provenance, self.shape)
+        parts = self.find_parts()
+        self.need_all(parts, ids)
+        merge(parts, self.path, provenance, self.shape)
+        self.finished = True
         self.remove_parts()
+
+    def need_all(self, parts: Sequence[Path], ids: Sequence[str]) -> None:
+        """CheckpointError naming the first part that is missing, or the first that holds other images than are to be in the store."""
+        left = list(ids)
+        for number, part in enumerate(parts):
+            if part != self.part_path(number):
+                raise missing_part(self.part_path(number))
+            found = read_ids(part)
+            if found != left[: len(found)]:
+                other = next(one for one in zip_longest(found, left[: len(found)]) if one[0] != one[1])
+                raise CheckpointError(f"{part} has image {other[0]} where {other[1]} is due", "start anew with --overwrite")
+            left = left[len(found) :]
+        if left:
+            raise missing_part(self.part_path(len(parts)))
+
+
+def parts_of(store: Path) -> Path:
+    """The folder of the parts of a store that is being written."""
+    return store.with_name(store.name + ".parts")
+
+
+def missing_part(part: Path) -> CheckpointError:
+    return CheckpointError(f"{part} is missing: it was removed after it was written", "--resume mines it again")
+
+
+def read_ids(part: Path) -> list[str]:
+    """The images in a part."""
+    with open_hdf5(part) as file:
+        return [image_id.decode() for image_id in file["images"]["id"]]
 
 
 def is_store(path: Path) -> bool:
     """True for a file that names a schema of stores, of whatever version."""
-    if not h5py.is_hdf5(path):
-        return False
-    with open_hdf5(path) as file:
-        return str(file.attrs.get("schema", "")).startswith(SCHEMA.rpartition("/")[0])
+    return schema_of(path).startswith(SCHEMA.rpartition("/")[0])
 
 
 def refuse_earlier(part: Path, path: Path) -> None:
-    """RefusedError for a part of an unfinished store of schema 1, to which parts of today cannot be joined; a finished one may stay."""
-    with open_hdf5(part) as file:
-        if not path.exists() and file.attrs.get("schema") == EARLIER:
-            raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
+    """RefusedError for a part of an unfinished store of schema 1, to which parts of today cannot be joined."""
+    if schema_of(part) == EARLIER:
+        raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
 
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that appears under its name only when it is whole and on disk."""
-    with whole_file(path) as part, h5py.File(part, "w") as file:
+    with whole_file(path) as part, h5py.File(part, "w", libver="v110") as file:  # whose own tables have checksums
         yield file
 
 
@@ -225,19 +279,27 @@ def create(file: h5py.File, provenance: Provenance, images: int, objects: int, s
     file.attrs["schema"] = SCHEMA
     for name in ABOUT:
         file.attrs[name] = json.dumps(getattr(provenance, name), sort_keys=True)
-    file.create_dataset("images", (images,), IMAGE_ROW)
-    file.create_dataset("objects", (objects,), OBJECT_ROW)
-    file.create_dataset("points/coords", (objects, shape.num_points, 2), "f4")
-    file.create_dataset("points/labels", (objects, shape.num_points), "i1")
+    create_table(file, "images", (images,), IMAGE_ROW)
+    create_table(file, HASHES, (images,), "S64")
+    create_table(file, "objects", (objects,), OBJECT_ROW)
+    create_table(file, "points/coords", (objects, shape.num_points, 2), "f4")
+    create_table(file, "points/labels", (objects, shape.num_points), "i1")
     square = (shape.map_size, shape.map_size)
     create_maps(file, "probs", objects, (shape.mask_size, shape.mask_size), "u1")
     create_maps(file, "network_probs", images, (shape.num_classes, *square), "u1")
     create_maps(file, "components", images, square, "u2")
 
 
+def create_table(file: h5py.File, name: str, shape: tuple[int, ...], kind: np.dtype | str) -> None:
+    """A table in chunks with checksums; of one that is empty there is nothing to check."""
+    chunks = (min(shape[0], ROWS_PER_CHUNK), *shape[1:]) if 0 not in shape else None
+    file.create_dataset(name, shape, kind, chunks=chunks, fletcher32=chunks is not None)
+
+
 def create_maps(file: h5py.File, name: str, count: int, shape: tuple[int, ...], kind: str) -> None:
-    """``count`` maps, each a gzip chunk of its own."""
-    file.create_dataset(name, (count, *shape), kind, compression="gzip", compression_opts=1, chunks=(1, *shape), maxshape=(None, *shape))
+    """``count`` maps, each a gzip chunk of its own with a checksum."""
+    packed = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+    file.create_dataset(name, (count, *shape), kind, chunks=(1, *shape), maxshape=(None, *shape), **packed)
 
 
 def merge(parts: Sequence[Path], path: Path, provenance: Provenance, shape: Shape) -> None:
@@ -266,13 +328,18 @@ def copy_part(source: h5py.File, target: h5py.File, image: int, first: int) -> N
     target["objects"][rows] = objects
     for name in ("points/coords", "points/labels"):
         target[name][rows] = source[name][:]
+    if HASHES in source:
+        target[HASHES][image : image + len(images)] = source[HASHES][:]
     copy_chunks(source["probs"], target["probs"], range(len(objects)), first)
     for name in IMAGE_MAPS:
         copy_chunks(source[name], target[name], np.flatnonzero(images["readable"]).tolist(), image)
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, rows: Iterable[int], first: int) -> None:
-    """Copy rows, compressed as they are, to the rows from ``first`` on."""
+    """Copy rows, compressed as they are, to the rows from ``first`` on; packed anew where a part of before has no checksums."""
     for i in rows:
+        if source.fletcher32 != target.fletcher32:
+            target[first + i] = source[i]
+            continue
         mask, chunk = source.id.read_direct_chunk((i, *[0] * (source.ndim - 1)))
         target.id.write_direct_chunk((first + i, *[0] * (source.ndim - 1)), chunk, mask)

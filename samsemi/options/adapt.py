@@ -49,6 +49,7 @@ class AdaptOptions(TrainingOptions):
             "Input",
             "Function that draws scene n, instead of labeled cases: n -> image (H, W, 3) uint8, masks (N, H, W) bool.",
             metavar="MODULE:FUNCTION",
+            code=True,
         ),
     ] = None
     iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 1000

@@ -4,8 +4,10 @@ import tomllib
 from pathlib import Path
 
 from samsemi.errors import UsageError
+from samsemi.inputs import read_text
 from samsemi.options.commands import STAGES
-from samsemi.options.fields import Options, check_value, declared
+from samsemi.options.fields import Option, Options, check_value, declared
+from samsemi.options.sams import names_code
 
 
 def input_paths(options: Options) -> list[Path]:
@@ -33,10 +35,10 @@ def command_name(options: Options) -> str:
 def read_defaults(file: Path, command: str) -> dict[str, object]:
     """The values that a TOML file has for one command; UsageError for a table or key that does not exist."""
     try:
-        tables = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(file))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {file}: {error}", "give a readable TOML file with a table per command") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--config {file} is not TOML: {error}", "fix that line") from None
     for name, table in tables.items():
         if name not in STAGES:
@@ -51,3 +53,12 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
     known = declared(STAGES[command][1])
     values = {key.replace("-", "_"): value for key, value in tables.get(command, {}).items()}
     return {name: [value] if known[name].repeated and isinstance(value, str) else value for name, value in values.items()}
+
+
+def refuse_code(option: Option, value: object) -> None:
+    """UsageError for a value from a configuration file that names code to run."""
+    if option.field.code and names_code(value):
+        raise UsageError(
+            f"--config: {option.name} = '{value!s:.60}' is code, which a file may not have run",
+            f"give {option.flag} {value!s:.60} on the command line if it may run",
+        )

@@ -40,6 +40,8 @@ class Field:
     """What it names is hashed into what the output is made from: with --resume it may come from elsewhere."""
     neutral: bool = False
     """Does not change what is computed: with --resume it may have another value."""
+    code: bool = False
+    """May name code of the user's own, which runs: a configuration file may not, since it may come from others."""
     presets: Mapping[str, Mapping[str, object]] | None = None
     """Of an option whose value names a set of values of others, for those that are not given: these sets."""
 

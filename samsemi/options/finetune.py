@@ -26,7 +26,10 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     store: Annotated[
         Path | None, Field("Input", "Pseudo-label store, made by `samsemi mine`.", metavar="FILE", reads=True, hashed=True)
     ] = None
-    schedule: Annotated[Literal["once", "continuous"], Field("Training", "continuous: mine again with the model being trained.")] = "once"
+    schedule: Annotated[
+        Literal["once", "continuous", "online"],
+        Field("Training", "once; continuous: mine again at times; online: in every step.", metavar="WHEN"),
+    ] = "once"
     rounds: Annotated[
         int,
         Field("Training", "Share --iterations out to rounds; each mines with the last one's model and starts from --model.", min=1),
@@ -41,7 +44,9 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     ramp_up: Annotated[float, Field("Training", "Share of the steps in which --pseudo-weight is reached.", min=0.0, max=1.0)] = 0.4
     from_scratch: Annotated[bool, Field("Training", "Start each round from random weights.")] = False
     strong: Annotated[bool, Field("Training", "Strong colors, blur, CutMix on unlabeled cases.", off="--weak")] = True
-    sam: Annotated[str | None, Field("SAM", "The store's SAM where it is your own.", metavar="MODULE:FUNCTION", hashed=True)] = None
+    sam: Annotated[str | None, Field("SAM", "The store's SAM where it is your own.", metavar="MODULE:FUNCTION", hashed=True, code=True)] = (
+        None
+    )
     sam_checkpoint: Annotated[
         Path | None, Field("SAM", "Weights of the store's SAM, to mine again.", metavar="FILE", reads=True, hashed=True)
     ] = None
@@ -62,12 +67,13 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        for flag, given in (("--schedule continuous", self.schedule == "continuous"), ("--rounds", self.rounds > 1)):
+        for flag, given in ((f"--schedule {self.schedule}", self.schedule != "once"), ("--rounds", self.rounds > 1)):
             if given and self.store is None:
                 raise UsageError(f"{flag} needs --store", "run `samsemi mine` first and give its store")
-        if self.remine_every is not None and self.schedule == "once":
-            raise UsageError("--remine-every needs --schedule continuous", "give it too; once mines nothing again")
-        if self.schedule == "continuous" and self.rounds > 1:
-            raise UsageError("--schedule continuous and --rounds exclude each other", "give one of them")
+        if self.remine_every is not None and self.schedule != "continuous":
+            why = {"once": "once mines nothing again", "online": "online mines in every step"}[self.schedule]
+            raise UsageError("--remine-every needs --schedule continuous", f"give it too; {why}")
+        if self.schedule != "once" and self.rounds > 1:
+            raise UsageError(f"--schedule {self.schedule} and --rounds exclude each other", "give one of them")
         if self.rounds > self.iterations:
             raise UsageError(f"--rounds {self.rounds} is more than --iterations {self.iterations}", "give fewer rounds")

@@ -68,10 +68,16 @@ def find_entry(name: str) -> SamEntry | None:
     return SAMS.get(name)
 
 
+def names_code(value: object) -> bool:
+    """Whether a value of --sam or --stream is 'module:function', code that is imported and called."""
+    return isinstance(value, str) and ":" in value and not value.startswith(DISTILLED)
+
+
 def find_function(place: str, given: str) -> Callable:
     """The function of 'module:function'; UsageError, beginning with what was given, where there is none."""
     module, _, function = place.partition(":")
     try:
         return getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(f"{given}: {error}", "give MODULE:FUNCTION, importable; PYTHONPATH=. finds one in this folder") from None
+    except Exception as error:  # whatever goes wrong in code of the user's own
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise UsageError(f"{given}: {reason}", "give MODULE:FUNCTION, importable; PYTHONPATH=. finds one in this folder") from None

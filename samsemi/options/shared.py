@@ -28,6 +28,9 @@ class ConsoleOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
     overwrite: Annotated[bool, Field("Run", "Replace what stands at the output.", neutral=True)] = False
+    break_lock: Annotated[
+        bool, Field("Run", "Write although another command seems to write to the same output; only where it is surely gone.", neutral=True)
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,10 @@ class ResumableOptions(OutputOptions):
         super().__post_init__()
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite exclude each other", "give one of them")
+
+
+OF_EARLIER = ("overwrite", "resume", "break_lock")
+"""Options that say what becomes of what an earlier command has left, and nothing of the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +140,12 @@ SamName = Annotated[
         "MODULE:FUNCTION: your own.",
         metavar="NAME",
         choices=tuple(SAMS),
+        code=True,
     ),
 ]
-TrainedSamName = Annotated[str, Field("SAM", f"{', '.join(NETWORKS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=NETWORKS)]
+TrainedSamName = Annotated[
+    str, Field("SAM", f"{', '.join(NETWORKS)}; MODULE:FUNCTION: your own.", metavar="NAME", choices=NETWORKS, code=True)
+]
 SamCheckpoint = Annotated[Path | None, Field("SAM", "Weights of --sam (.pth or .safetensors).", metavar="FILE", reads=True, hashed=True)]
 OutRun = Annotated[Path, Field("Input", "Run folder to write.", metavar="DIR", neutral=True)]
 NetworkSize = Annotated[int, Field("Network", "Side in pixels of the network's input, a multiple of 32.", min=32, max=2048, metavar="N")]

@@ -67,6 +67,7 @@ class OriginalSam:
         prompt_kinds: str | None = None,
         adapted_to: str | None = None,
         chosen_on: frozenset[str] = frozenset(),
+        learned: Mapping[str, str | None] | None = None,
     ):
         self.network: SamNetwork = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
@@ -76,8 +77,12 @@ class OriginalSam:
         """Fingerprint of the data set whose labeled cases it has learnt."""
         self.chosen_on = chosen_on
         """The val cases by which its weights were chosen."""
+        self.learned = learned or {}
+        """Ids and hashes of the images that it has learnt, as of ``name_images``."""
         self.side = sam.image_encoder.img_size
         self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
+        self.embedding_shapes = {FEATURES: (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)}
+        """Of the tensors of an embedding, by name: what a cache must hold."""
 
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
@@ -193,6 +198,7 @@ def load_original(entry: SamEntry, checkpoint: Path | None, device: torch.device
         precision,
         adapted_to=card.adapted_to,
         chosen_on=frozenset(card.chosen_on),
+        learned=card.learned,
         **fed_as(entry),
     )
 
@@ -203,11 +209,13 @@ class SamCard:
 
     sam: str | None = None
     made_from: Mapping[str, object] = field(default_factory=dict)
-    scores: Mapping[str, object] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     keep: str | None = None
     """'last' or 'best'; None in weights of before that was recorded."""
     chosen_on: tuple[str, ...] = ()
     """The val cases by which the best weights were found."""
+    learned: Mapping[str, str | None] = field(default_factory=dict)
+    """Ids and hashes of the images that these weights, and those that they were adapted from, have learnt; none in those of before."""
 
     @property
     def adapted_to(self) -> str | None:
@@ -230,7 +238,7 @@ def read_card(checkpoint: Path) -> SamCard:
 
 def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
     """Load weights strictly; CheckpointError that names the SAM that a foreign file belongs to, where that is plain."""
-    tensors = {key: value.float() for key, value in load_tensors(checkpoint).items()}
+    tensors = load_tensors(checkpoint)
     hint = "give the weights that belong to this --sam"
     patches = tensors.get("image_encoder.patch_embed.proj.weight")
     widths = {768: "vit_b or medsam", 1024: "vit_l", 1280: "vit_h"}

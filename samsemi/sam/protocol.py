@@ -7,6 +7,7 @@ A new backend is a row of the table in samsemi.options.sams, or the user's own `
 (checkpoint or None, device, precision) and returns a SamBackend.
 """
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samsemi.errors import CheckpointError, UsageError
+from samsemi.errors import CheckpointError, SamsemiError, UsageError
 from samsemi.options.sams import SAMS, Masks, find_entry, find_function
 from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
 
+MOST_MASK_SIZE = 4096
+BACKEND = "see samsemi/sam/protocol.py for what a backend must return; of a SAM of samsemi, its weights or its cache are damaged"
 FEATURES = "features"
 """Name of the tensor of an embedding that every network has: (C, h, w), its features of the image."""
 
@@ -87,6 +90,7 @@ def average_masks(outputs: Sequence[MaskBatch]) -> tuple[MaskBatch, Tensor]:
     return replace(outputs[0], low_res_logits=joined, predicted_iou=predicted_iou), consensus
 
 
+@runtime_checkable
 class SamBackend(Protocol):
     name: str
     identity: str
@@ -130,6 +134,12 @@ class SamNetwork(nn.Module):
         raise NotImplementedError
 
 
+def learned_by(sam: SamBackend) -> Mapping[str, str | None]:
+    """Ids and hashes of the images that a SAM has learnt, as of ``name_images``; none of a backend that does not say."""
+    learned: Mapping[str, str | None] = getattr(sam, "learned", {})
+    return learned
+
+
 @runtime_checkable
 class TrainableSam(SamBackend, Protocol):
     """A backend around a network that ``adapt`` and ``distill`` can train."""
@@ -167,7 +177,97 @@ def choose_masks(sam: SamBackend, masks: Masks | None) -> SamBackend:
     return sam.with_masks(masks) if masks and isinstance(sam, ChoosingSam) else sam
 
 
+def need_backend(sam: object, name: str) -> SamBackend:
+    """What a loader returned; CheckpointError where that is no SamBackend."""
+    kinds = {"name": str, "identity": str, "mask_size": int, "prompt_kinds": str | None, "encode": Callable, "decode": Callable}
+    wrong = [key for key, kind in kinds.items() if not isinstance(getattr(sam, key, NotImplemented), kind)]  # type: ignore[arg-type]
+    if wrong:
+        raise CheckpointError(f"--sam {name}: what it returns has no {', '.join(wrong)} of the right type", BACKEND)
+    assert isinstance(sam, SamBackend)
+    if not 0 < sam.mask_size <= MOST_MASK_SIZE:
+        raise CheckpointError(f"--sam {name}: its mask_size is {sam.mask_size}", f"a side of 1 to {MOST_MASK_SIZE} pixels is needed")
+    return sam
+
+
+def encode_images(sam: SamBackend, images: Sequence[np.ndarray]) -> list[Embedding]:
+    """``sam.encode``; CheckpointError where it returns anything else than it has to."""
+    found = sam.encode(images)
+    problem = list_problem(found, len(images), Embedding)
+    for embedding, image in zip([] if problem else found, images, strict=False):
+        problem = problem or embedding_problem(embedding, found[0], image)
+    if problem:
+        raise CheckpointError(f"{sam.name}: encode returns {problem}", BACKEND)
+    return found
+
+
+def decode_prompts(sam: SamBackend, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
+    """``sam.decode``; CheckpointError where it returns anything else than it has to."""
+    found = sam.decode(embeddings, prompts)
+    problem = list_problem(found, len(prompts), MaskBatch)
+    for output, embedding, given in zip([] if problem else found, embeddings, prompts, strict=False):
+        problem = problem or masks_problem(output, embedding.image_size, len(given))
+    if problem:
+        raise CheckpointError(f"{sam.name}: decode returns {problem}", BACKEND)
+    return found
+
+
+def embedding_problem(embedding: Embedding, first: Embedding, image: np.ndarray) -> str:
+    """What is wrong with the embedding of an image, the ``first`` of whose batch has tensors of the same shapes; '' where nothing is."""
+    tensors, others = embedding.tensors, first.tensors
+    if not isinstance(tensors, Mapping) or not isinstance(others, Mapping) or set(tensors) != set(others):
+        return "tensors that are no table, or not the same for all images"
+    problems = (tensor_problem(str(name), tensor, getattr(others[name], "shape", ())) for name, tensor in tensors.items())
+    return size_problem(embedding.image_size, image.shape[:2]) or next(filter(None, problems), "")
+
+
+def masks_problem(output: MaskBatch, image_size: tuple[int, int], count: int) -> str:
+    """What is wrong with the masks of so many prompts; '' where nothing is."""
+    shape = getattr(output.low_res_logits, "shape", ())
+    problem = size_problem(output.image_size, image_size) or tensor_problem("predicted_iou", output.predicted_iou, (count,))
+    problem = problem or tensor_problem("low_res_logits", output.low_res_logits, (count, *shape[1:]))
+    sides = (*output.input_size, output.input_side) if isinstance(output.input_size, Sequence) else ()
+    if not problem and (len(shape) != 3 or len(sides) != 3 or not all(isinstance(n, int) and 0 < n <= sides[-1] for n in sides)):
+        problem = f"masks of shape {tuple(shape)} over {output.input_size!s:.60} of {output.input_side!s:.60} px"
+    return problem
+
+
+def list_problem(found: object, count: int, kind: type) -> str:
+    """What is wrong with a list of so many of a kind; '' where nothing is."""
+    if not isinstance(found, Sequence) or not all(isinstance(part, kind) for part in found):
+        return f"no list of {kind.__name__}"
+    return "" if len(found) == count else f"{len(found)} of {count} {kind.__name__}"
+
+
+def size_problem(found: object, wanted: tuple[int, ...]) -> str:
+    fits = isinstance(found, Sequence) and tuple(found) == tuple(wanted)
+    return "" if fits else f"image_size {found!s:.60} for an image of {tuple(wanted)}"
+
+
+def tensor_problem(name: str, found: object, shape: Sequence[int]) -> str:
+    """What is wrong with a tensor of floats of a shape; '' where nothing is."""
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        return f"{name} of {getattr(found, 'dtype', type(found).__name__)}, not a tensor of floats"
+    if tuple(found.shape) != tuple(shape):
+        return f"{name} of shape {tuple(found.shape)}, not {tuple(shape)}"
+    return "" if found.sum(dtype=torch.float32).isfinite() else f"{name} with NaN or infinity"
+
+
 Loader = Callable[[Path | None, torch.device, str], SamBackend]
+
+
+def call_own(function: Callable, given: str, *arguments: object) -> Any:
+    """What code of the user's own returns; UsageError, beginning with what was given and with the place, where it fails."""
+    try:
+        return function(*arguments)
+    except SamsemiError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"{given}: {type(error).__name__} in {place.filename}, line {place.lineno}: {reason:.200}",
+            "repair that function; run it alone to see more",
+        ) from None
 
 
 def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision: str = "fp32") -> SamBackend:
@@ -176,7 +276,7 @@ def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision
     if entry is None and ":" not in name:
         raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, distilled:RUN, or MODULE:FUNCTION")
     function = find_function(entry.loader if entry else name, f"--sam {name}")
-    loader: Loader = partial(function, entry) if entry else function
+    loader: Loader = partial(function, entry) if entry else partial(call_own, function, f"--sam {name}")
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError(f"--sam-checkpoint {checkpoint}: no such file", "check the path")
-    return loader(checkpoint, device, precision)
+    return need_backend(loader(checkpoint, device, precision), name)

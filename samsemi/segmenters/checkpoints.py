@@ -9,7 +9,7 @@ from pathlib import Path
 from samsemi.data.dataset import Dataset
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.outputs import write_text
-from samsemi.schemas import from_json, need_schema, parse_object
+from samsemi.schemas import from_json, need_schema, read_object
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.tensors import load_strictly, load_tensors, save_tensors
 
@@ -25,7 +25,7 @@ class ModelCard:
     """model.json: how to rebuild the network, how good it is and where it comes from."""
 
     model: ModelSpec
-    scores: Mapping[str, object] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     made_from: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -46,15 +46,12 @@ def read_model_card(folder: Path) -> ModelCard:
             else "give the --out folder of `samsemi warmstart` or `finetune`"
         )
         raise CheckpointError(f"{folder} is a file, a model is a run folder", hint)
-    try:
-        values = parse_object(path.read_text(encoding="utf-8"), str(path), AGAIN)
-    except FileNotFoundError:
+    if not path.exists():
         raise CheckpointError(
             f"{folder} is not a finished run: it has no {MODEL_CARD}",
             "give the --out folder of `samsemi warmstart` or `finetune`; finish an interrupted one with --resume",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
+        )
+    values = read_object(path, AGAIN)
     need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a model", AGAIN)
     return from_json(ModelCard, values, str(path), AGAIN)
 

@@ -4,6 +4,7 @@
 'unetplusplus:resnet34', is one of smp.
 """
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from samsemi.errors import UsageError
+from samsemi.offline import need_network
 from samsemi.tensors import first_line
 
 WIDTHS = (16, 32, 64, 128, 256)
@@ -95,6 +97,8 @@ class VNet(nn.Module):
 
 
 PUBLISHED: dict[str, type[UNet] | type[VNet]] = {"unet": UNet, "vnet": VNet}
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_.+-]+")
+"""Of an encoder; timm, whose names begin with 'tu-', also takes 'hf-hub:OWNER/NAME', which goes online, and 'local-dir:FOLDER'."""
 WITH_DECODER_CHANNELS = ("unet", "unetplusplus", "manet")
 """Architectures of smp whose decoders can be made narrower."""
 
@@ -112,6 +116,12 @@ def build_network(
             return PUBLISHED[architecture](num_classes)
         raise UsageError(f"{given}: no such network", f"give {', '.join(PUBLISHED)}, or ARCHITECTURE:ENCODER, as unetplusplus:resnet34")
     check_known("architecture", architecture, sorted(smp.MODEL_ARCHITECTURES_MAPPING), given)
+    if not PLAIN_NAME.fullmatch(encoder):
+        raise UsageError(
+            f"{given:.120}: no name of an encoder", "networks are not fetched from a hub or read from a folder; give weights as a file"
+        )
+    if encoder_weights:
+        need_network(f"--encoder-weights {encoder_weights}", "give --encoder-weights none, or a FILE that was fetched elsewhere")
     decoder = {"decoder_channels": list(decoder_channels)} if architecture in WITH_DECODER_CHANNELS else {}
     try:
         return smp.create_model(architecture, encoder, encoder_weights, in_channels=3, classes=num_classes, **decoder)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from samsemi.data.about import MOST_CLASSES
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.segmenters.fusion import CoTrained
 from samsemi.segmenters.networks import build_network
@@ -18,6 +19,8 @@ from samsemi.tensors import first_line
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LEAST_SIZE, MOST_SIZE = 16, 2048
+DECODER_STAGES, MOST_CHANNELS = 5, 2048
 MIRRORED = ((), (3,), (2,), (2, 3))
 """Axes of an image (B, C, H, W) that are mirrored in each of the four views of test-time augmentation."""
 
@@ -38,6 +41,25 @@ class ModelSpec:
     """Names of two co-trained networks, see samsemi.segmenters.networks."""
     fusion: bool = True
     """Whether a fusion head joins the peers, or the mean of their probabilities."""
+
+    def __post_init__(self) -> None:
+        """UsageError for what no network can be."""
+        problem = find_problem(self)
+        if problem:
+            raise UsageError(f"a network of {problem}", "give another")
+
+
+def find_problem(spec: ModelSpec) -> str | None:
+    """What of a spec no network can have; None where there is nothing."""
+    channels, statistics = spec.decoder_channels, (*spec.mean, *spec.std)
+    problems = {
+        f"encoder '{spec.encoder:.60}' and {len(spec.peers)} peers": len(spec.peers) != (0 if spec.encoder else 2),
+        f"size {spec.size}": spec.size not in range(LEAST_SIZE, MOST_SIZE + 1),
+        f"decoder channels {str(channels):.60}": len(channels) != DECODER_STAGES or not all(0 < n <= MOST_CHANNELS for n in channels),
+        f"{len(spec.classes)} classes": not 1 < len(spec.classes) <= MOST_CLASSES or len(set(spec.classes)) < len(spec.classes),
+        f"mean and std {str(statistics):.60}": not len(spec.mean) == len(spec.std) == 3 or not all(0 < value < 1e6 for value in spec.std),
+    }
+    return next((text for text, wrong in problems.items() if wrong), None)
 
 
 class SegmentationNetwork(Protocol):
@@ -127,11 +149,14 @@ def to_input(image: np.ndarray, size: int) -> Tensor:
 def predict_batch(segmenter: SegmentationNetwork, images: Sequence[np.ndarray], flips: bool = False) -> list[np.ndarray]:
     """(H, W, 3) uint8 images of any sizes -> (K, H, W) float32 probability maps at the size of each, summing to 1.
 
-    With ``flips``, test-time augmentation: each is the mean over the image's four mirrored views.
+    With ``flips``, test-time augmentation: each is the mean over the image's four mirrored views, which the network sees as one batch.
     """
     inputs = torch.stack([to_input(image, segmenter.spec.size) for image in images]).to(segmenter.device).float() / 255
-    views = [segmenter(inputs.flip(axes)).float().softmax(dim=1).flip(axes) for axes in (MIRRORED if flips else MIRRORED[:1])]
-    probs = torch.stack(views).mean(dim=0)
+    mirrored = MIRRORED if flips else MIRRORED[:1]
+    views = segmenter(torch.cat([inputs.flip(axes) for axes in mirrored])).float().softmax(dim=1).split(len(inputs))
+    probs = torch.stack([view.flip(axes) for view, axes in zip(views, mirrored, strict=True)]).mean(dim=0)
+    if not probs.sum().isfinite():
+        raise CheckpointError("the model predicts NaN: its weights are damaged, or it was trained with too large steps", "train it again")
     return [F.interpolate(p[None], image.shape[:2], mode="bilinear")[0].cpu().numpy() for p, image in zip(probs, images, strict=True)]
 
 

@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,24 +19,25 @@ from samsemi.adaptation.probe import probe, spread
 from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.adaptation.tables import tabulate_measured
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
 from samsemi.options.adapt import AdaptOptions, parse_zoom
 from samsemi.options.sams import NETWORKS, find_function
-from samsemi.outputs import refuse_file
+from samsemi.outputs import locked_output, refuse_file
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
 from samsemi.sam.original import untrained
-from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, load_sam
+from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
 from samsemi.training.batches import AUGMENT, Stream
 from samsemi.training.loop import Goal, fit, keep_model, seconds_of, start_training
-from samsemi.training.runs import FINISHED, STATE, History, Run, mark_of, open_run
+from samsemi.training.runs import FINISHED, KEPT, STATE, History, Run, mark_of, open_run, run_folder
 
 STREAM_LENGTH = 1_000_000
 """Scenes of a stream before they come again, in another order."""
@@ -120,16 +122,21 @@ def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, sam: SamBacken
     if not isinstance(sam, TrainableSam):
         raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
     refuse_out(out, options)
-    val = need_cases(dataset, "val")
+    val = need_objects(dataset, "val")
     setting = Setting(options, out, dataset, every_other_patient(val) if options.keep == "best" else val, sam, segmenter)
     fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
     made_from = describe_inputs(setting, fold_maps)
     stream = choose_stream(options, dataset, fold_maps)
-    run = open_run(options, made_from, out.with_suffix(".run"))
-    if not run.finished:
-        train_and_draw(setting, stream, made_from, run)
-        run.finish()
-    return describe_training(setting, run)
+    folder = out.with_suffix(".run")
+    with locked_output(out, options.break_lock), run_folder(folder, options) as place:
+        refuse_lost(out, place)
+        run = open_run(options, made_from, place)
+        if not run.finished:
+            train_and_draw(setting, stream, made_from, run)
+            if (place / KEPT).exists():
+                (place / KEPT).replace(out)
+            run.finish()
+    return describe_training(setting, folder)
 
 
 def every_other_patient(cases: Sequence[Case]) -> list[Case]:
@@ -157,31 +164,31 @@ def describe_inputs(setting: Setting, fold_maps: FoldMaps | None) -> dict[str, o
 def train_and_draw(setting: Setting, stream: Stream, made_from: Mapping[str, object], run: Run) -> None:
     """Train to the end, or on from where the run was interrupted; then draw what has changed."""
     options, sam, val = setting.options, setting.sam, setting.val
-    cache = None if options.all or options.lora or options.stream else fill_cache(run, sam, stream.cases, val, options)
-    before = [label_by_boxes(sam, case, setting.dataset) for case in val[: options.overlays]]
-    choose_learned(sam.network, options.all, options.lora)
-    augment = None if options.stream else AUGMENT
-    sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), NEGATIVE, augment, options.crops or 0.0, cache)
-    state = start_training(in_training(sam, options), options, run, options.optimizer)
-    goal = prompted_goal(setting, cache, made_from)
-    if not run.resumed:
-        scores = goal.score(state.averaged)
-        History(run.folder / "history.csv", -1).add(iteration=0, **scores)
-        keep_model(state, goal, scores, options.keep)
-    if cache:
-        options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
-    fit(state, step, [replace(stream, augment=sampler)], options, run, goal)
-    if cache:
-        cache.close()
+    learns_encoder = options.all or options.lora or options.stream
+    with nullcontext() if learns_encoder else fill_cache(run, sam, stream.cases, val, options) as cache:
+        before = [label_by_boxes(sam, case, setting.dataset) for case in val[: options.overlays]]
+        choose_learned(sam.network, options.all, options.lora)
+        augment, crops = None if options.stream else AUGMENT, options.crops or 0.0
+        sampler = PromptSampler(sam.preprocessing, sam.side, sam.mask_size, len(kinds_of(sam)), NEGATIVE, augment, crops, cache)
+        state = start_training(in_training(sam, options), options, run, options.optimizer)
+        goal = prompted_goal(setting, cache, made_from, run)
+        if not run.resumed:
+            scores = goal.score(state.averaged)
+            History(run.folder / "history.csv", -1).add(iteration=0, **scores)
+            keep_model(state, goal, scores, options.keep)
+        if cache:
+            options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
+        fit(state, step, [replace(stream, augment=sampler)], options, run, goal)
     if before:
-        draw_before_and_after(run.folder / "overlays", setting, before, state.averaged.network)
+        draw_before_and_after(run, setting, before, state.averaged.network)
 
 
-def draw_before_and_after(folder: Path, setting: Setting, before: Sequence[np.ndarray], network: SamNetwork) -> None:
-    """ID.png: the image, the truth, and the masks of jittered boxes by the SAM from before and by the one that was kept, of as many
-    cases as there are label maps from before. Loads the weights that were kept into the network."""
+def draw_before_and_after(run: Run, setting: Setting, before: Sequence[np.ndarray], network: SamNetwork) -> None:
+    """overlays/ID.png: the image, the truth, and the masks of jittered boxes by the SAM from before and by the one that was kept, of as
+    many cases as there are label maps from before. Loads the weights that were kept into the network."""
+    folder, kept = run.folder / "overlays", run.folder / KEPT
     fold_lora(network)
-    network.load_state_dict(load_tensors(setting.out))
+    network.load_state_dict(load_tensors(kept if kept.exists() else setting.out))
     sam, dataset = setting.sam.with_weights_of(network), setting.dataset
     for case, earlier in zip(setting.val, before, strict=False):
         truth = read_case_label(case, case.mask, len(dataset.classes))
@@ -194,8 +201,6 @@ def refuse_out(out: Path, options: AdaptOptions) -> None:
     run = out.with_suffix(".run")
     refuse_file(out.parent)
     if not out.exists():
-        if options.resume and ((run / STATE).exists() or (run / FINISHED).exists()):
-            raise RefusedError(f"{run} is there, but not its {out}", "start anew with --overwrite")
         return
     if not (options.resume or options.overwrite):
         raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
@@ -205,6 +210,12 @@ def refuse_out(out: Path, options: AdaptOptions) -> None:
         raise RefusedError(f"{out} is there, but not its {run} to go on from", "start anew with --overwrite, or give another --out")
     if options.sam_checkpoint and options.sam_checkpoint.resolve() == out.resolve():
         raise RefusedError(f"{out} is the --sam-checkpoint, which this command reads", "give another --out")
+
+
+def refuse_lost(out: Path, run: Path) -> None:
+    """RefusedError where a run is there, but not the weights that it has kept."""
+    if not out.exists() and ((run / FINISHED).exists() or ((run / STATE).exists() and not (run / KEPT).exists())):
+        raise RefusedError(f"{run} is there, but not its {out}", "start anew with --overwrite")
 
 
 def kinds_of(sam: SamBackend) -> Sequence[str]:
@@ -217,25 +228,29 @@ def choose_stream(options: AdaptOptions, dataset: Dataset, fold_maps: FoldMaps |
     if options.stream:
         draw = find_function(options.stream, f"--stream {options.stream}")
         return Stream(range(STREAM_LENGTH), partial(scene_of_drawing, draw), options.batch_size)
-    labeled = need_cases(dataset, "labeled")
+    labeled = need_objects(dataset, "labeled")
     if fold_maps:
-        fold_maps.need([case.id for case in labeled])
+        fold_maps.need([case.id for case in labeled], len(dataset.classes))
     return Stream(labeled, partial(scene_of_case, num_classes=len(dataset.classes), fold_maps=fold_maps), options.batch_size)
 
 
-def fill_cache(run: Run, sam: TrainableSam, labeled: Sequence[Case], val: Sequence[Case], options: AdaptOptions) -> EmbeddingCache:
+@contextmanager
+def fill_cache(
+    run: Run, sam: TrainableSam, labeled: Sequence[Case], val: Sequence[Case], options: AdaptOptions
+) -> Iterator[EmbeddingCache]:
     """With a frozen encoder each image is encoded once: the labeled ones in all mirrored views, those of val as they are."""
-    cache = EmbeddingCache(run.folder / "embeddings.h5", sam, choose_precision(sam.device, options.precision))
-    with console.progress("encode", len(labeled) + len(val)) as advance:
-        for case in labeled:
-            image = read_case_image(case)
-            for view in VIEWS:
-                cache.encode([mirror(image, view)])
-            advance()
-        for case in val:
-            cache.encode([read_case_image(case)])
-            advance()
-    return cache
+    precision = choose_precision(sam.device, options.precision)
+    with closing(EmbeddingCache(run.folder / "embeddings.h5", sam, precision, options.break_lock)) as cache:
+        with console.progress("encode", len(labeled) + len(val)) as advance:
+            for case in labeled:
+                image = read_case_image(case)
+                for view in VIEWS:
+                    cache.encode([mirror(image, view)])
+                advance()
+            for case in val:
+                cache.encode([read_case_image(case)])
+                advance()
+        yield cache
 
 
 def in_training(sam: TrainableSam, options: AdaptOptions) -> PromptedSam:
@@ -249,10 +264,11 @@ def step(model: PromptedSam, batch: PromptedSample, progress: float) -> dict[str
     return model(batch)
 
 
-def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Mapping[str, object]) -> Goal:
-    """Mean prompted IoU on val; the weights that are kept are written to ``--out``, in half precision, with a card in the header."""
+def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Mapping[str, object], run: Run) -> Goal:
+    """Mean prompted IoU on val; the weights that are kept are written in half precision, with a card in the header."""
     sam, encode, how = setting.sam, cache.encode if cache else None, setting.options.keep
     chosen_on = [case.id for case in setting.val] if how == "best" else []
+    learned = {**learned_by(sam), **({} if setting.options.stream else name_images(setting.dataset.split("labeled")))}
 
     def score(model: PromptedSam) -> dict[str, float]:
         sam_in_training = sam.with_weights_of(model.network)
@@ -264,25 +280,25 @@ def prompted_goal(setting: Setting, cache: EmbeddingCache | None, made_from: Map
     def keep(model: PromptedSam, scores: Mapping[str, object]) -> None:
         network = copy.deepcopy(model.network)
         fold_lora(network)
-        card = {"sam": sam.name, "made_from": made_from, "scores": scores, "keep": how, "chosen_on": chosen_on}
+        card = {"sam": sam.name, "made_from": made_from, "scores": scores, "keep": how, "chosen_on": chosen_on, "learned": learned}
         weights = {name: value.half() for name, value in network.state_dict().items()}
-        save_tensors(setting.out, weights, {CARD: json.dumps(card)})
+        save_tensors(run.folder / KEPT, weights, {CARD: json.dumps(card)})
 
     return Goal("val_iou", score, keep)
 
 
-def describe_training(setting: Setting, run: Run) -> dict[str, object]:
+def describe_training(setting: Setting, run: Path) -> dict[str, object]:
     """Paths, prompted IoU on val before and after, steps and seconds."""
-    options, rows = setting.options, History(run.folder / "history.csv").rows
+    options, rows = setting.options, History(run / "history.csv").rows
     kept = rows[-1] if options.keep == "last" else max(rows, key=lambda row: float(row["val_iou"]))
     before, after = ({name.removeprefix("val_"): float(v) for name, v in row.items() if name.startswith("val_")} for row in (rows[0], kept))
     return {
         "sam": str(setting.out),
-        "run": str(run.folder),
+        "run": str(run),
         "before": before,
         "after": after,
-        **({"overlays": str(run.folder / "overlays")} if options.overlays else {}),
+        **({"overlays": str(run / "overlays")} if options.overlays else {}),
         "iteration": int(kept["iteration"]),
         "iterations": int(rows[-1]["iteration"]),
-        "seconds": seconds_of(run.folder) + clock.lap(),
+        "seconds": seconds_of(run) + clock.lap(),
     }

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import CoTraining, KnowSam, Terms
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
@@ -13,14 +14,14 @@ from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import unlabeled_loader
 from samsemi.options.distill import PUBLISHED_ITERATIONS, DistillOptions
 from samsemi.options.shared import parse_channels
-from samsemi.sam.protocol import SamBackend, load_sam
+from samsemi.sam.protocol import SamBackend, learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict_image, to_label
 from samsemi.tensors import load_tensors
 from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
 from samsemi.training.optimizers import make_peer_optimizer
-from samsemi.training.runs import Run, open_run
+from samsemi.training.runs import Run, open_run, run_folder
 
 FEW = PUBLISHED_ITERATIONS // 10
 """Iterations below which SGD with the published rates may find nothing."""
@@ -30,7 +31,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     """Train the peers and their teacher; the run is that of the peers, the teacher is a file in it."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
-    labeled, unlabeled, val = (need_cases(dataset, split) for split in ("labeled", "unlabeled", "val"))
+    labeled, val, unlabeled = need_objects(dataset, "labeled"), need_objects(dataset, "val"), need_cases(dataset, "unlabeled")
     store = open_store(options.store, dataset) if options.store else None
     sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
     model = build_knowsam(options, dataset.classes, sam).to(device)
@@ -42,19 +43,20 @@ def distill(options: DistillOptions) -> dict[str, object]:
     load_labeled = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
     load_unlabeled = unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size)
     half = options.batch_size // 2
-    run = open_run(options, made_from, options.out)
-    if not run.finished:
-        warn_of_few_iterations(options)
-        optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
-        training = CoTraining(model, options, store is not None)
-        state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
-        streams = [Stream(labeled, load_labeled, half), Stream(unlabeled, load_unlabeled, half)]
-        fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam))
-        draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
-        run.finish()
+    with run_folder(options.out, options) as out:
+        run = open_run(options, made_from, out)
+        if not run.finished:
+            warn_of_few_iterations(options)
+            optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
+            training = CoTraining(model, options, store is not None)
+            state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
+            streams = [Stream(labeled, load_labeled, half), Stream(unlabeled, load_unlabeled, half)]
+            fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam, labeled))
+            draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
+            run.finish()
     counts: dict[str, object] = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
-    pictures = {"overlays": str(run.folder / "overlays")} if options.overlays else {}
-    return {**summarize_run(run), **({"sam": sam.name} if sam else {}), **counts, **pictures}
+    pictures = {"overlays": str(options.out / "overlays")} if options.overlays else {}
+    return {**summarize_run(options.out), **({"sam": sam.name} if sam else {}), **counts, **pictures}
 
 
 def build_knowsam(options: DistillOptions, classes: tuple[str, ...], sam: SamBackend | None) -> KnowSam:
@@ -86,7 +88,9 @@ def step(model: CoTraining, batch: Sample, progress: float) -> Terms:
     return model(batch, progress)
 
 
-def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Mapping[str, object], sam: SamBackend | None) -> Goal:
+def make_goal(
+    val: list[Case], options: DistillOptions, run: Run, made_from: Mapping[str, object], sam: SamBackend | None, labeled: list[Case]
+) -> Goal:
     """Mean Dice on val of the peers' joint prediction, and of the teacher's; the teacher is kept with the peers that prompt it."""
     goal = segmentation_goal(val, options, run, made_from)
 
@@ -98,7 +102,8 @@ def make_goal(val: list[Case], options: DistillOptions, run: Run, made_from: Map
         model = training.knowsam
         goal.keep(model.segmenter, scores)
         if sam and model.teacher:
-            save_teacher(run.folder, model.teacher, sam, {"temperature": options.temperature, "scores": dict(scores)})
+            about = {"temperature": options.temperature, "scores": dict(scores), "learned": {**learned_by(sam), **name_images(labeled)}}
+            save_teacher(run.folder, model.teacher, sam, about)
 
     return Goal(goal.name, score, keep)
 

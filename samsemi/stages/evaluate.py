@@ -16,17 +16,25 @@ from samsemi.data.images import find_images, read_label
 from samsemi.data.mask_values import count_values, interpret_predictions
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
+from samsemi.folders import Claim, Kind, new_folder
+from samsemi.inputs import read_rows
 from samsemi.metrics import METRICS, compare, measure, summarize_values
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import accepted_ids, mined_label
-from samsemi.options.config import input_paths
 from samsemi.options.evaluate import EvalOptions
 from samsemi.options.shared import PolicyOptions
-from samsemi.outputs import new_folder, write_text
+from samsemi.outputs import write_text
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 
+SCHEMA = "samsemi.evaluation/1"
+EVALUATION = Kind(
+    "an evaluation",
+    ("metrics.json",),
+    r"metrics\.(json|csv)|overlays/\d+-.+\.png",
+    frozenset({"classes", "mean", "split", "cases", "distance_unit"}),
+)
 BATCH = 8
 AGAINST = "give the --out folder of an earlier `samsemi eval`"
 DISTANCES = ("hd95", "assd")
@@ -53,7 +61,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     else:
         assert options.store, "EvalOptions takes one of the three"
         labels_of, cases = store_labels(options.store, options, cases, dataset)
-    with new_folder(options.out, options.overwrite, mark="metrics.json", inputs=input_paths(options)) as out:
+    with new_folder(Claim.of(options.out, EVALUATION, options)) as out:
         scores = score_cases(cases, labels_of, dataset, options.tolerance)
         metrics = summarize_scores(scores, dataset, options.seed)
         metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
@@ -65,7 +73,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
             metrics["cost"] = {"model": measure_model(segmenter)}
         write_csv(out / "metrics.csv", scores, dataset)
         draw_worst(out / "overlays", cases, scores, labels_of, dataset, options.overlays)
-        write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_text(out / "metrics.json", json.dumps({"schema": SCHEMA, **metrics}, indent=2) + "\n")
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
 
 
@@ -113,12 +121,19 @@ def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], data
 
 
 def score_cases(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset, tolerance: float) -> Scores:
-    """Every metric of every case and class."""
+    """Every metric of every case and class; NothingUsable where none can be measured, a warning of classes that are never predicted."""
     scores: Scores = {}
+    predicted: set[int] = set()
     with console.progress("eval", len(cases)) as advance:
         for case, label, truth in with_truth(cases, labels_of, dataset):
             scores[case.id] = measure(label, truth, dataset.classes, dataset.spacing_mm, tolerance)
+            predicted |= set(np.unique(label).tolist())
             advance()
+    if not any(np.isfinite(values["dice"]) for per_class in scores.values() for values in per_class.values()):
+        raise NothingUsable(f"in none of {len(cases)} cases a class is shown or predicted: nothing can be measured", "take another split")
+    for k, name in enumerate(dataset.classes):
+        if k not in predicted and k:
+            console.warn(f"class {name} is predicted in none of {len(cases)} cases")
     return scores
 
 
@@ -184,13 +199,12 @@ def read_scores(folder: Path) -> Scores:
     if not (Path(folder) / "metrics.csv").is_file():
         raise DataError(f"--against {folder}: no evaluation there, it has no metrics.csv", AGAINST)
     try:
-        with open(Path(folder) / "metrics.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(Path(folder) / "metrics.csv")
         scores: Scores = {}
         for row in rows:
             scores.setdefault(row["id"], {})[row["class"]] = {metric: float(row[metric] or "nan") for metric in METRICS}
         return scores
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"--against {folder}: no evaluation there ({error!r})", AGAINST) from None
 
 

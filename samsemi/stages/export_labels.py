@@ -13,21 +13,22 @@ from samsemi.data.coco import make_annotation, make_categories
 from samsemi.data.dataset import IGNORE, Dataset, read_dataset
 from samsemi.data.masks import write_mask
 from samsemi.errors import NothingUsable
-from samsemi.mining.composition import network_map, object_label
+from samsemi.folders import Claim, Kind, new_folder
+from samsemi.mining.composition import network_map, object_mask
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.policy import Policy, decide, numbers
 from samsemi.mining.pseudolabels import accepted_ids, mined_label, trust, weighed_target
 from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined, Store
-from samsemi.options.config import input_paths
 from samsemi.options.export_labels import ExportLabelsOptions
-from samsemi.outputs import new_folder, write_text
+from samsemi.outputs import write_text
 from samsemi.tensors import hash_file
 
 SCHEMA = "samsemi.labels/1"
 ABOUT = "labels.json"
 """What the labels are made from. Also the mark by which their folder is known."""
 COCO = "coco.json"
+LABELS = Kind("exported labels", (ABOUT,), r"(labels|coco)\.json|[^/]+\.png")
 
 
 def export_labels(options: ExportLabelsOptions) -> dict[str, object]:
@@ -39,7 +40,7 @@ def export_labels(options: ExportLabelsOptions) -> dict[str, object]:
     if not names:
         raise NothingUsable(f"{options.store}: no pseudo-label is accepted", "give lower --min-..., or mine with a model trained longer")
     classes = dataset.classes if dataset else number_classes(store)
-    with new_folder(options.out, options.overwrite, mark=ABOUT, inputs=input_paths(options)) as out:
+    with new_folder(Claim.of(options.out, LABELS, options)) as out:
         if options.format == "png":
             found = write_masks(out, store, names, policy, classes, options.ignore_below)
         else:
@@ -115,7 +116,7 @@ def object_masks(mined: Mined, policy: Policy, num_classes: int) -> Iterator[tup
     """The row and (H, W) bool mask of each accepted object: what it adds to the label of its image."""
     network = network_map(mined, num_classes, mined.image_size)
     for i in np.flatnonzero(decide(mined, policy) == 0).tolist():
-        yield i, object_label(mined, i, network, policy.sam_share) > 0.5
+        yield i, object_mask(mined, i, network, policy.sam_share)
 
 
 def scores_of(mined: Mined, policy: Policy, i: int) -> dict[str, float]:

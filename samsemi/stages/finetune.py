@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,15 @@ import torch
 
 from samsemi import console
 from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
-from samsemi.mining.calibration import describe_precision
-from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
-from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
+from samsemi.mining.miner import describe_store, open_store, readable_cases, store_policy, usable_cases
+from samsemi.mining.online import OnlineLabels, load_picture, open_labels, refuse_several_models
+from samsemi.mining.pipeline import MiningAgain, move_to, note_drift, prepare_again, remine, store_path
+from samsemi.mining.precision import describe_precision
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
@@ -26,7 +29,7 @@ from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
 from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
 from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
-from samsemi.training.runs import Run, open_run
+from samsemi.training.runs import Run, open_run, run_folder
 
 MOST_PSEUDO = 0.5
 """The largest share of a batch that ``--pseudo-share auto`` gives to pseudo-labeled images."""
@@ -64,7 +67,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     """Train a model on; with a store, a share of every batch is pseudo-labeled. Rounds before the last are runs of their own."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
-    labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
+    labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
     store = open_store(options.store, dataset) if options.store else None
     segmenter = load_model_for(dataset, options.model)
     made_from: dict[str, object] = {
@@ -75,25 +78,30 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     if store:
         made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
         if "precision" in store.provenance.calibration:
-            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by its own thresholds")
+            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by the calibration's own thresholds")
     if options.store or options.distill:
         made_from["pseudo_share"] = pseudo_share(dataset, options, store)
     again = plan_mining(store, dataset, options, device) if store else None
     teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
     made_from |= {"teacher": teacher.weights} if teacher else {}
-    run = open_run(options, made_from, options.out)
-    if not run.finished:
-        train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
-    warn_of_worse_round(run, options.rounds)
-    rounds = [run.folder / "rounds" / str(number) for number in range(1, options.rounds)]
-    return {**summarize_run(run, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
+    with run_folder(options.out, options) as out:
+        run = open_run(options, made_from, out)
+        if not run.finished:
+            again = move_to(again, out) if again else None
+            train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
+    warn_of_worse_round(options.out, options.rounds)
+    rounds = [options.out / "rounds" / str(number) for number in range(1, options.rounds)]
+    return {**summarize_run(options.out, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
 
 
 def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device: torch.device) -> MiningAgain | None:
     """What mining again needs, before anything is written; nothing where nothing is mined while training."""
     if options.schedule == "once" and options.rounds == 1:
         return None
-    return prepare_again(store, dataset, options.out, options.sam, options.sam_checkpoint, options.embeddings, device)
+    if options.schedule == "online":
+        refuse_several_models(store)
+    places = (options.sam, options.sam_checkpoint, options.embeddings)
+    return prepare_again(store, dataset, options.out, *places, device, options.break_lock)
 
 
 def load_distilled(folder: Path, options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
@@ -143,20 +151,33 @@ def accepts_anything(store: Store, options: FinetuneOptions) -> bool:
 def train_round(
     setting: Setting, options: FinetuneOptions, run: Run, segmenter: Segmenter, store: Store | None, made_from: dict[str, object]
 ) -> None:
-    """Train a model to the end; ``continuous``, with a new store every now and then."""
+    """Train a model to the end; ``continuous``, with a new store every now and then; ``online``, with new labels in every step."""
     if run.finished:
         return
     state = start_training(segmenter.to(setting.device), options, run)
     goal = segmentation_goal(setting.val, options, run, made_from)
-    every = options.iterations if options.schedule == "once" else options.remine_every or max(1, options.iterations // 4)
-    for start, stop in cut_pieces(options.iterations, every):
-        if start:
-            store = renew_store(setting, state, start, stop, store)
-        if state.iteration >= stop:
-            continue
-        streams = make_streams(setting, segmenter, store)
-        fit(state, make_step(streams, options, setting.teacher), streams, options, run, goal, until=stop)
+    with open_online(setting, state, store) as labels:
+        for start, stop in cut_pieces(options.iterations, iterations_between(options)):
+            if start:
+                store = renew_store(setting, state, start, stop, store)
+            if state.iteration >= stop:
+                continue
+            streams = make_streams(setting, segmenter, store, labels)
+            fit(state, make_step(streams, options, setting.teacher), streams, options, run, goal, until=stop)
     run.finish()
+
+
+def open_online(setting: Setting, state: TrainingState, store: Store | None) -> AbstractContextManager[OnlineLabels | None]:
+    """What labels images by the averaged weights of the moment; None where labels come from a store."""
+    if setting.options.schedule != "online":
+        return nullcontext()
+    assert setting.again and store, AGAIN
+    return open_labels(setting.again, state.averaged, store_policy(store, setting.options), state.counts)
+
+
+def iterations_between(options: FinetuneOptions) -> int:
+    """Iterations from one store to the next; all where there is one alone."""
+    return options.remine_every or max(1, options.iterations // 4) if options.schedule == "continuous" else options.iterations
 
 
 def cut_pieces(iterations: int, every: int) -> list[tuple[int, int]]:
@@ -176,8 +197,9 @@ def renew_store(setting: Setting, state: TrainingState, start: int, stop: int, b
     return mine_again(setting, state.averaged, start, before) if state.iteration < stop else before
 
 
-def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) -> list[Stream]:
-    """Labeled cases alone; or, as a share of each batch, also the pseudo-labeled cases, or all unlabeled cases where there is a teacher.
+def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, labels: OnlineLabels | None) -> list[Stream]:
+    """Labeled cases alone; or, as a share of each batch, also the pseudo-labeled cases, or all unlabeled cases where there is a teacher
+    or they are labeled online.
 
     With a teacher, which sees the weak view, the strong view is made in the training step.
     """
@@ -185,16 +207,16 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None) ->
     load_labeled = partial(labeled_sample, num_classes=num_classes, size=size)
     if store is None and setting.teacher is None:
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
+    count = count_pseudo(setting.dataset, options, store)
+    view = augment_strongly if options.strong and setting.teacher is None else augment
+    learnt = [Stream(setting.labeled, load_labeled, max(1, options.batch_size - count))]
+    if store and labels:
+        return [*learnt, Stream(readable_cases(store, setting.dataset), load_picture, count, view, labels)]
     policy = store_policy(store, options) if store else None
     usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
     load = unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size)
-    count = count_pseudo(setting.dataset, options, store)
-    view = augment_strongly if options.strong and setting.teacher is None else augment
-    return [
-        Stream(setting.labeled, load_labeled, max(1, options.batch_size - count)),
-        Stream(cases, load, count, augment=view),
-    ]
+    return [*learnt, Stream(cases, load, count, view)]
 
 
 def wanted_share(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> float:
@@ -202,8 +224,10 @@ def wanted_share(dataset: Dataset, options: FinetuneOptions, store: Store | None
     labeled one, MOST_PSEUDO at most."""
     if not isinstance(options.pseudo_share, str):
         return options.pseudo_share
-    learnt = dataset.split("unlabeled") if store is None or options.distill else usable_ids(store, store_policy(store, options))
-    return min(MOST_PSEUDO, len(learnt) / (len(learnt) + len(dataset.split("labeled"))))
+    drawn = len(dataset.split("unlabeled"))
+    if store and not options.distill and options.schedule != "online":
+        drawn = len(usable_ids(store, store_policy(store, options)))
+    return min(MOST_PSEUDO, drawn / (drawn + len(dataset.split("labeled"))))
 
 
 def count_pseudo(dataset: Dataset, options: FinetuneOptions, store: Store | None) -> int:
@@ -251,9 +275,9 @@ def strong_view(batch: Sample, teacher_logits: torch.Tensor) -> tuple[Sample, to
     return Sample(image, target, weight), logits
 
 
-def warn_of_worse_round(run: Run, rounds: int) -> None:
+def warn_of_worse_round(run: Path, rounds: int) -> None:
     """A warning where an earlier round is better on val than the last."""
-    folders: list[Path] = [*(run.folder / "rounds" / str(number) for number in range(1, rounds)), run.folder]
+    folders: list[Path] = [*(run / "rounds" / str(number) for number in range(1, rounds)), run]
     cards: list[Mapping[str, Any]] = [read_model_card(folder).scores for folder in folders]
     scores = [float(card["val_dice"]) for card in cards]
     best = max(range(rounds), key=scores.__getitem__)

@@ -9,17 +9,21 @@ from samsemi import clock, console
 from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
-from samsemi.mining.calibration import LEAST_PRECISION, describe_share
+from samsemi.folders import Kind, need_known
+from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.miner import store_policy
-from samsemi.mining.pictures import draw_mined
+from samsemi.mining.pictures import draw_mined, overlays_of
 from samsemi.mining.pipeline import mine_store
+from samsemi.mining.precision import describe_precision, describe_share
+from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 
+OVERLAYS = Kind("the pictures of a store", (), r"[^/]+\.png")
 NEARLY_EMPTY = 0.1
 """Share of the objects of a class below which few are accepted."""
 
@@ -27,6 +31,8 @@ NEARLY_EMPTY = 0.1
 def mine(options: MineOptions) -> dict[str, object]:
     """Mine all unlabeled cases into a store; NothingUsable where no mask is accepted."""
     device = choose_device(options.device)
+    if options.overlays:
+        need_known(overlays_of(options.out), OVERLAYS)
     dataset = read_dataset(options.dataset)
     cases = need_cases(dataset, "unlabeled")
     segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
@@ -45,6 +51,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     note_useless(result)
     refuse_useless(result, options, store.provenance.calibration)
     warn_of_classes(by_class)
+    note_given(options, store.provenance.calibration)
     return {
         "store": str(options.out),
         "sam": sam.name,
@@ -128,6 +135,14 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration:
             f"{options.out}: {best}none of {result['objects']} objects was accepted ({why})",
             f"{hint}; --allow-low-precision --overwrite accepts it all the same" if low else hint,
         )
+
+
+def note_given(options: MineOptions, calibration: Mapping[str, Any]) -> None:
+    """What the estimated precision is of, where other thresholds are given than it was estimated for."""
+    given = [name for name in (f"min_{name}" for name in (*THRESHOLDS, "quality")) if getattr(options, name) is not None]
+    if given and "precision" in calibration:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        console.note(f"{describe_precision(calibration)}, by the calibration's own thresholds, not by {flags}")
 
 
 def with_precision(by_class: Mapping[str, Mapping[str, int]], calibration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

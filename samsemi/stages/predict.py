@@ -1,8 +1,9 @@
 """``samsemi predict``: an image, or a folder of any -> masks at the size of each."""
 
 import json
+import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from samsemi.data.images import (
     known_suffix,
     log_remarks,
     read_images,
+    read_label,
     remark_image,
     warn_unread,
     write_picture,
@@ -24,15 +26,19 @@ from samsemi.data.masks import write_mask
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError
-from samsemi.options.config import input_paths
+from samsemi.folders import Claim, Kind, kept_folder
 from samsemi.options.predict import PredictOptions
-from samsemi.outputs import claim_folder, refuse_changes, refuse_inside, whole_file, write_text
-from samsemi.schemas import parse_object
+from samsemi.outputs import refuse_changes, refuse_inside, whole_file, write_text
+from samsemi.schemas import read_object
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 from samsemi.tensors import hash_tensors
 
 ABOUT = "predictions.json"
+SCHEMA = "samsemi.predictions/1"
+EARLIER = frozenset({"model", "classes", "overlays", "probabilities", "images", "precision"})
+"""Keys of ABOUT where it names no schema."""
+PREDICTIONS = Kind("predictions", (ABOUT,), r"predictions\.json|.+\.png|probabilities/.+\.npz", EARLIER)
 
 
 def predict(options: PredictOptions) -> dict[str, object]:
@@ -40,30 +46,44 @@ def predict(options: PredictOptions) -> dict[str, object]:
     refuse_inside(options.out, options.images)
     images = image_or_folder(options.images)
     segmenter = load_model(options.model)
-    out = claim_predictions(options, segmenter)
-    segmenter.to(choose_device(options.device))
-    names = [name for name in images if not (options.resume and (out / f"{name}.png").exists())]
-    unreadable: list[str] = []
-    with console.progress("predict", len(images), done=len(images) - len(names)) as advance:
-        for first in range(0, len(names), options.batch_size):
-            batch = names[first : first + options.batch_size]
+    device = choose_device(options.device)
+    with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
+        note_options(out, options, segmenter)
+        left = {name for name in images if not is_whole(out / f"{name}.png")}
+        unreadable = write_predictions(out, images, left, segmenter.to(device), options)
+        if len(unreadable) == len(images):
+            remove_empty(out)
+            raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
+    return {
+        "predictions": str(options.out),
+        "images": len(images),
+        "written": len(left) - len(unreadable),
+        "kept": len(images) - len(left),
+        "unreadable": len(unreadable),
+    }
+
+
+def write_predictions(out: Path, images: Mapping[str, Path], left: Set[str], segmenter: Segmenter, options: PredictOptions) -> list[str]:
+    """Segment the images that are left; the ids of those that cannot be read.
+
+    Each in the batch in which it would be if none were there already: the last bits of its probabilities depend on how many images go
+    through the network at once.
+    """
+    names, unreadable = list(images), []
+    batches = [names[first : first + options.batch_size] for first in range(0, len(names), options.batch_size)]
+    with console.progress("predict", len(images), done=len(images) - len(left)) as advance:
+        for batch in batches:
+            if left.isdisjoint(batch):
+                continue
             pixels, failed = read_images({name: images[name] for name in batch})
-            unreadable += failed
+            unreadable += [name for name in failed if name in left]
             with autocast(segmenter.device, options.precision):
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
             for (name, image), probs in zip(pixels.items(), maps, strict=True):
-                write_prediction(out, name, image, probs, segmenter.spec.classes, options)
-            advance(len(batch))
-    if len(unreadable) == len(images):
-        remove_empty(out)
-        raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
-    return {
-        "predictions": str(out),
-        "images": len(images),
-        "written": len(names) - len(unreadable),
-        "kept": len(images) - len(names),
-        "unreadable": len(unreadable),
-    }
+                if name in left:
+                    write_prediction(out, name, image, probs, segmenter.spec.classes, options)
+            advance(len(left & set(batch)))
+    return unreadable
 
 
 def image_or_folder(path: Path) -> dict[str, Path]:
@@ -85,8 +105,8 @@ def image_or_folder(path: Path) -> dict[str, Path]:
     return images
 
 
-def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:
-    """The output folder; RefusedError where --resume finds predictions of another model, or made with other options."""
+def note_options(out: Path, options: PredictOptions, segmenter: Segmenter) -> None:
+    """Write what predictions are made with; RefusedError where there are some of another model, or made with other options."""
     about = {
         "model": hash_tensors(segmenter.state_dict()),
         "classes": list(segmenter.spec.classes),
@@ -95,11 +115,21 @@ def claim_predictions(options: PredictOptions, segmenter: Segmenter) -> Path:
         "images": str(options.images.resolve()),
         "precision": options.precision,
     }
-    out = claim_folder(options.out, options.overwrite, options.resume, ABOUT, input_paths(options))
-    if options.resume and (out / ABOUT).exists():
-        refuse_changes(read_about(out / ABOUT), about, str(out))
-    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
-    return out
+    if (out / ABOUT).exists():
+        before = {name: value for name, value in read_about(out / ABOUT).items() if name != "schema"}
+        refuse_changes(before, about, str(out))
+    write_text(out / ABOUT, json.dumps({"schema": SCHEMA, **about}, indent=2) + "\n")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a mask stands there that can be read; one that is damaged is made again."""
+    try:
+        read_label(path)
+    except DataError as error:
+        if path.exists():
+            console.note(f"made again: {error.message}")
+        return False
+    return True
 
 
 def remove_empty(out: Path) -> None:
@@ -113,9 +143,7 @@ def read_about(path: Path) -> dict[str, object]:
     """What predictions were made with; RefusedError where that cannot be read."""
     hint = "start anew with --overwrite, or give another --out"
     try:
-        return parse_object(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, ValueError) as error:
-        raise RefusedError(f"{path} cannot be read ({error})", hint) from None
+        return read_object(path)
     except CheckpointError as error:
         raise RefusedError(error.message, hint) from None
 
@@ -124,9 +152,16 @@ def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray,
     """Write the mask last, so that --resume finds a mask only where all is done."""
     label = to_label(probs)
     if options.probabilities:
-        with whole_file(out / "probabilities" / f"{name}.npz", sync=False) as part, open(part, "wb") as file:
-            np.savez_compressed(file, probs=probs.astype(np.float16))
+        write_probabilities(out / "probabilities" / f"{name}.npz", probs)
     if options.overlays:
         panel = Panel(outline(image, label), "prediction", class_keys(label, classes))
         write_picture(out / "overlays" / f"{name}.png", draw_row(name, [panel]))
     write_mask(out / f"{name}.png", label)
+
+
+def write_probabilities(path: Path, probs: np.ndarray) -> None:
+    """An .npz file with ``probs`` in half precision, as numpy writes it but without the time of day: the same numbers are the same file."""
+    entry = zipfile.ZipInfo("probs.npy")
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with whole_file(path, sync=False) as part, zipfile.ZipFile(part, "w") as archive, archive.open(entry, "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, probs.astype(np.float16), allow_pickle=False)

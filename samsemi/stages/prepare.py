@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import IGNORE, Case, Dataset, is_dataset, is_safe_id, with_hashes, write_dataset
+from samsemi.data.dataset import IGNORE, Case, Dataset, is_dataset, is_safe_id, listed_files, with_hashes, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.images import write_picture
 from samsemi.data.layouts.table import LAYOUTS, detect_layout
@@ -16,9 +16,13 @@ from samsemi.data.mask_values import MaskValues, count_values, covers_most, inte
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
 from samsemi.data.verify import verify
 from samsemi.errors import DataError, UsageError
-from samsemi.options.config import input_paths
+from samsemi.folders import Claim, Kind, new_folder
 from samsemi.options.prepare import PrepareOptions
-from samsemi.outputs import new_folder, refuse_inside
+from samsemi.outputs import refuse_inside
+
+DATASET = Kind(
+    "a data set", ("dataset.json",), r"dataset\.json|manifest\.csv", frozenset({"name", "classes", "spacing_mm"}), listed=listed_files
+)
 
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
@@ -31,7 +35,7 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     console.note(found.note)
     classes, values = read_values(found.cases, options)
     cases = split_cases([with_group(case, options.groups) for case in found.cases], options)
-    with new_folder(options.out, options.overwrite, mark="manifest.csv", inputs=input_paths(options)) as folder:
+    with new_folder(Claim.of(options.out, DATASET, options)) as folder:
         cases = write_masks(cases, folder, values)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         verified = verify(dataset, console.progress)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from samsemi import console
-from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
+from samsemi.data.dataset import Case, Dataset, read_dataset
+from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError
 from samsemi.losses import segmentation_loss
@@ -19,25 +20,28 @@ from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
 from samsemi.tensors import hash_file, load_strictly, load_tensors
 from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
-from samsemi.training.runs import Run, open_run
+from samsemi.training.runs import open_run, run_folder
 
 
 def warmstart(options: WarmstartOptions) -> dict[str, object]:
     """Train on the labeled cases; with folds, write out-of-fold maps of the labeled cases."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
-    labeled, val = need_cases(dataset, "labeled"), need_cases(dataset, "val")
+    labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
     build_segmenter(options, dataset)  # an encoder that cannot be is refused before anything is written
-    run = train_supervised(labeled, val, dataset, options, options.out, device)
-    for fold, folder in zip(folds, fold_folders(run.folder, len(folds)), strict=True):
-        console.note(f"{folder.name.replace('-', ' ')} of {len(folds)}")
-        rest = [case for case in labeled if case not in fold]
-        train_supervised(rest, val, dataset, options, folder, device)
-    if folds and not (run.folder / OUT_OF_FOLD).exists():
-        models = [load_model(folder).to(device) for folder in fold_folders(run.folder, len(folds))]
-        write_fold_maps(run.folder / OUT_OF_FOLD, folds, models)
-    return {**summarize_run(run, fold_folders(run.folder, len(folds))), "labeled": len(labeled), "val": len(val), "folds": len(folds)}
+    with run_folder(options.out, options) as out:
+        train_supervised(labeled, val, dataset, options, out, device)
+        for fold, folder in zip(folds, fold_folders(out, len(folds)), strict=True):
+            console.note(f"{folder.name.replace('-', ' ')} of {len(folds)}")
+            left_out = {case.id for case in fold}
+            rest = [case for case in labeled if case.id not in left_out]
+            train_supervised(rest, val, dataset, options, folder, device)
+        if folds and not (out / OUT_OF_FOLD).exists():
+            models = [load_model(folder).to(device) for folder in fold_folders(out, len(folds))]
+            write_fold_maps(out / OUT_OF_FOLD, folds, models)
+    summary = summarize_run(options.out, fold_folders(options.out, len(folds)))
+    return {**summary, "labeled": len(labeled), "val": len(val), "folds": len(folds)}
 
 
 def supervised_step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
@@ -47,19 +51,18 @@ def supervised_step(model: Segmenter, batch: Sample, progress: float) -> dict[st
 
 def train_supervised(
     labeled: Sequence[Case], val: Sequence[Case], dataset: Dataset, options: WarmstartOptions, folder: Path, device: torch.device
-) -> Run:
+) -> None:
     """One supervised training into a run folder."""
     made_from = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "encoder_weights": name_encoder(options)}
     run = open_run(options, made_from, folder)
     if run.finished:
-        return run
+        return
     segmenter = build_segmenter(options, dataset).to(device)
     state = start_training(segmenter, options, run)
     load = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
     streams = [Stream(labeled, load, options.batch_size)]
     fit(state, supervised_step, streams, options, run, segmentation_goal(val, options, run, made_from))
     run.finish()
-    return run
 
 
 def name_encoder(options: WarmstartOptions) -> str:

@@ -4,9 +4,9 @@ Sample n of a training run is a pure function of (seed, n): which case, and how 
 resumes exactly, whatever the number of workers, and no state of a random generator has to be saved.
 """
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from samsemi import interrupts
 from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
 from samsemi.errors import SamsemiError
 from samsemi.segmenters.segmenter import to_input
@@ -105,6 +106,9 @@ class Stream:
     per_batch: int
     augment: Callable[[Any], tuple[Any, ...]] = augment
     """What was loaded -> a sample, a NamedTuple of tensors or of tensors by name, drawn by torch's generator."""
+    label: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+    """What was loaded for a batch -> what is augmented of each, for what depends on the weights of the moment: called in the process that
+    trains, after the step before."""
 
 
 class SampleSequence(Dataset):
@@ -130,17 +134,52 @@ class SampleSequence(Dataset):
 
     def make(self, n: int) -> tuple[Any, ...]:
         """Choose, load and augment sample n."""
-        batch, place = divmod(n, self.batch_size)
-        number = 0
+        number, place = self.find_stream(n)
+        stream = self.streams[number]
+        epoch, position = divmod(n // self.batch_size * stream.per_batch + place, len(stream.cases))
+        case = stream.cases[shuffled(self.seed, number, epoch, len(stream.cases))[position]]
+        with self.randomness(number, n):
+            return stream.augment(stream.load(case))
+
+    def find_stream(self, n: int) -> tuple[int, int]:
+        """The number of the stream of sample n, and its place among that stream's samples of the batch."""
+        number, place = 0, n % self.batch_size
         while place >= self.streams[number].per_batch:
             place -= self.streams[number].per_batch
             number += 1
-        stream = self.streams[number]
-        epoch, position = divmod(batch * stream.per_batch + place, len(stream.cases))
-        case = stream.cases[shuffled(self.seed, number, epoch, len(stream.cases))[position]]
+        return number, place
+
+    @contextmanager
+    def randomness(self, number: int, n: int) -> Iterator[None]:
+        """Torch's generator as sample n of a stream finds it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.seed, number, n))
-            return stream.augment(stream.load(case))
+            yield
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a stream is labeled where the training runs."""
+        return any(stream.label for stream in self.streams)
+
+    def as_loaded(self) -> "SampleSequence":
+        """The same samples, those of streams with a ``label`` as they are loaded: what worker processes make."""
+        late = [replace(stream, augment=unchanged, label=None) if stream.label else stream for stream in self.streams]
+        return SampleSequence(late, self.seed)
+
+    def label(self, loaded: Sequence[Any], numbers: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Samples ``numbers`` from those of ``as_loaded``: what has to be labeled is, all of a stream at once, and is augmented."""
+        samples = list(loaded)
+        for number, stream in enumerate(self.streams):
+            if stream.label:
+                own = [i for i, n in enumerate(numbers) if self.find_stream(n)[0] == number]
+                for i, labeled in zip(own, stream.label([loaded[i] for i in own]), strict=True):
+                    with self.randomness(number, numbers[i]):
+                        samples[i] = stream.augment(labeled)
+        return samples
+
+
+def unchanged(loaded: Any) -> Any:
+    return loaded
 
 
 @lru_cache(maxsize=8)
@@ -158,21 +197,22 @@ def load_batches(samples: SampleSequence, order: range, batch_size: int, workers
     """The samples of these numbers in batches, of what the streams' ``augment`` gives: for segmentation (B, 3, S, S) images
     in [0, 1], (B, K, S, S) targets, (B, S, S) weights.
 
-    A user's error in a worker process is raised here as what it is.
+    A user's error in a worker process is raised here as what it is. A stream's ``label`` is called when its batch is asked for.
     """
     loader = DataLoader(
-        samples,
+        samples.as_loaded(),
         batch_size=batch_size,
         sampler=order,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, join=list if samples.has_labels else default_collate),
         worker_init_fn=ignore_interrupts,
         pin_memory=torch.cuda.is_available(),
     )
-    for batch in loader:
+    for number, batch in enumerate(loader):
         if isinstance(batch, SamsemiError):
             raise batch
-        yield batch
+        own = order[number * batch_size : (number + 1) * batch_size]
+        yield default_collate(samples.label(batch, own)) if samples.has_labels else batch
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -187,12 +227,11 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the main process, which ends the workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Leave signals to the main process, which ends the workers."""
+    interrupts.ignore()
 
 
-def collate(samples: list[tuple[Any, ...] | SamsemiError]) -> tuple[Any, ...] | SamsemiError:
-    """A batch, or the first error among its samples."""
+def collate(samples: list[tuple[Any, ...] | SamsemiError], join: Callable[[list[Any]], Any]) -> Any:
+    """The samples of a batch joined, or the first error among them."""
     errors = [sample for sample in samples if isinstance(sample, SamsemiError)]
-    return errors[0] if errors else default_collate(samples)
+    return errors[0] if errors else join(samples)

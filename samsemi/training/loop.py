@@ -5,12 +5,10 @@ import json
 import logging
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from samsemi import clock, console
+from samsemi import clock, console, interrupts
 from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
-from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.metrics import dice_score
 from samsemi.options.shared import TrainingOptions
+from samsemi.schemas import from_json, parse_object
 from samsemi.segmenters.checkpoints import read_model_card, save_model
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
-from samsemi.training.meter import Forecast, Meter, TrainingStatus
-from samsemi.training.optimizers import CombinedOptimizer, make_optimizer
+from samsemi.training.meter import Forecast, Meter, SaveTimer, TrainingStatus
+from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
 from samsemi.training.runs import History, Run
 
 LOG = logging.getLogger("samsemi")
@@ -68,16 +67,41 @@ class Goal:
     """Called with the averaged model and its scores, 'iteration' among them."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What the header of a state says."""
+
+    iteration: int
+    best: Any
+    """Minus infinity before the first validation."""
+    seconds: float
+    steps: int = 0
+    """Since the last validation; states of before were saved at validations alone."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("iteration", "seconds", "steps"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} {getattr(self, name)} cannot be", "start again")
+        if not isinstance(self.best, int | float) or not self.best < math.inf:
+            raise UsageError(f"best {self.best!s:.60} cannot be", "start again")
+
+
 @dataclass
 class TrainingState:
-    """All that changes while training: weights, their average, the optimizer, how far it is and the best so far."""
+    """All that changes while training: weights, their average, the optimizer, how far it is, the best so far, and the losses since the
+    last validation."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer | CombinedOptimizer
     schedule: Callable[[float], float] = cosine
     """Progress in [0, 1] -> share of each group's own learning rate."""
     averaged: Any = field(init=False)
+    meter: Meter = field(init=False, default_factory=Meter)
+    counts: Counter[str] = field(init=False, default_factory=Counter)
+    """What a method counts between validations; further columns of history.csv."""
     forecast: Forecast = field(init=False, default_factory=Forecast)
+    timer: SaveTimer = field(init=False, default_factory=SaveTimer)
     iteration: int = 0
     best: float = -math.inf
     seconds: float = 0.0
@@ -91,34 +115,40 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write the exact state as one safetensors file, whole or not at all; frozen weights are left out."""
-        frozen = self.frozen()
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items() if name not in frozen}
-        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items() if name not in frozen}
+        tensors = {f"model.{name}": value for name, value in self.learned(self.model).items()}
+        tensors |= {f"averaged.{name}": value for name, value in self.learned(self.averaged).items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-        numbers = {"iteration": self.iteration, "best": self.best, "seconds": self.seconds}
-        save_tensors(path, tensors, {"state": json.dumps(numbers)})
+        tensors |= {f"meter.{name}": value for name, value in self.meter.sums.items()}
+        numbers = Progress(self.iteration, self.best, self.seconds, self.meter.steps, self.counts)
+        save_tensors(path, tensors, {"state": json.dumps(asdict(numbers))})
 
     def load(self, path: Path) -> None:
         """Continue from a saved state; CheckpointError where it is not one of this model."""
-        try:
-            numbers = json.loads(load_metadata(path)["state"])
-        except (KeyError, ValueError):
-            raise CheckpointError(f"{path} is not a training state", "start the run again with --overwrite") from None
+        again = "start the run again with --overwrite"
+        text = load_metadata(path).get("state")
+        if text is None:
+            raise CheckpointError(f"{path} is not a training state", again)
+        numbers = from_json(Progress, parse_object(text, str(path), again), str(path), again)
         tensors = load_tensors(path)
         hint = "go on with the samsemi that began it, or start again with another --out"
         for name, module in (("model", self.model), ("averaged", self.averaged)):
             load_strictly(module, {**self.frozen(), **with_prefix(tensors, f"{name}.")}, str(path), hint)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in with_prefix(tensors, "optimizer.").items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.iteration, self.best, self.seconds = numbers["iteration"], numbers["best"], numbers["seconds"]
+        load_optimizer(self.optimizer, with_prefix(tensors, "optimizer."), str(path))
+        self.iteration, self.best, self.seconds = numbers.iteration, numbers.best, numbers.seconds
+        device = next(self.model.parameters()).device
+        sums = {name: value.to(device) for name, value in with_prefix(tensors, "meter.").items()}
+        self.meter = Meter(sums, numbers.steps)
+        self.counts.update(numbers.counts)
 
     def frozen(self) -> dict[str, Tensor]:
         """The weights that are not trained."""
         return {name: value.data for name, value in self.model.named_parameters() if not value.requires_grad}
+
+    def learned(self, module: nn.Module) -> dict[str, Tensor]:
+        """What changes in training of the model, or of its average: all but the frozen weights."""
+        frozen = self.frozen()
+        return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
     def average(self, decay: float) -> None:
         """Move the averaged weights towards the present ones; in the first iterations faster than ``decay``."""
@@ -144,6 +174,8 @@ def go_on(state: TrainingState, options: TrainingOptions, run: Run) -> TrainingS
     """The state from where the run was interrupted, if it was."""
     if run.resumed:
         state.load(run.state_file)
+        if state.iteration > options.iterations:
+            raise CheckpointError(f"{run.state_file} is at iteration {state.iteration} of {options.iterations}", "start with --overwrite")
         LOG.info(f"resuming at iteration {state.iteration} of {options.iterations}")
     return state
 
@@ -160,56 +192,38 @@ def fit(
     """Train to iteration ``until`` (all of them by default), validating and saving on the way.
 
     The averaged model is kept as it is at the last validation, or at that which was best by ``goal``. The exact state is
-    saved at every validation and when interrupted.
+    saved at every validation, every minute or so (``SaveTimer``) and when interrupted. NothingUsable where the loss is no longer finite.
     """
     until = until or options.iterations
     every = options.validate_every or max(1, options.iterations // 20)
     history = History(run.folder / "history.csv", state.iteration)
     keeps_best = options.keep == "best"
-    meter, status = Meter(), TrainingStatus(goal.name, keeps_best, state.best if keeps_best else -math.inf)
+    status = TrainingStatus(goal.name, keeps_best, state.best if keeps_best else -math.inf)
     state.forecast.restart()
+    state.meter.restart_clock()
     device = next(state.model.parameters()).device
     samples = SampleSequence(streams, options.seed)
     order = samples.order(state.iteration, until)
     batches = load_batches(samples, order, samples.batch_size, choose_workers(options.workers, device))
-    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, held_interrupts() as interrupted:
+    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, interrupts.held() as interrupted:
         for batch in batches:
             terms = train_step(state, step, to_device(batch, device), options, device)
-            meter.add(terms, samples.batch_size)
-            status.loss = meter.mean_loss
+            state.meter.add(terms, samples.batch_size)
+            status.loss = state.meter.mean_loss
             left = options.iterations - state.iteration
             state.forecast.add(terms["loss"], left, math.ceil(left / every))
-            if state.iteration % every == 0 or not left:
-                status.add_score(record(state, meter, history, run, goal, options.keep)[goal.name])
-                meter = Meter()
-            advance(1, status)
-            if interrupted or state.iteration == until < options.iterations:
+            validating, stopping = state.iteration % every == 0 or not left, bool(interrupted)
+            if validating or stopping or state.iteration == until or state.timer.is_due():
+                run.need()
+                refuse_bad_numbers(state, run)
+                if validating:
+                    status.add_score(record(state, history, run, goal, options.keep)[goal.name])
                 state.seconds += clock.lap()
-                state.save(run.state_file)
-            if interrupted:
+                with state.timer.timed():
+                    state.save(run.state_file)
+            advance(1, status)
+            if stopping:
                 raise KeyboardInterrupt
-
-
-@contextmanager
-def held_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM wait for the end of the iteration: the list is no longer empty once one came. A second one acts at once."""
-    arrived: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield arrived
-        return
-
-    def hold(number: int, frame: object) -> None:
-        if arrived:
-            raise KeyboardInterrupt
-        arrived.append(number)
-        LOG.info("stopping after this step")
-
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield arrived
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train_step(
@@ -243,20 +257,28 @@ def ramp_up(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - t) ** 2)
 
 
-def record(state: TrainingState, meter: Meter, history: History, run: Run, goal: Goal, keep: str) -> Mapping[str, float]:
-    """Validate the averaged model, add a row to the history, keep the model, save the state; the scores."""
-    means = meter.means()
-    if not math.isfinite(means["loss"]):
+def refuse_bad_numbers(state: TrainingState, run: Run) -> None:
+    """NothingUsable where a loss since the last validation, or a weight, is not finite: nothing that comes of it is kept or saved."""
+    losses = {name: value for name, value in state.meter.means().items() if not math.isfinite(value)}
+    weights = [name for name, value in state.learned(state.model).items() if not value.isfinite().all()]
+    if losses or weights:
+        found = ", ".join(f"{name} {value}" for name, value in losses.items()) or f"weights such as {weights[0]}"
         raise NothingUsable(
-            f"{run.folder}: the loss is {means['loss']} at iteration {state.iteration}", "lower --lr, or use --precision fp32"
+            f"{run.folder}: numbers that are not finite by iteration {state.iteration}: {found}",
+            "start again with --overwrite and a lower --lr, or with --precision fp32",
         )
-    speed, start = meter.images_per_second(), time.monotonic()
+
+
+def record(state: TrainingState, history: History, run: Run, goal: Goal, keep: str) -> Mapping[str, float]:
+    """Validate the averaged model, add a row to the history, keep the model; the scores. New losses are counted from here."""
+    means, speed, start = state.meter.means(), state.meter.images_per_second(), time.monotonic()
     scores = goal.score(state.averaged)
     state.forecast.leave_out(time.monotonic() - start)
     state.seconds += clock.lap()
-    history.add(iteration=state.iteration, **means, **scores, images_per_second=speed, seconds=state.seconds)
+    history.add(iteration=state.iteration, **means, **scores, **state.counts, images_per_second=speed, seconds=state.seconds)
     keep_model(state, goal, scores, keep)
-    state.save(run.state_file)
+    state.meter = Meter()
+    state.counts.clear()
     return scores
 
 
@@ -293,16 +315,16 @@ def validate(segmenter: SegmentationNetwork, cases: Sequence[Case], options: Tra
     return sum(known) / len(known) if known else 0.0
 
 
-def summarize_run(run: Run, others: Sequence[Path] = ()) -> dict[str, object]:
-    """The closing line of a training: where it lies, its score on val, and how long the command took, the ``others`` included,
-    which are run folders that it has trained as well."""
-    card = read_model_card(run.folder)
-    rows = History(run.folder / "history.csv").rows
+def summarize_run(run: Path, others: Sequence[Path] = ()) -> dict[str, object]:
+    """The closing line of a training into a run folder: where it lies, its score on val, and how long the command took, the ``others``
+    included, which are run folders that it has trained as well."""
+    card = read_model_card(run)
+    rows = History(run / "history.csv").rows
     return {
-        "run": str(run.folder),
+        "run": str(run),
         **card.scores,
         "iterations": int(rows[-1]["iteration"]),
-        "seconds": sum(seconds_of(folder) for folder in (run.folder, *others)) + clock.lap(),
+        "seconds": sum(seconds_of(folder) for folder in (run, *others)) + clock.lap(),
     }
 
 

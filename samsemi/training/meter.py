@@ -1,10 +1,11 @@
-"""What is known of a training while it runs: its mean losses, its speed, what is shown of it, how long it will take."""
+"""What is known of a training while it runs: its mean losses, its speed, what is shown of it, how long it will take, when to save it."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -14,15 +15,24 @@ FORECAST_STEPS, FORECAST_SECONDS = 3, 2.0
 """Steps and seconds, at least, from which the time of a training is forecast; the first step, which warms up, is not among them."""
 SHORT = 10.0
 """Seconds; a training that is over sooner needs no forecast."""
+SAVE_SECONDS = 60.0
+"""From the end of one saving to the next, at least."""
+SAVE_SHARE = 0.1
+"""Of the time of a training, that saving by time may take at most."""
 
 
+@dataclass
 class Meter:
-    """Mean loss terms and speed since the last validation."""
+    """Mean loss terms since the last validation, which are part of a training's state, and the speed of the steps at one stretch."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.steps = self.images = 0
-        self.start = time.monotonic()
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    images: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def restart_clock(self) -> None:
+        """Before steps that do not follow on the last one."""
+        self.images, self.start = 0, time.monotonic()
 
     def add(self, terms: Mapping[str, Tensor], images: int) -> None:
         for name, value in terms.items():
@@ -87,6 +97,24 @@ class Forecast:
     def leave_out(self, seconds: float) -> None:
         """Do not count what was no training step."""
         self.since += seconds
+
+
+class SaveTimer:
+    """When to save a training: SAVE_SECONDS after the last time, or later where that would take more than SAVE_SHARE of the time."""
+
+    def __init__(self) -> None:
+        self.pause, self.since = SAVE_SECONDS, time.monotonic()
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self.since >= self.pause
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around a saving: how long it takes decides on the pause after it."""
+        start = time.monotonic()
+        yield
+        self.since = time.monotonic()
+        self.pause = max(SAVE_SECONDS, (self.since - start) / SAVE_SHARE)
 
 
 def count(number: int, noun: str) -> str:

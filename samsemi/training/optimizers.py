@@ -1,9 +1,12 @@
 """Which optimizer learns what."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from samsemi.errors import CheckpointError
+from samsemi.tensors import NO_WEIGHTS
 
 WEIGHT_DECAY = 1e-4
 MOMENTUM = 0.9
@@ -55,6 +58,44 @@ class CombinedOptimizer:
         )
         for part, values in zip(self.parts, halves, strict=True):
             part.load_state_dict({**part.state_dict(), "state": values})
+
+
+KEPT = {
+    "AdamW": {"step", "exp_avg", "exp_avg_sq"},
+    "Adam": {"step", "exp_avg", "exp_avg_sq"},
+    "SGD": {"momentum_buffer"},
+    "Muon": {"momentum_buffer"},
+}
+"""What each optimizer keeps of a weight: a number, 'step', or a tensor of its shape."""
+
+
+def load_optimizer(optimizer: "torch.optim.Optimizer | CombinedOptimizer", tensors: Mapping[str, Tensor], source: str) -> None:
+    """Continue with what an optimizer kept, by 'NUMBER.NAME'; CheckpointError naming what does not belong to it, lacks or is no number.
+
+    Of weights that have had no gradient it keeps nothing.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    kept = list(weights_with_kept(optimizer))
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        number = int(index) if index.isdecimal() and len(index) < 9 else len(kept)
+        wanted = () if number >= len(kept) or key == "step" else kept[number][0].shape
+        if number >= len(kept) or key not in kept[number][1] or value.shape != wanted or not value.sum(dtype=torch.float32).isfinite():
+            raise CheckpointError(f"{source} does not fit: optimizer.{name:.60} {tuple(value.shape)}", NO_WEIGHTS)
+        state.setdefault(number, {})[key] = value
+    for number, values in state.items():
+        if set(values) != kept[number][1]:
+            raise CheckpointError(f"{source} lacks {', '.join(sorted(kept[number][1] - set(values)))} of optimizer.{number}", NO_WEIGHTS)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def weights_with_kept(optimizer: "torch.optim.Optimizer | CombinedOptimizer") -> Iterator[tuple[Tensor, set[str]]]:
+    """Each weight, in the order of its number, and what is kept of it."""
+    parts = optimizer.parts if isinstance(optimizer, CombinedOptimizer) else ()
+    for part in parts:
+        yield from weights_with_kept(part)
+    if not parts:
+        yield from ((value, KEPT[type(optimizer).__name__]) for group in optimizer.param_groups for value in group["params"])
 
 
 def make_peer_optimizer(

@@ -1,4 +1,4 @@
-"""The run folder: the options of a training, what it was made from, how it went.
+"""The run folder: the options of a training, what it was made from, how it went, and all that may stand in it.
 
 config.toml  environment.json  history.csv  model.safetensors  model.json  made_from.json
 
@@ -9,9 +9,9 @@ import csv
 import json
 import logging
 import platform
-import shutil
 import tomllib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,11 +19,13 @@ from pathlib import Path
 import tomli_w
 
 from samsemi.errors import CheckpointError
-from samsemi.options.config import command_name, input_paths, may_change
+from samsemi.folders import Claim, Kind, kept_folder, removed_meanwhile
+from samsemi.inputs import read_rows, read_text
+from samsemi.options.config import command_name, may_change
 from samsemi.options.fields import Options
-from samsemi.options.shared import ResumableOptions
-from samsemi.outputs import claim_folder, refuse_changes, whole_file, write_text
-from samsemi.schemas import need_schema, parse_object
+from samsemi.options.shared import OF_EARLIER, ResumableOptions
+from samsemi.outputs import refuse_changes, whole_file, write_text
+from samsemi.schemas import need_schema, read_object
 
 LOG = logging.getLogger("samsemi")
 SCHEMA = "samsemi.run/1"
@@ -35,6 +37,17 @@ FINISHED = Path("made_from.json")
 BEGUN = LAST / FINISHED
 """What a run was made from, with the schema of the folder. Also the marks by which a run folder is known, finished or not; those of
 before the schema stood there keep ``last/`` for ever."""
+KEPT = LAST / "kept.safetensors"
+"""The weights that `adapt` has kept so far."""
+FILES = "|".join(
+    (
+        r"model\.(safetensors|json)|teacher\.safetensors|config\.toml|(environment|made_from)\.json|(history|drift)\.csv",
+        r"last/(state\.safetensors|kept\.safetensors|made_from\.json)|(out_of_fold|embeddings)\.h5|overlays/.+\.png",
+        r"stores/\d+\.h5(\.parts/\d+\.h5)?",
+    )
+)
+"""All that commands write into a run folder, as a regular expression; runs within a run have the same."""
+RUN = Kind("a run", (str(FINISHED), str(BEGUN)), rf"((fold-\d+|rounds/\d+)/)*({FILES})", earlier=frozenset({"dataset"}))
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
 
 
@@ -50,25 +63,43 @@ class Run:
     def state_file(self) -> Path:
         return self.folder / STATE
 
+    def need(self) -> None:
+        """RefusedError where the folder was removed since it was opened."""
+        if not (self.folder / CONFIG).exists():
+            raise removed_meanwhile(self.folder)
+
     def finish(self) -> None:
         """The training is whole: what only a resumption needs is removed."""
+        self.need()
         if (self.folder / BEGUN).exists():
             (self.folder / BEGUN).replace(self.folder / FINISHED)
-        shutil.rmtree(self.folder / LAST, ignore_errors=True)
+        remove_state(self.folder)
+
+
+def remove_state(folder: Path) -> None:
+    """Remove ``last/``, unless somebody has put something of his own into it."""
+    for name in (STATE, KEPT):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder / LAST).rmdir()
+
+
+def run_folder(out: Path, options: ResumableOptions) -> AbstractContextManager[Path]:
+    """The folder to write a run into, alone; at the end it is ``out``. RefusedError as for ``kept_folder``."""
+    return kept_folder(Claim.of(out, RUN, options))
 
 
 def open_run(options: ResumableOptions, made_from: Mapping[str, object], folder: Path) -> Run:
-    """Claim the run folder and write the options and what the run is made from; RefusedError where a resumed one differs."""
-    folder = claim_folder(folder, options.overwrite, options.resume, str(mark_of(folder)), input_paths(options))
+    """Write the options and what a run is made from into its folder; RefusedError where a resumed one differs."""
     config = as_config(options)
-    if options.resume and ((folder / CONFIG).exists() or (folder / FINISHED).exists()):
+    if (folder / CONFIG).exists() or (folder / FINISHED).exists():
         refuse_changes(read_config(folder, command_name(options)), config, str(folder), may_change(type(options)))
         refuse_other_inputs(folder, made_from)
     else:
         write_text(folder / BEGUN, json.dumps({"schema": SCHEMA, **made_from}, indent=2) + "\n")
         write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
-    run = Run(folder, options.resume and (folder / STATE).exists(), (folder / FINISHED).exists())
+    run = Run(folder, (folder / STATE).exists(), (folder / FINISHED).exists())
     if run.finished:
         run.finish()  # where it was interrupted in doing so
         LOG.info(f"{folder} is finished already")
@@ -83,10 +114,7 @@ def mark_of(folder: Path) -> Path:
 def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
     """RefusedError where a run was made from other inputs; one of before the schema is compared in those that it names."""
     path = folder / mark_of(folder)
-    try:
-        before = parse_object(path.read_text(encoding="utf-8"), str(path), AGAIN)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error!r})", AGAIN) from None
+    before = read_object(path, AGAIN)
     if "schema" not in before:
         made_from = {name: value for name, value in made_from.items() if name in before}
     else:
@@ -97,15 +125,15 @@ def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
 def as_config(options: Options) -> dict[str, object]:
     """Options as plain TOML values; those that are None are left out."""
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-    return {name: value for name, value in plain.items() if value is not None and name not in ("resume", "overwrite")}
+    return {name: value for name, value in plain.items() if value is not None and name not in OF_EARLIER}
 
 
 def read_config(folder: Path, command: str) -> dict[str, object]:
     """The options of a run; CheckpointError where they cannot be read."""
     path = Path(folder) / CONFIG
     try:
-        return {**tomllib.loads(path.read_text(encoding="utf-8")).get(command, {})}
-    except (OSError, ValueError, TypeError) as error:
+        return {**tomllib.loads(read_text(path)).get(command, {})}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})", AGAIN) from None
 
 
@@ -128,8 +156,14 @@ class History:
         self.rows = [row for row in self.read() if until is None or int(row["iteration"]) <= until] if path.exists() else []
 
     def read(self) -> list[dict[str, str]]:
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        """The rows; CheckpointError where they are no numbers under names, whole ones of iterations."""
+        try:
+            rows = read_rows(self.path)
+            for row in rows:
+                int(row["iteration"]), [float(value) for value in row.values() if value]
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            raise CheckpointError(f"{self.path} is damaged ({error})", AGAIN) from None
+        return rows
 
     def add(self, **row: object) -> None:
         """Append a row and write the file."""

@@ -41,7 +41,7 @@ class Oracle:
 
     def encode(self, images):
         self.seen += [image.shape[:2] for image in images]
-        return [Embedding({"label": torch.from_numpy(image[..., 0] // 60)}, image.shape[:2]) for image in images]
+        return [Embedding({"label": torch.from_numpy(image[..., 0] // 60).float()}, image.shape[:2]) for image in images]
 
     def decode(self, embeddings, prompts):
         self.given += prompts

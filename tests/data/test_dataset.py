@@ -1,8 +1,10 @@
 import csv
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -330,3 +332,73 @@ def test_reading_data_sets_loads_no_command_line_and_no_torch():
     code = "import sys, samsemi.data.verify, samsemi.data.layouts.table; print(*{'typer', 'rich', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ("[" * 5000, "cannot be read"),
+        ("[]", "no JSON object"),
+        ('{"classes": ', "cannot be read"),
+        ('{"classes": ["a", "b"], "schema": {"x": 1}}', "is of schema"),
+        ('{"classes": ["a", "b"], "spacing_mm": "wide"}', "no size of a pixel"),
+        (json.dumps({"classes": [f"c{k}" for k in range(300)]}), "300 classes, at most 255"),
+        ('{"classes": ["a", "b"], "x": ' + '{"y":' * 40 + "1" + "}" * 41, "nested too deep"),
+    ],
+)
+def test_dataset_json_that_cannot_be_is_named(tmp_path, about, said):
+    folder = write_manifest(tmp_path / "d", "a,a.png,,,unlabeled,a\n")
+    (folder / "dataset.json").write_text(about)
+    with pytest.raises(DataError, match=rf"dataset\.json.*{said}"):
+        read_dataset(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["manifest.csv", "dataset.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_manifest_that_never_ends_is_not_read(tmp_path, name, kind):
+    folder = write_manifest(tmp_path / "d", "a,a.png,,,unlabeled,a\n")
+    (folder / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (f"a,{'x' * 2**20},,,unlabeled,a\n", "field limit"),
+        (f"{'x' * 201},a.png,,,unlabeled,a\n", "cannot be a file name"),
+        ("a,a.png,,,unlabeled\n", "fewer columns"),
+    ],
+)
+def test_row_that_cannot_be_is_named_shortly(tmp_path, row, said):
+    with pytest.raises(DataError, match=said) as caught:
+        read_dataset(write_manifest(tmp_path / "d", row))
+    assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(("first", "second"), [("labeled", "test"), ("unlabeled", "val"), ("val", "test"), ("unlabeled", "test")])
+def test_patient_who_is_seen_before_he_measures_is_refused_wherever_cases_are_taken(drawn, first, second):
+    cases = {name: replace(case, group="p1" if case.split in (first, second) else case.group) for name, case in drawn.cases.items()}
+    leaking = replace(drawn, cases=cases)
+    for split in ("labeled", "unlabeled", "val", "test"):
+        assert need_cases(drawn, split)
+        with pytest.raises(DataError, match=f"group p1 stands in {' and '.join(sorted((first, second)))}"):
+            need_cases(leaking, split)
+
+
+def test_long_manifest_is_read_in_a_time_that_grows_with_it(tmp_path):
+    """Twice the rows take twice the time, and not four times: seconds for hundreds of thousands."""
+
+    def seconds(count: int) -> float:
+        rows = "".join(f"c{i},images/{i}.png,,,unlabeled,g{i}\n" for i in range(count))
+        folder = write_manifest(tmp_path / str(count), rows)
+        start = time.process_time()
+        assert len(read_dataset(folder).cases) == count
+        return time.process_time() - start
+
+    assert seconds(16_000) < 12 * max(seconds(4_000), 0.02)

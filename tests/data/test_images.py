@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -9,6 +10,7 @@ from PIL import Image
 
 from samsemi.data import images
 from samsemi.data.images import Reader, find_images, read_image, read_label, write_picture
+from samsemi.data.layouts.pairs import find_pairs
 from samsemi.data.mask_values import count_values
 from samsemi.errors import DataError
 
@@ -303,4 +305,80 @@ def test_superpixels_are_left_out_and_other_files_counted(tmp_path, caplog):
     for name in ("a.jpg", "a_superpixels.png", "b_superpixels.png"):
         (tmp_path / name).unlink()
     with pytest.raises(DataError, match=r"not read: 2 \.dcm"):
+        find_images(tmp_path)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n(%pipe%touch eps_ran) (w) file\n%%EOF\n"
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.eps"])
+def test_picture_of_a_format_that_other_programs_open_is_no_picture(tmp_path, monkeypatch, name):
+    """Pillow would start ghostscript for an EPS file, whatever its name."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("ghostscript was started"))
+    (tmp_path / name).write_bytes(EPS)
+    for read in (read_image, read_label):
+        with pytest.raises(DataError, match="not an image that can be read") as caught:
+            read(tmp_path / name)
+        assert "PNG, JPEG, TIFF, BMP" in caught.value.hint
+    assert images.remark_image(tmp_path / name) == []
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "TGA", "ICO", "PCX"])
+def test_formats_that_are_not_named_are_refused_under_any_name(tmp_path, kind):
+    (tmp_path / "x.png").write_bytes(encoded(Image.fromarray(GREY), kind))
+    with pytest.raises(DataError, match="not an image that can be read"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_among_images_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    write_picture(tmp_path / "b.png", RGB)
+    found = find_images(tmp_path)
+    assert images.remark_image(found["a"]) == []
+    read, unreadable = images.read_images(found)
+    assert list(read) == ["b"] and unreadable == ["a"]
+    with pytest.raises(DataError, match="not a regular file"):
+        read_image(found["a"])
+
+
+def test_folder_that_may_not_be_read_is_an_error_and_not_left_out(tmp_path, monkeypatch):
+    write_picture(tmp_path / "a.png", RGB)
+    write_picture(tmp_path / "closed" / "b.png", RGB)
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    assert list(find_images(tmp_path)) == ["a", "closed__b"]
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="closed: cannot be read") as caught:
+        find_images(tmp_path)
+    assert "permissions" in caught.value.hint
+
+
+def test_links_to_folders_are_not_followed_and_one_that_leads_to_itself_is_named(tmp_path):
+    write_picture(tmp_path / "images" / "a.png", RGB)
+    (tmp_path / "images" / "round").symlink_to(tmp_path / "images")
+    (tmp_path / "images" / "self.png").symlink_to("self.png")
+    assert list(find_images(tmp_path / "images")) == ["a", "self"]
+    with pytest.raises(DataError, match=r"self\.png"):
+        read_image(tmp_path / "images" / "self.png")
+    write_picture(tmp_path / "masks" / "a.png", GREY)
+    assert len(find_pairs(tmp_path / "images", tmp_path / "masks").cases) == 2
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match="loop"):
+        find_pairs(tmp_path / "images", tmp_path / "loop")
+
+
+def test_name_that_is_no_text_is_named(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.png"
+    try:
+        with open(path, "wb"):
+            pass
+    except OSError:
+        pytest.skip("names are text here")
+    with pytest.raises(DataError, match="the name is no UTF-8"):
         find_images(tmp_path)

@@ -192,3 +192,10 @@ def test_all_masks_that_test_and_val_leave_are_labeled():
     assert all(ids_of(share, split) == ids_of(whole, split) for split in ("test", "val"))
     with pytest.raises(DataError, match="leave none"):
         assign_splits(masked(10), {"test": 0.5, "val": 0.5}, seed=0, rest="labeled")
+
+
+@pytest.mark.parametrize("content", [b"id,split\na," + b"x" * 2**20, b"id,split\n\xff,test\n"], ids=["cell of 1 MB", "no UTF-8"])
+def test_split_file_that_is_no_table_is_named(tmp_path, content):
+    (tmp_path / "s.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"--split .*s\.csv"):
+        read_split_file(tmp_path / "s.csv")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from samsemi.data.dataset import IGNORE, Case, Dataset, need_cases, with_hashes, write_dataset
 from samsemi.data.findings import KINDS, SHOWN, Finding
-from samsemi.data.verify import leaks, verify
+from samsemi.data.leaks import leaks
+from samsemi.data.verify import verify
 from samsemi.errors import DataError
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samsemi.data.dataset import read_dataset
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "evidence"
 
 
@@ -25,8 +27,48 @@ def test_scores_of_a_label_by_hand(labels):
     scores = labels.score_image(label, weight, truth, 2)
     assert scores.dice == pytest.approx(2 / 3)
     assert scores.weighted == pytest.approx(2 / 2.6)
-    assert scores.heavy == 0.75 and scores.denied == 0.5
-    assert scores.heavy_pixels.tolist() == [[1, 3]]
+    assert scores.learned == 1 and scores.denied == 0.5
+    weight[0, 1] = 0
+    assert labels.score_image(label, weight, truth, 2)[2:] == (0.75, 0)
+
+
+def test_labels_are_compared_over_as_many_of_their_most_certain_pixels_whatever_their_trust(labels):
+    """The first ignores half of the image, so that two pixels of each count: those that each is surest of."""
+    weights = [np.array([[0.0, 0.8, 0.9, 0.0]]), np.array([[0.4, 0.1, 0.2, 0.3]])]
+    known = np.ones((1, 4), dtype=bool)
+    chosen = labels.choose_certain(weights, known, 1.0)
+    assert [mask.tolist() for mask in chosen] == [[[False, True, True, False]], [[True, False, False, True]]]
+    trusted = labels.choose_certain([weights[0], weights[1] * 0.01], known, 1.0)
+    assert (np.array(trusted) == chosen).all() and labels.choose_certain(weights, known, 0.5)[0].tolist() == [[False, False, True, False]]
+    known[0, 2] = False
+    assert labels.choose_certain(weights, known, 1.0)[1].tolist() == [[True, False, False, False]]
+    even = labels.choose_certain([np.ones((9, 9)), np.full((9, 9), 0.5)], np.ones((9, 9), dtype=bool), 0.5)
+    assert (even[0] == even[1]).all() and even[0].sum() == 40 and 5 < even[0][:4].sum() < 36
+
+
+@pytest.mark.parametrize("says_empty", [True, False])
+def test_comparison_is_of_the_images_that_all_have(labels, dataset, tmp_path, capsys, says_empty):
+    """Of the first image the second has no label, since SAM's mask of it is empty; of the others its labels are the truth."""
+    data = read_dataset(dataset)
+    truths = {case.id: labels.read_truth(case, len(data.classes)) for case in data.split("unlabeled")}
+    files = {}
+    for number, variant in enumerate(("one", "other")):
+        arrays = {}
+        for name, truth in list(truths.items())[number:]:
+            for share in labels.BEST:
+                arrays[f"{share:g}/{name}/label"] = truth if number else np.roll(truth, 5, axis=0)
+                arrays[f"{share:g}/{name}/weight"] = np.ones(truth.shape, np.float16) * 0.5
+        if says_empty:
+            arrays |= {f"1/{name}/empty": np.array(number > 0 and i == 0) for i, name in enumerate(truths)}
+        files[variant] = tmp_path / f"{variant}.npz"
+        np.savez_compressed(files[variant], **arrays)
+    labels.compare(dataset, files)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines() if line]
+    one, other = rows[2:4]
+    assert one[:3] == ["one", str(len(truths)), "0" if says_empty else "-"] and one[-2:] == ["", ""]
+    assert other[:4] == ["other", str(len(truths) - 1), "1" if says_empty else "-", "1.000"] and other[6].startswith("+")
+    assert f"of the {len(truths) - 1} images of all" in rows[4][1]
+    assert rows[7][:3] == ["other", "100%", "1.000"] and rows[7][3].startswith("+") and rows[7][4] == "0.0%" and rows[7][5].startswith("-")
 
 
 def test_what_is_ignored_in_the_truth_counts_for_nothing(labels):
@@ -37,3 +79,11 @@ def test_what_is_ignored_in_the_truth_counts_for_nothing(labels):
 def test_gain_of_equal_labels_is_nothing(labels):
     assert labels.describe_gain([0.0] * 9) == "+0.0 [+0.0, +0.0]"
     assert labels.describe_gain([0.02] * 9 + [float("nan")]) == "+2.0 [+2.0, +2.0]"
+
+
+def test_dump_says_of_every_image_whether_sam_saw_nothing_in_it(labels, dataset, store, tmp_path):
+    labels.dump(dataset, store, tmp_path / "labels.npz")
+    found = dict(np.load(tmp_path / "labels.npz"))
+    ids = {case.id for case in read_dataset(dataset).split("unlabeled")}
+    assert {key.split("/")[1] for key in found if key.endswith("/empty")} == ids
+    assert labels.count_lost(found) == 0 and {key.split("/")[1] for key in found if key.endswith("/label")} <= ids

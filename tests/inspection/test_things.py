@@ -78,7 +78,7 @@ def begin_store(path: Path) -> StoreWriter:
 
 @pytest.fixture
 def store(tmp_path) -> Path:
-    begin_store(tmp_path / "s.h5").finish()
+    begin_store(tmp_path / "s.h5").finish(["a", "b", "c"])
     return tmp_path / "s.h5"
 
 
@@ -262,7 +262,7 @@ def test_evaluation_predictions_and_labels(tmp_path, store):
 
 def test_folder_of_several_things_has_a_line_for_each(tmp_path, data):
     shutil.copytree(data, tmp_path / "data")
-    begin_store(tmp_path / "s.h5").finish()
+    begin_store(tmp_path / "s.h5").finish(["a", "b", "c"])
     begin_store(tmp_path / "t.h5")
     write_sam(tmp_path / "sam.safetensors")
     write_run(tmp_path / "sam.run", "adapt")
@@ -310,7 +310,7 @@ def test_hdf5_of_others_and_of_a_later_samsemi_are_named(tmp_path, store):
 def things_to_damage(folder: Path, data: Path) -> list[Path]:
     """One of each thing."""
     shutil.copytree(data, folder / "data")
-    begin_store(folder / "s.h5").finish()
+    begin_store(folder / "s.h5").finish(["a", "b", "c"])
     begin_store(folder / "t.h5")
     run = write_run(folder / "warm")
     write_sam(folder / "sam.safetensors")

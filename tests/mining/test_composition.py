@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builders import ALL, block, mined_of
 
-from samsemi.mining.composition import average_cells, cells_between, network_map, object_label, region_of
+from samsemi.mining.composition import average_cells, cells_between, compose_label, network_map, object_label, object_mask, region_of
 from samsemi.mining.policy import Policy, Quality
 from samsemi.mining.pseudolabels import mined_label, pseudo_label
 
@@ -164,6 +164,22 @@ def test_other_objects_of_its_class_are_not_of_an_objects_label():
     assert object_label(mined, 0, network, 0.5) == pytest.approx(first, abs=2e-3)
     assert object_label(mined, 1, network, 0.5) == pytest.approx(second, abs=2e-3)
     assert pseudo_label(mined, ALL, 2, SIDE)[0][1] == pytest.approx(first + second, abs=2e-3)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4])
+def test_mask_of_an_object_is_where_its_class_wins_in_its_label(num_classes):
+    rng = np.random.default_rng(0)
+    network = rng.dirichlet(np.full(num_classes, 0.7), (SIDE, SIDE)).transpose(2, 0, 1)
+    network[:, 0, 0] = np.arange(num_classes) == 1
+    mined = mined_on_8(rng.random((SIDE, SIDE)), network=network, prompt_boxes=[[0, 0, 5, 5]], components=np.zeros((SIDE, SIDE)))
+    found = network_map(mined, num_classes, (SIDE, SIDE))
+    for share in (1.0, 0.5, 0.0):
+        label = compose_label(mined, np.zeros(1, dtype=int), found, share)
+        mask = object_mask(mined, 0, found, share)
+        region = region_of(mined, 0, (SIDE, SIDE))
+        assert (mask[region] == (label.target.argmax(axis=0) == 1)[region]).all() and mask.sum() == mask[region].sum() > 0
+        half = object_label(mined, 0, found, share) > 0.5
+        assert (mask == half).all() if num_classes == 2 else mask.sum() > half.sum()
 
 
 def test_overlapping_objects_of_two_classes_leave_nothing_for_the_third():

@@ -13,7 +13,7 @@ def store_of(path, **maps) -> Store:
     for name, probs in maps.items():
         writer.add(name, (16, 16, 3), mined_of(*([] if probs is None else [probs]), image_size=(16, 16)))
     writer.commit(0)
-    writer.finish()
+    writer.finish(list(maps))
     return Store(path)
 
 

@@ -191,7 +191,7 @@ def test_coarse_masks_of_sam_do_not_coarsen_the_networks_map(tmp_path):
     for name, (mined, prompts) in found.items():
         writer.add(name, (SIDE, SIDE), mined, prompts)
     writer.commit(0)
-    writer.finish()
+    writer.finish(list(found))
     for name, probs in (("a", striped), ("b", probs_of(2))):
         stored = Store(tmp_path / "s.h5").read(name)
         assert stored.probs.shape[1:] == (8, 8) and (stored.network_probs == quantize(probs)).all()

@@ -238,7 +238,7 @@ def store(tmp_path):
     writer.add("bad", (32, 64), mined_of(block(4, 12, 4, 12, 0.9), agreement=[0.1]))
     writer.add("empty", (32, 64), mined_of())
     writer.commit(0)
-    writer.finish()
+    writer.finish(["good", "bad", "empty"])
     return Store(tmp_path / "s.h5")
 
 
@@ -335,5 +335,5 @@ def test_image_that_cannot_be_read_is_never_usable(tmp_path):
     writer = StoreWriter(tmp_path / "u.h5", Provenance({}, {}, {}), SIZE, num_points=0, num_classes=2)
     writer.add_unreadable("broken")
     writer.commit(0)
-    writer.finish()
+    writer.finish(["broken"])
     assert usable_ids(Store(tmp_path / "u.h5"), Policy(sure_pixels=1.0)) == []

@@ -6,6 +6,7 @@ from dataclasses import fields
 import h5py
 import numpy as np
 import pytest
+from builders import file_bytes, files_in
 from torch.utils.data import DataLoader
 
 from samsemi.errors import CheckpointError, RefusedError
@@ -22,7 +23,8 @@ from samsemi.mining.store import (
     read_provenance,
     rebuild_maps,
 )
-from samsemi.mining.store_writer import StoreWriter
+from samsemi.mining.store_writer import StoreWriter, parts_of
+from samsemi.outputs import locked_output
 from samsemi.sam.prompts import Prompts
 
 SIZE, POINTS, CLASSES = 8, 3, 4
@@ -38,7 +40,7 @@ def mined_of(name: str, count: int) -> tuple[Mined, Prompts]:
     mined = Mined(
         image_size=(40 + ord(name), 60),
         class_id=rng.integers(1, 4, count).astype(np.uint8),
-        **{key: rng.random((count, 4)).astype(np.float32) for key in ("boxes", "prompt_boxes", "windows")},
+        **{key: np.sort(rng.random((count, 4)).astype(np.float32)) for key in ("boxes", "prompt_boxes", "windows")},
         area=rng.integers(1, 2**40, count),
         probs=rng.integers(0, 256, (count, SIZE, SIZE)).astype(np.uint8),
         network_probs=rng.integers(0, 256, (CLASSES, SIZE, SIZE)).astype(np.uint8),
@@ -68,7 +70,7 @@ def write_store(path, parts=("ab", "c", "de"), **how) -> Store:
     writer = writer_of(path, **how)
     for number, names in enumerate(parts):
         commit(writer, number, names)
-    writer.finish()
+    writer.finish([*"".join(parts)])
     return Store(path)
 
 
@@ -169,7 +171,7 @@ def test_order_is_that_of_the_parts_whatever_the_order_of_writing(tmp_path):
     writer = writer_of(tmp_path / "s.h5")
     for number, names in ((2, "de"), (0, "ab"), (1, "c")):
         commit(writer, number, names)
-    writer.finish()
+    writer.finish([*"abcde"])
     write_store(tmp_path / "t.h5")
     assert content(tmp_path / "s.h5") == content(tmp_path / "t.h5")
 
@@ -190,7 +192,7 @@ def test_resumed_store_keeps_the_parts_and_equals_an_uninterrupted_one(tmp_path)
     commit(again, 1, "c")
     commit(again, 2, "de")
     assert os.stat(again.part_path(0)).st_mtime_ns == before
-    again.finish()
+    again.finish([*"abcde"])
     write_store(tmp_path / "t.h5")
     assert content(path) == content(tmp_path / "t.h5")
 
@@ -213,17 +215,23 @@ def test_finished_store_of_schema_1_is_found_finished(tmp_path):
     assert writer_of(path, resume=True).is_finished()
 
 
-@pytest.mark.parametrize("left", ["half", ""])
-def test_part_that_was_being_written_when_killed_is_ignored(tmp_path, left):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_part_that_was_being_written_when_killed_is_ignored_and_removed(tmp_path, monkeypatch):
     path = tmp_path / "s.h5"
-    writer = writer_of(path)
-    commit(writer, 0, "ab")
-    (writer.parts / ".000001.h5.part").write_text(left)
-    again = writer_of(path, resume=True)
-    assert again.has_part(0) and not again.has_part(1)
-    commit(again, 1, "c")
-    again.finish()
-    assert Store(path).ids == ["a", "b", "c"] and not again.parts.exists()
+    if os.fork() == 0:
+        with locked_output(path, break_lock=False):
+            writer = writer_of(path)
+            commit(writer, 0, "ab")
+            monkeypatch.setattr(store_writer, "write_maps", lambda *_: os._exit(9))
+            commit(writer, 1, "c")
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    assert len(list(parts_of(path).rglob("000001.h5"))) == 1, "half-written, in a folder of its own"
+    with locked_output(path, False, [parts_of(path)]):
+        again = writer_of(path, resume=True)
+        assert [part.name for part in again.parts.iterdir()] == ["000000.h5"]
+        commit(again, 1, "c")
+        again.finish([*"abc"])
+    assert Store(path).ids == ["a", "b", "c"] and files_in(tmp_path) == {"s.h5"}
 
 
 @pytest.mark.parametrize("fails", ["create", "fsync"])
@@ -252,9 +260,9 @@ def test_finish_that_fails_leaves_the_parts_to_resume_from(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(store_writer, "copy_part", fail)
         with pytest.raises(OSError, match="disk full"):
-            writer.finish()
+            writer.finish(["a", "b"])
     assert not path.exists()
-    writer_of(path, resume=True).finish()
+    writer_of(path, resume=True).finish(["a", "b"])
     assert Store(path).ids == ["a", "b"]
 
 
@@ -280,7 +288,7 @@ def test_resuming_what_was_made_otherwise_is_refused_and_names_the_difference(tm
     writer = writer_of(path)
     commit(writer, 0, "ab")
     if finished:
-        writer.finish()
+        writer.finish(["a", "b"])
     with pytest.raises(RefusedError) as caught:
         writer_of(path, other, resume=True)
     assert named in caught.value.message and str(path) in caught.value.message
@@ -304,11 +312,11 @@ def test_overwrite_starts_anew(tmp_path, finished):
     writer = writer_of(path)
     commit(writer, 0, "ab")
     if finished:
-        writer.finish()
+        writer.finish(["a", "b"])
     again = writer_of(path, Provenance({}, {}, {}), overwrite=True)
     assert not again.is_finished() and not again.has_part(0)
     commit(again, 0, "c")
-    again.finish()
+    again.finish(["c"])
     assert Store(path).ids == ["c"]
 
 
@@ -382,9 +390,72 @@ def test_a_store_is_not_written_over_an_input(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
-def test_files_of_others_among_the_parts_stay(tmp_path, how):
-    notes = tmp_path / "t.h5.parts" / "notes.txt"
-    notes.parent.mkdir()
-    notes.write_text("mine")
-    write_store(tmp_path / "t.h5", **{how: True})
-    assert notes.read_text() == "mine" and list(notes.parent.iterdir()) == [notes]
+@pytest.mark.parametrize("name", ["notes.txt", "000000.h5", "000001.h5", ".000001.h5.part"])
+def test_files_of_others_among_the_parts_stay_and_are_named(tmp_path, how, name):
+    """Also one named like a part: it is no store."""
+    path = tmp_path / "t.h5"
+    commit(writer_of(path), 0, "ab")
+    foreign = parts_of(path) / name
+    with h5py.File(foreign, "w") as file:
+        file["mine"] = 1
+    before = file_bytes(tmp_path)
+    with pytest.raises(RefusedError, match=name):
+        writer_of(path, **{how: True})
+    assert file_bytes(tmp_path) == before
+
+
+def test_folder_of_parts_behind_a_link_is_refused(tmp_path):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "t.h5.parts").symlink_to(tmp_path / "others")
+    with pytest.raises(RefusedError, match="t.h5.parts is no folder of parts"):
+        writer_of(tmp_path / "t.h5", overwrite=True)
+
+
+def test_old_store_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "s.h5"
+    write_store(path)
+    before, other = path.read_bytes(), Provenance({}, {}, {})
+    commit(writer_of(path, other, overwrite=True), 0, "c")
+    assert path.read_bytes() == before
+    again = writer_of(path, other, resume=True)
+    assert not again.is_finished() and again.has_part(0)
+    again.finish(["c"])
+    assert Store(path).ids == ["c"] and files_in(tmp_path) == {"s.h5"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "removed", "named"),
+    [
+        (("ab", "c", "de"), 0, "000000.h5 is missing"),
+        (("ab", "c", "de"), 1, "000001.h5 is missing"),
+        (("ab", "c", "de"), 2, "000002.h5 is missing"),
+        (("ab", "d", "ce"), None, "000001.h5 has image d where c is due"),
+        (("ab", "c", "deb"), None, "000002.h5 has image b where None is due"),
+        (("ab", "c", "de", "a"), None, "000003.h5 has image a where None is due"),
+    ],
+)
+def test_parts_that_are_not_all_images_are_never_made_a_store(tmp_path, parts, removed, named):
+    writer = writer_of(tmp_path / "s.h5")
+    for number, names in enumerate(parts):
+        commit(writer, number, names)
+    if removed is not None:
+        writer.part_path(removed).unlink()
+    left = files_in(tmp_path)
+    with pytest.raises(CheckpointError, match=named):
+        writer.finish([*"abcde"])
+    assert files_in(tmp_path) == left
+
+
+def test_store_that_is_replaced_while_it_is_read_is_an_error(tmp_path):
+    """Its tables would not belong to its masks."""
+    store = write_store(tmp_path / "s.h5")
+    write_store(tmp_path / "s.h5", parts=("b", "a"), overwrite=True)
+    with pytest.raises(CheckpointError, match="s.h5 was replaced"):
+        store.read("a")
+
+
+def test_open_store_is_read_to_the_end_although_it_is_replaced(tmp_path):
+    store = write_store(tmp_path / "s.h5")
+    store.read("a")
+    write_store(tmp_path / "s.h5", parts=("b", "a"), overwrite=True)
+    assert_same_mined(store.read("d"), mined_of("d", 3)[0])

@@ -172,7 +172,7 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert hashed_names(FinetuneOptions) == {
         *("dataset", "model", "store", "sam", "sam_checkpoint", "embeddings", "distill", "teacher_checkpoint"),
     }
-    anyhow = {"out", "device", "workers", "resume", "overwrite"}
+    anyhow = {"out", "device", "workers", "resume", "overwrite", "break_lock"}
     assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
     assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
     assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", "zoom", "probe", *anyhow}

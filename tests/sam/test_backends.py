@@ -344,13 +344,22 @@ def test_weights_are_filled_in(tmp_path):
         assert mine.dtype == torch.float32 and torch.allclose(mine, theirs.half().float())
 
 
+OWN = """
+from types import SimpleNamespace
+
+def load(checkpoint, device, precision):
+    given = checkpoint, device, precision
+    return SimpleNamespace(name="own", identity="0", mask_size=8, prompt_kinds=None, encode=len, decode=len, given=given)
+"""
+
+
 def test_own_backend_is_loaded_by_module_and_function(tmp_path, monkeypatch):
-    (tmp_path / "my_sam_plugin.py").write_text("def load(checkpoint, device, precision):\n    return checkpoint, device, precision\n")
+    (tmp_path / "my_sam_plugin.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_sam("my_sam_plugin:load", None, CPU, "bf16") == (None, CPU, "bf16")
+    assert load_sam("my_sam_plugin:load", None, CPU, "bf16").given == (None, CPU, "bf16")
     weights = tmp_path / "w.bin"
     weights.touch()
-    assert load_sam("my_sam_plugin:load", weights, CPU)[0] == weights
+    assert load_sam("my_sam_plugin:load", weights, CPU).given[0] == weights
 
 
 @pytest.mark.parametrize("name", ["no_such_module:load", "math:load", ":load", "math:", ".math:load", "a:b:c"])

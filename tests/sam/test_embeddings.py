@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from samsemi.errors import CheckpointError
+from samsemi.errors import CheckpointError, RefusedError
 from samsemi.sam.embeddings import SCHEMA, EmbeddingCache
 from samsemi.sam.protocol import Embedding, load_sam
 
@@ -128,6 +128,25 @@ def test_cache_of_a_killed_process_is_whole(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("owner", ["encode", "append"])
+def test_cache_of_a_process_killed_before_its_first_embedding_is_taken_up(tmp_path, monkeypatch, owner):
+    if os.fork() == 0:
+        cache = EmbeddingCache(tmp_path / "c.h5", CountingSam())
+        monkeypatch.setattr(*((cache.sam, "encode") if owner == "encode" else (cache, "append")), lambda *_: os._exit(9))
+        cache.encode(images_of(0))
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    assert_identical(encode(tmp_path / "c.h5", CountingSam(), images_of(0)), encode(tmp_path / "d.h5", CountingSam(), images_of(0)))
+
+
+def test_cache_that_another_command_fills_is_refused(tmp_path):
+    cache = EmbeddingCache(tmp_path / "c.h5", CountingSam())
+    with pytest.raises(RefusedError, match=f"c.h5 is being written by process {os.getpid()} on "):
+        EmbeddingCache(tmp_path / "c.h5", CountingSam())
+    cache.close()
+    encode(tmp_path / "c.h5", CountingSam(), images_of(0))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_no_room_is_an_error_rather_than_embeddings_of_zeros(tmp_path):
     resource = pytest.importorskip("resource")
     if os.fork() == 0:
@@ -139,6 +158,26 @@ def test_no_room_is_an_error_rather_than_embeddings_of_zeros(tmp_path):
             os._exit(3 if error.filename == str(tmp_path / "c.h5") else 4)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="macOS cannot reserve room")
+def test_cache_that_found_no_room_is_whole_and_goes_on(tmp_path):
+    resource = pytest.importorskip("resource")
+    images = images_of(*range(30))
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, -1))
+        cache = EmbeddingCache(tmp_path / "c.h5", CountingSam(width=50))
+        try:
+            for image in images:
+                cache.encode([image])
+        except OSError:
+            os._exit(3)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+    sam = CountingSam(width=50)
+    found = encode(tmp_path / "c.h5", sam, images)
+    assert len(sam.encoded) < len(images), "those that found room are there still"
+    assert_identical(found, encode(tmp_path / "d.h5", CountingSam(width=50), images))
 
 
 def test_cache_is_plain_hdf5(tmp_path):
@@ -178,3 +217,75 @@ def test_file_without_keys_is_filled_from_the_beginning(tmp_path):
     with h5py.File(tmp_path / "c.h5", "a") as file:
         del file["keys"]
     assert_identical(encode(tmp_path / "c.h5", sam, images), encode(tmp_path / "d.h5", CountingSam(), images))
+
+
+def rows_on_disk(path) -> list[tuple[int, int]]:
+    """Where the rows of the first tensor begin, and how long they are."""
+    with h5py.File(path) as file:
+        return [(info.byte_offset, info.size) for info in map(file["features"].id.get_chunk_info, range(len(file["features"])))]
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_bit_that_turns_in_a_row_is_named_and_the_others_are_read(tmp_path, row):
+    path, images = tmp_path / "c.h5", images_of(0, 1, 2)
+    whole = encode(path, CountingSam(), images)
+    data = bytearray(path.read_bytes())
+    for place in range(0, rows_on_disk(path)[row][1], 7):
+        turned = data.copy()
+        turned[rows_on_disk(path)[row][0] + place] ^= 1
+        path.write_bytes(turned)
+        cache = EmbeddingCache(path, CountingSam())
+        others = [i for i in range(3) if i != row]
+        assert_identical(cache.encode([images[i] for i in others]), [whole[i] for i in others])
+        with pytest.raises(CheckpointError, match=rf"c\.h5: row {row} is damaged"):
+            cache.encode([images[row]])
+        cache.close()
+
+
+def test_cache_of_before_there_were_checksums_is_read_and_filled(tmp_path):
+    images = images_of(0, 1, 2)
+    wanted = encode(tmp_path / "d.h5", CountingSam(), images)
+    encode(tmp_path / "c.h5", CountingSam(), images[:2])
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        features = file["features"][:]
+        del file["features"]
+        file.create_dataset("features", data=features, maxshape=(None, *features.shape[1:]), chunks=(1, *features.shape[1:]))
+    sam = CountingSam()
+    assert_identical(encode(tmp_path / "c.h5", sam, images), wanted)
+    assert len(sam.encoded) == 1
+
+
+def test_row_that_was_being_written_when_killed_is_written_anew_whatever_stands_there(tmp_path):
+    """Its checksum does not fit; it has no key, so it is not read."""
+    path, images = tmp_path / "c.h5", images_of(0, 1)
+    whole = encode(path, CountingSam(), images)
+    start, length = rows_on_disk(path)[1]
+    with h5py.File(path, "a") as file:
+        file["keys"].resize(1, axis=0)
+    data = bytearray(path.read_bytes())
+    data[start : start + length] = bytes(length)
+    path.write_bytes(data)
+    assert_identical(encode(path, CountingSam(), images), whole)
+
+
+@pytest.mark.parametrize("change", [lambda values: values.astype(np.float32), lambda values: values[:, :1]])
+def test_tensors_of_another_type_or_of_another_sam_are_named(tmp_path, change):
+    sam = CountingSam()
+    sam.embedding_shapes = {"features": (2, 3, 3)}
+    encode(tmp_path / "c.h5", sam, images_of(0))
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        features = change(file["features"][:])
+        del file["features"]
+        file["features"] = features
+    with pytest.raises(CheckpointError, match=r"c\.h5 is damaged: features is"):
+        EmbeddingCache(tmp_path / "c.h5", sam)
+
+
+def test_embeddings_that_half_precision_cannot_hold_are_not_kept(tmp_path):
+    class LoudSam(CountingSam):
+        def encode(self, images):
+            return [Embedding({"features": torch.full((2, 3, 3), 1e6)}, image.shape[:2]) for image in images]
+
+    with pytest.raises(CheckpointError, match="too large for half precision"):
+        encode(tmp_path / "c.h5", LoudSam(), images_of(0))
+    assert len(encode(tmp_path / "c.h5", CountingSam(), images_of(0))) == 1

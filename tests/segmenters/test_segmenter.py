@@ -169,3 +169,28 @@ def test_depthwise_convolutions_stay_in_fp32_on_a_cpu():
         for weight in twin.parameters():
             weight.zero_()
     assert twin.eval()(images).abs().max() == 0 < model.eval()(images).abs().max(), "a copy computes with its own weights"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size": 10**6}, "size 1000000"),
+        ({"size": 0}, "size 0"),
+        ({"decoder_channels": (8, 8, 8, 8)}, "decoder channels"),
+        ({"decoder_channels": (8, 8, 8, 8, 10**9)}, "decoder channels"),
+        ({"decoder_channels": (8, 8, 8, 8, 0)}, "decoder channels"),
+        ({"classes": ("background",)}, "1 classes"),
+        ({"classes": ("a", "b", "a")}, "3 classes"),
+        ({"classes": tuple(map(str, range(300)))}, "300 classes"),
+        ({"std": (0.2, 0.0, 0.2)}, "mean and std"),
+        ({"mean": (0.5,)}, "mean and std"),
+        ({"peers": ("unet",), "encoder": ""}, "1 peers"),
+        ({"peers": ("unet", "vnet")}, "2 peers"),
+        ({"encoder": ""}, "encoder '' and 0 peers"),
+    ],
+)
+def test_network_that_cannot_be_is_refused_before_it_is_built(change, said):
+    spec = {"encoder": "resnet18", "decoder_channels": (8,) * 5, "classes": ("background", "polyp"), "size": 64}
+    ModelSpec(**spec)
+    with pytest.raises(UsageError, match=f"a network of .*{said}"):
+        ModelSpec(**spec | change)

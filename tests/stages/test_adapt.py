@@ -502,6 +502,22 @@ def test_existing_weights_are_kept_unless_told_otherwise(few, adapted, tmp_path)
     assert [row["iteration"] for row in read_csv(out.with_suffix(".run") / "history.csv")] == ["0", "1"]
 
 
+def test_replaced_weights_stay_until_the_new_ones_are_whole(few, adapted, tmp_path, monkeypatch):
+    out = shutil.copy(adapted[0], tmp_path / "SAM.safetensors")
+    shutil.copytree(adapted[0].with_suffix(".run"), out.with_suffix(".run"))
+    before = file_bytes(tmp_path)
+    arguments = ("adapt", few, "--out", out, *ONE, "--clicks", 0)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, adapt_stage, "step", 1)
+        assert_interrupted((*arguments, "--overwrite"))
+    assert {name: content for name, content in file_bytes(tmp_path).items() if not name.startswith(".SAM.run.new/")} == before
+    succeed(*arguments, "--resume")
+    assert out.read_bytes() != adapted[0].read_bytes() and sorted(path.name for path in tmp_path.iterdir()) == [
+        "SAM.run",
+        "SAM.safetensors",
+    ]
+
+
 @pytest.mark.parametrize("option", ["--overwrite", "--resume"])
 def test_weights_that_adapt_has_not_made_are_never_replaced(few, tmp_path, monkeypatch, option):
     monkeypatch.setattr(adapt_stage, "fill_cache", interrupt)

@@ -27,7 +27,7 @@ from builders import (
 )
 
 import samsemi
-from samsemi.data.dataset import read_dataset
+from samsemi.data.dataset import name_images, read_dataset
 from samsemi.data.overlays import enlarge
 from samsemi.options.distill import DistillOptions
 from samsemi.options.finetune import FinetuneOptions
@@ -135,7 +135,7 @@ def test_inputs_may_lie_elsewhere_on_resumption_and_may_not_differ(dataset, stor
         assert_interrupted((*arguments, "--sam-checkpoint", weights, "--store", labels))
     here = ("--sam-checkpoint", weights.rename(tmp_path / "moved.safetensors"), "--store", labels.rename(tmp_path / "moved.h5"))
     with h5py.File(here[-1], "a") as file:
-        file.attrs["calibration"] = '{"precision": 1.0}'
+        file.attrs["calibration"] = '{"precision": 1.0, "target_precision": 0.8}'
     refused(3, *arguments, *here, "--resume", said=(tmp_path / "run", "store_content was"))
     shutil.copy(store, here[-1])
     succeed(*arguments, *here, "--resume")
@@ -264,7 +264,8 @@ def test_its_sam_mines_prompted_by_the_map_of_any_model(dataset, warm, distilled
     with h5py.File(store) as file:
         made_from, calibration = (json.loads(file.attrs[name]) for name in ("made_from", "calibration"))
     assert made_from["sam"] == "distilled" and len(made_from["sam_weights"]) == 64 and set(calibration["cases"]) == {"val"}
-    assert load_sam(f"distilled:{run}", None, CPU).adapted_to == read_dataset(dataset).fingerprint()
+    sam, data = load_sam(f"distilled:{run}", None, CPU), read_dataset(dataset)
+    assert sam.adapted_to == data.fingerprint() and sam.learned == name_images(data.split("labeled"))
     run.rename(moved)
     tune = ("finetune", dataset, "--model", warm, "--store", store, *ACCEPT_ALL, "--iterations", 2, "--batch-size", 2)
     continuous = (*tune, "--out", tmp_path / "tuned", "--schedule", "continuous", "--remine-every", 1)

@@ -41,7 +41,7 @@ def mined(tmp_path) -> tuple[Path, Path]:
     writer.add("c", (HEIGHT, WIDTH), mined_of(CELL, num_classes=3, agreement=[0.1], boxes=boxes[:1]))
     writer.add("d", (HEIGHT, WIDTH), mined_of(num_classes=3))
     writer.commit(0)
-    writer.finish()
+    writer.finish(["sub__a", "b", "c", "d"])
     return tmp_path / "data", tmp_path / "s.h5"
 
 
@@ -126,7 +126,7 @@ def test_nothing_accepted_ends_with_7(tmp_path):
     writer = StoreWriter(tmp_path / "e.h5", Provenance({}, {}, {}), SIZE, num_points=0, num_classes=2)
     writer.add("c", (HEIGHT, WIDTH), mined_of(block(2, 8, 2, 8), agreement=[0.1]))
     writer.commit(0)
-    writer.finish()
+    writer.finish(["c"])
     refused(NOTHING, "export-labels", tmp_path / "e.h5", "--out", tmp_path / "p", said=("e.h5", "no pseudo-label"))
     assert not (tmp_path / "p").exists()
 

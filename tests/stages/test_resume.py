@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from builders import (
     ACCEPT_ALL,
+    CHECKPOINT,
     MINING,
     NETWORK,
     REFUSED,
@@ -29,7 +31,7 @@ from builders import (
     succeed,
 )
 
-from samsemi.mining import calibration, store_writer
+from samsemi.mining import calibration, online, store_writer
 from samsemi.mining import miner as mining
 from samsemi.options.sams import SAMS
 from samsemi.segmenters.checkpoints import load_model
@@ -70,15 +72,18 @@ def signal_at(monkeypatch, owner: object, name: str, number: int, which: signal.
 
 
 def assert_same_run(resumed: Path, whole: Path) -> None:
-    """Weights, card and stores; times and paths aside."""
+    """Weights, card, stores, and tables but for the two columns that are times; paths aside."""
     assert files_in(resumed) == files_in(whole)
     for name in ("model.safetensors", "model.json"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
     for path in sorted(whole.glob("stores/*.h5")):
         assert hdf5_values(resumed / "stores" / path.name) == hdf5_values(path), path.name
-    columns = ("iteration", "val_dice")
-    rows, wanted = ([[row[name] for name in columns] for row in training.History(run / "history.csv").rows] for run in (resumed, whole))
-    assert rows == wanted
+    for name in ("history.csv", "drift.csv"):
+        assert timeless_rows(resumed / name) == timeless_rows(whole / name), name
+
+
+def timeless_rows(path: Path) -> list[dict[str, str]]:
+    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in training.History(path).rows]
 
 
 # mine
@@ -117,8 +122,9 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def kill_when(there: Callable[[], bool], script: str, arguments: tuple) -> None:
-    """Run a command in a process of its own and kill it with SIGKILL as soon as something is there."""
+def kill_when(there: Callable[[], bool], script: str, arguments: tuple, before: Callable[[int], None] = lambda pid: None) -> None:
+    """Run a command in a process of its own and kill it with SIGKILL as soon as something is there; ``before`` that, called with its
+    number, something else may happen."""
     process = subprocess.Popen(
         [sys.executable, "-c", script, *on_cpu(arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -127,6 +133,7 @@ def kill_when(there: Callable[[], bool], script: str, arguments: tuple) -> None:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    before(process.pid)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stderr.close()
@@ -135,7 +142,13 @@ def kill_when(there: Callable[[], bool], script: str, arguments: tuple) -> None:
 def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tmp_path, monkeypatch):
     out, parts = tmp_path / "tiny.h5", tmp_path / "tiny.h5.parts"
     arguments = mine_arguments(dataset, warm, out)
-    kill_when(lambda: any(parts.glob("*000002*")), PAUSE_IN_THE_THIRD_PART, arguments)
+
+    def second(pid: int) -> None:
+        for how in ((), ("--resume",), ("--overwrite",)):
+            refused(REFUSED, *arguments, *how, said=(out, f"process {pid} on "))
+        refused(CHECKPOINT, "eval", dataset, "--store", out, "--out", tmp_path / "eval", said=("no such store",))
+
+    kill_when(lambda: any(parts.glob("*/000002*")), PAUSE_IN_THE_THIRD_PART, arguments, second)
     assert not out.exists()
     assert {path.name for path in parts.iterdir() if not path.name.startswith(".")} == {"000000.h5", "000001.h5"}
     mined, read_case_images = [], mining.read_case_images
@@ -214,7 +227,7 @@ def test_interrupted_warmstart_goes_on_and_gives_the_same_model(
     assert_same_run(tmp_path / "run", whole_warmstart)
 
 
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_lets_the_step_end_and_loses_none(dataset, whole_warmstart, tmp_path, monkeypatch, which):
     arguments = warmstart_arguments(dataset, tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -297,6 +310,43 @@ def test_interrupted_rounds_go_on_and_give_the_same_model(dataset, warm, store, 
             assert_same_run(out / part, tmp_path / "whole" / part)
 
 
+def online_arguments(dataset, warm, store, out, *more) -> tuple:
+    return ("finetune", dataset, "--model", warm, "--store", store, "--out", out, *SHORT, "--schedule", "online", *ACCEPT_ALL, *more)
+
+
+@pytest.fixture(scope="module")
+def whole_online(dataset, warm, store, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    succeed(*online_arguments(dataset, warm, store, folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "owner, name, number",
+    [
+        pytest.param(finetune, "segmentation_loss", 4, id="in the second step"),
+        pytest.param(training.TrainingState, "average", 5, id="before the weights are averaged"),
+        pytest.param(online, "mined_sample", 3, id="while a batch is labeled"),
+        pytest.param(training, "validate", 2, id="in the last validation"),
+    ],
+)
+def test_interrupted_online_mining_goes_on_and_gives_the_same_model(
+    dataset, warm, store, whole_online, tmp_path, monkeypatch, owner, name, number
+):
+    arguments = online_arguments(dataset, warm, store, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, owner, name, number)
+        assert_interrupted(arguments)
+    succeed(*arguments, "--resume")
+    assert_same_run(tmp_path / "run", whole_online)
+
+
+def test_online_mining_gives_the_same_model_whatever_the_number_of_workers(dataset, warm, store, whole_online, tmp_path):
+    succeed(*online_arguments(dataset, warm, store, tmp_path / "run", "--workers", 2))
+    assert_same_run(tmp_path / "run", whole_online)
+    assert hdf5_values(tmp_path / "run/embeddings.h5") == hdf5_values(whole_online / "embeddings.h5")
+
+
 # distill and predict
 
 
@@ -327,14 +377,16 @@ def test_interrupted_distill_goes_on_and_gives_the_same_model_and_teacher(datase
 def test_interrupted_predict_goes_on_and_gives_the_same_masks(pictures, warm, tmp_path, monkeypatch):
     from samsemi.stages import predict
 
-    options = ("predict", pictures / "images", "--model", warm, "--overlays", "--batch-size", 5)
+    options = ("predict", pictures / "images", "--model", warm, "--overlays", "--probabilities", "--batch-size", 5)
     succeed(*options, "--out", tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_at(patch, predict, "write_prediction", 8)
         assert_interrupted((*options, "--out", tmp_path / "resumed"))
     result = succeed(*options, "--out", tmp_path / "resumed", "--resume", "--json").result
-    assert (result["images"], result["kept"], result["written"]) == (24, 7, 17)
+    assert (result["images"], result["kept"], result["written"]) == (24, 7, 17), "the other three of the second batch, and those behind"
     assert file_bytes(tmp_path / "resumed") == file_bytes(tmp_path / "whole")
+    [entry] = zipfile.ZipFile(next(tmp_path.glob("whole/probabilities/*.npz"))).infolist()
+    assert entry.filename == "probs.npy" and entry.date_time == (1980, 1, 1, 0, 0, 0), "no time of day, which would differ"
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"], ids=["no JSON", "no object", "no text"])
@@ -370,7 +422,7 @@ def test_resume_starts_where_nothing_is_and_changes_nothing_that_is_finished(dat
 def test_training_interrupted_while_tidying_up_is_finished(dataset, whole_warmstart, tmp_path, monkeypatch):
     arguments = warmstart_arguments(dataset, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("samsemi.training.runs.shutil.rmtree", interrupt)
+        patch.setattr("samsemi.training.runs.remove_state", interrupt)
         assert_interrupted(arguments)
     assert (tmp_path / "run/last/state.safetensors").exists()
     assert "is finished already" in succeed(*arguments, "--resume").err

@@ -77,6 +77,50 @@ def test_batches_are_the_same_whatever_the_number_of_workers():
     assert_equal(all_batches(batches_of(parts, 7, 0, 4, 0)), all_batches(batches_of(parts, 7, 0, 4, 2)))
 
 
+class Named(NamedTuple):
+    """What a stream loads that is labeled later."""
+
+    name: str
+
+
+def labeled_later(seen: list[tuple[str, ...]], *parts: tuple[str, int]) -> list[Stream]:
+    """Streams whose samples are made by ``label`` from names; which names it got is noted in ``seen``."""
+
+    def label(loaded: list[Named]) -> list[Sample]:
+        seen.append(tuple(found.name for found in loaded))
+        return [sample_of(found.name) for found in loaded]
+
+    return [Stream(list(cases), Named, per_batch, label=label) for cases, per_batch in parts]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_that_are_labeled_later_are_those_that_are_loaded_whole(workers):
+    seen: list[tuple[str, ...]] = []
+    whole = streams(("123", 2), ("45678", 3))
+    late = [whole[0], *labeled_later(seen, ("45678", 3))]
+    assert_equal(all_batches(batches_of(late, 7, 2, 6, workers)), all_batches(batches_of(whole, 7, 2, 6)))
+    assert [len(names) for names in seen] == [3, 3, 3, 3], "all of a batch at once"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_is_labeled_only_when_it_is_asked_for(workers):
+    """So by the weights after the step before, however far worker processes have loaded."""
+    seen: list[tuple[str, ...]] = []
+    batches = batches_of(labeled_later(seen, ("45678", 3)), 7, 0, 4, workers)
+    counts = []
+    for _ in batches:
+        counts.append(len(seen))
+    assert counts == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_labeled_later_and_cannot_be_loaded_is_a_data_error(tmp_path, workers):
+    case = Case("a", tmp_path / "a.png", tmp_path / "m.png", None, "labeled", "a")
+    broken = Stream([case], partial(labeled_sample, num_classes=2, size=SIZE), 2, label=list)
+    with pytest.raises(DataError, match="m.png: no such file"):
+        next(batches_of([broken], 0, 0, 1, workers))
+
+
 def test_batches_are_the_same_wherever_the_loader_starts():
     parts = streams(("123", 2), ("45678", 1))
     whole = all_batches(batches_of(parts, 7, 0, 6, 0))

@@ -29,6 +29,7 @@ from samsemi.training.loop import (
     choose_workers,
     cosine,
     fit,
+    go_on,
     keep_model,
     ramp_up,
     segmentation_goal,
@@ -36,6 +37,7 @@ from samsemi.training.loop import (
     summarize_run,
     validate,
 )
+from samsemi.training.meter import SaveTimer
 from samsemi.training.runs import History, Run
 
 SIZE = 32
@@ -69,6 +71,7 @@ def options_of(**given) -> WarmstartOptions:
 
 def run_of(folder: Path) -> Run:
     (folder / "last").mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").touch()
     run = Run(folder, False)
     return Run(folder, run.state_file.exists())
 
@@ -134,8 +137,8 @@ def assert_same_run(folder: Path, state: TrainingState, whole) -> None:
     assert state.iteration == 5
     assert load_hash(folder) == load_hash(whole[0])
     assert json.loads((folder / "model.json").read_text()) == json.loads((whole[0] / "model.json").read_text())
-    assert [scores_of(row) for row in History(folder / "history.csv").rows] == [
-        scores_of(row) for row in History(whole[0] / "history.csv").rows
+    assert [timeless(row) for row in History(folder / "history.csv").rows] == [
+        timeless(row) for row in History(whole[0] / "history.csv").rows
     ]
 
 
@@ -143,8 +146,9 @@ def load_hash(folder: Path) -> str:
     return hash_tensors(load_tensors(folder / "model.safetensors"))
 
 
-def scores_of(row: dict[str, str]) -> tuple[str, str]:
-    return row["iteration"], row["val_dice"]
+def timeless(row: dict[str, str]) -> dict[str, str]:
+    """A row of history.csv without the two columns that say how long it took."""
+    return {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
 
 
 def fail_at(number: int, error: BaseException):
@@ -172,6 +176,34 @@ def test_training_killed_before_a_step_and_resumed_equals_an_uninterrupted_one(t
     draws = {}
     assert_same_run(tmp_path, train(tmp_path, cases, before_step=draw_into(draws)), whole)
     assert draws == {i: whole[2][i] for i in draws}, "dropout in a step is a function of seed and iteration"
+
+
+def test_training_killed_between_validations_loses_what_came_after_the_last_saving_by_time(tmp_path, cases, whole, monkeypatch):
+    """Here it is due after every step; the losses since the last validation go on, too."""
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveTimer, "is_due", lambda timer: True)
+        with pytest.raises(MemoryError):
+            train(tmp_path, cases, before_step=fail_at(3, MemoryError()))
+    resumed = []
+    state = train(tmp_path, cases, before_step=resumed.append)
+    assert resumed == [3, 4], "iteration 3 was saved although only 2 was validated"
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_weights_that_are_not_finite_end_the_training_before_anything_of_them_is_kept(tmp_path, cases):
+    """As by a gradient that is infinite where the loss is not."""
+    options, run = options_of(), run_of(tmp_path)
+    state = new_state(run, options)
+
+    def step(model, batch, progress):
+        loss = segmentation_loss(model(batch[0]), *batch[1:])
+        return {"supervised": loss + ((loss - loss.detach()).sqrt() if state.iteration == 3 else 0.0)}
+
+    with pytest.raises(NothingUsable, match="not finite by iteration 4: weights such as "):
+        fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["scores"]["iteration"] == 2
+    assert all(value.isfinite().all() for path in (run.state_file, tmp_path / "model.safetensors") for value in load_tensors(path).values())
 
 
 def test_training_killed_between_history_and_state_has_no_row_twice(tmp_path, cases, whole, monkeypatch):
@@ -264,8 +296,8 @@ def test_seconds_count_what_people_wait_and_the_speed_only_the_training(tmp_path
     assert float(row["images_per_second"]) >= 4 / (trained - 0.5)
     (tmp_path / "other").mkdir()
     History(tmp_path / "other" / "history.csv").add(iteration=1, seconds=100.0)
-    assert summarize_run(run)["seconds"] >= float(row["seconds"])
-    assert summarize_run(run, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
+    assert summarize_run(run.folder)["seconds"] >= float(row["seconds"])
+    assert summarize_run(run.folder, [tmp_path / "other"])["seconds"] >= 100 + float(row["seconds"])
 
 
 @pytest.mark.parametrize(("keep", "word"), [("last", "val_dice"), ("best", "best val_dice")])
@@ -285,7 +317,7 @@ def test_averaged_model_is_kept_with_its_score(tmp_path, cases, keep):
     assert card["made_from"] == {"dataset": "d"} and card["model"]["encoder"] == SPEC.encoder
     assert card["scores"]["val_dice"] == pytest.approx(wanted, abs=1e-5)
     assert scores[str(card["scores"]["iteration"])] == pytest.approx(wanted, abs=1e-5)
-    summary = summarize_run(run_of(tmp_path))
+    summary = summarize_run(tmp_path)
     assert summary["run"] == str(tmp_path) and summary["iterations"] == 5 and summary["val_dice"] == card["scores"]["val_dice"]
 
 
@@ -305,7 +337,7 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
     def step(model, batch, progress):
         return {"supervised": model(batch[0]).sum() * math.nan}
 
-    with pytest.raises(NothingUsable, match="nan at iteration 2"):
+    with pytest.raises(NothingUsable, match="not finite by iteration 2: loss nan, supervised nan"):
         fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
     assert not run.state_file.exists() and not (tmp_path / "model.json").exists()
 
@@ -471,3 +503,34 @@ def test_history_takes_a_term_that_comes_later(tmp_path):
 def test_workers_are_as_asked_or_none_on_a_cpu(asked, device, most):
     assert choose_workers(asked, torch.device(device)) <= most
     assert asked is None or choose_workers(asked, torch.device(device)) == asked
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("[" * 5000, "cannot be read"),
+        ("{}", "missing best, iteration, seconds"),
+        ('{"iteration": "1", "best": 0, "seconds": 0}', "iteration is '1'"),
+        ('{"iteration": -1, "best": 0, "seconds": 0}', "iteration -1"),
+        ('{"iteration": 1, "best": NaN, "seconds": 0}', "best nan"),
+        ('{"iteration": 1, "best": [], "seconds": 0}', r"best \[\]"),
+        ('{"iteration": 1, "best": 0, "seconds": Infinity}', "seconds is inf"),
+    ],
+)
+def test_header_of_a_state_that_cannot_be_is_named(tmp_path, header, said):
+    state = new_state(Run(tmp_path, False), options_of())
+    path = tmp_path / "state.safetensors"
+    state.save(path)
+    save_tensors(path, load_tensors(path), {"state": header})
+    with pytest.raises(CheckpointError, match=rf"state\.safetensors.*{said}"):
+        state.load(path)
+
+
+def test_state_beyond_the_end_is_refused(tmp_path):
+    run = Run(tmp_path, resumed=True)
+    state = new_state(Run(tmp_path, False), options_of())
+    state.iteration = 10**9
+    run.state_file.parent.mkdir()
+    state.save(run.state_file)
+    with pytest.raises(CheckpointError, match="is at iteration 1000000000 of"):
+        go_on(new_state(Run(tmp_path, False), options_of()), options_of(), run)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from samsemi.training import meter as meters
-from samsemi.training.meter import Forecast, Meter, TrainingStatus
+from samsemi.training.meter import SAVE_SECONDS, SAVE_SHARE, Forecast, Meter, SaveTimer, TrainingStatus
 
 
 def test_meter_means_its_terms_over_the_steps():
@@ -57,3 +57,21 @@ def test_time_is_foretold_no_sooner_than_it_can_be_measured(monkeypatch, caplog)
 
 def test_short_training_needs_no_forecast(monkeypatch, caplog):
     assert foretold(monkeypatch, caplog, 0.5, 20) == []
+
+
+@pytest.mark.parametrize(("takes", "pause"), [(0.5, SAVE_SECONDS), (12.0, 12.0 / SAVE_SHARE)], ids=["fast", "slow"])
+def test_saving_is_due_every_minute_and_later_where_it_takes_long(monkeypatch, takes, pause):
+    now = [0.0]
+    monkeypatch.setattr(meters.time, "monotonic", lambda: now[0])
+    timer = SaveTimer()
+    now[0] = SAVE_SECONDS - 1
+    assert not timer.is_due()
+    now[0] = SAVE_SECONDS
+    assert timer.is_due()
+    with timer.timed():
+        now[0] += takes
+    due = now[0] + pause
+    now[0] = due - 1
+    assert not timer.is_due()
+    now[0] = due
+    assert timer.is_due()

@@ -6,8 +6,9 @@ import torch
 from builders import build_sam, needs_muon
 from torch import nn
 
+from samsemi.errors import CheckpointError
 from samsemi.training.loop import TrainingState
-from samsemi.training.optimizers import WEIGHT_DECAY, CombinedOptimizer, make_optimizer
+from samsemi.training.optimizers import WEIGHT_DECAY, CombinedOptimizer, load_optimizer, make_optimizer, make_peer_optimizer
 
 
 class Mixed(nn.Module):
@@ -165,3 +166,44 @@ def test_training_state_with_both_is_loaded_exactly_as_it_was_saved(tmp_path: Pa
     for each in (state, resumed):
         steps(each.model, each.optimizer, 2, first=2)
     assert_same_weights(other, model)
+
+
+def kept_by(optimizer) -> dict[str, torch.Tensor]:
+    """What an optimizer keeps, as it stands in a state."""
+    return {f"{i}.{name}": value for i, values in optimizer.state_dict()["state"].items() for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"0.step": None}, "lacks step of optimizer.0"),
+        ({"0.exp_avg": torch.zeros(1)}, r"does not fit: optimizer.0.exp_avg \(1,\)"),
+        ({"0.step": torch.zeros(2)}, "does not fit: optimizer.0.step"),
+        ({"0.exp_avg_sq": torch.tensor(torch.nan)}, "does not fit: optimizer.0.exp_avg_sq"),
+        ({"0.step": torch.tensor(torch.inf)}, "does not fit: optimizer.0.step"),
+        ({"0.momentum_buffer": torch.zeros(1)}, "does not fit: optimizer.0.momentum_buffer"),
+        ({"99.step": torch.tensor(1.0)}, "does not fit: optimizer.99.step"),
+        ({"-1.step": torch.tensor(1.0)}, "does not fit: optimizer.-1.step"),
+        ({"step": torch.tensor(1.0)}, "does not fit: optimizer.step"),
+    ],
+)
+def test_state_that_is_not_that_of_the_optimizer_is_named(change, said):
+    model = mixed()
+    optimizer = make_optimizer("adamw", model, 0.05)
+    steps(model, optimizer, 1)
+    whole = kept_by(optimizer)
+    load_optimizer(optimizer, whole, "state")
+    changed = {name: value for name, value in (whole | change).items() if value is not None}
+    with pytest.raises(CheckpointError, match=f"state {said}"):
+        load_optimizer(optimizer, changed, "state")
+    assert all(torch.equal(value, whole[name]) for name, value in kept_by(optimizer).items())
+
+
+@pytest.mark.parametrize("name", ["adamw", pytest.param("muon", marks=needs_muon), "sgd"])
+def test_every_optimizer_keeps_what_is_expected_of_it(name):
+    model = mixed()
+    optimizer = make_peer_optimizer("sgd", model, 0.05, None, 0.0) if name == "sgd" else make_optimizer(name, model, 0.05)
+    steps(model, optimizer, 1)
+    load_optimizer(optimizer, kept_by(optimizer), "state")
+    load_optimizer(optimizer, {}, "state")
+    assert not kept_by(optimizer)

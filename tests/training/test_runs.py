@@ -1,12 +1,15 @@
 """What may differ between a run and its resumption."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from samsemi.errors import CheckpointError, RefusedError
 from samsemi.options.finetune import FinetuneOptions
-from samsemi.training.runs import open_run
+from samsemi.outputs import write_text
+from samsemi.training.runs import RUN, open_run, run_folder
 
 MADE_FROM = {"model": "hash of the weights", "store": {"sam_weights": "hash of SAM's"}}
 
@@ -46,9 +49,12 @@ def test_overwriting_behind_a_link_begins_anew(begun, tmp_path):
     open_run(begun, MADE_FROM, begun.out).finish()
     link = tmp_path / "link"
     link.symlink_to(begun.out, target_is_directory=True)
-    run = open_run(replace(begun, out=link, resume=False, overwrite=True, seed=5), MADE_FROM, link)
-    assert not run.finished and not run.resumed and link.is_symlink()
-    assert not (begun.out / "made_from.json").exists()
+    options = replace(begun, out=link, resume=False, overwrite=True, seed=5)
+    with run_folder(link, options) as folder:
+        run = open_run(options, MADE_FROM, folder)
+        assert not run.finished and not run.resumed
+        assert (begun.out / "made_from.json").exists(), "the old one stays until the new one is whole"
+    assert link.is_symlink() and not (begun.out / "made_from.json").exists() and (begun.out / "last" / "made_from.json").exists()
 
 
 def test_finished_run_without_its_options_is_refused(begun):
@@ -56,3 +62,34 @@ def test_finished_run_without_its_options_is_refused(begun):
     (begun.out / "config.toml").unlink()
     with pytest.raises(CheckpointError, match="config.toml"):
         open_run(begun, MADE_FROM, begun.out)
+
+
+def test_run_that_was_removed_is_an_error(begun):
+    """Later writes make its folder again, but not what it was made from."""
+    run = open_run(begun, MADE_FROM, begun.out)
+    shutil.rmtree(begun.out)
+    write_text(run.state_file, "later")
+    with pytest.raises(RefusedError, match="was removed or replaced while"):
+        run.need()
+    with pytest.raises(RefusedError, match="was removed or replaced while"):
+        run.finish()
+
+
+def test_what_somebody_puts_among_the_state_stays(begun):
+    run = open_run(begun, MADE_FROM, begun.out)
+    (begun.out / "last" / "notes.txt").write_text("mine")
+    write_text(run.state_file, "state")
+    run.finish()
+    assert [path.name for path in (begun.out / "last").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["fold-2/rounds/1/stores/000004.h5", "overlays/a b.png", "last/kept.safetensors", "drift.csv"])
+def test_all_that_commands_write_into_a_run_is_known(name):
+    assert re.fullmatch(RUN.files, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["fold-2/thesis.txt", "stores/mine.h5", "model.safetensors.bak", "fold-x/model.json", "last/more/state.safetensors"]
+)
+def test_what_commands_do_not_write_into_a_run_is_not_known(name):
+    assert not re.fullmatch(RUN.files, name)

@@ -1,6 +1,7 @@
 """Pairs: a folder of images and one of masks, matched by file name."""
 
 import logging
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ def find_pairs(images: Path, masks: Path | None) -> Found:
         drawn = "draw the annotations as PNG files of class indices (0: background), one per image"
         hint = drawn if masks.suffix == ".json" else "give the folder"
         raise DataError(f"--masks {masks} is a file; masks are pictures in a folder", hint)
-    if masks.resolve().is_relative_to(images.resolve()):
+    if real_path(masks).is_relative_to(real_path(images)):
         raise UsageError(
             f"--masks {masks} lies in {images}: its masks would be taken for images, too", "put images and masks into folders of their own"
         )
@@ -43,8 +44,13 @@ def find_pairs(images: Path, masks: Path | None) -> Found:
         log.warning("%d masks are named like their images but for case or Unicode form, such as %s", len(respelled), respelled[0])
     if homeless:
         log.warning("%d masks belong to no image, such as %s", len(homeless), homeless[0])
-    cases = [Case(name, path.resolve(), matched.get(name), None, split="unlabeled", group=name) for name, path in files.items()]
+    cases = [Case(name, real_path(path), matched.get(name), None, split="unlabeled", group=name) for name, path in files.items()]
     return Found(cases, f"{len(files)} images, {len(matched)} with a mask" + (f" (mask names end in '{suffix}')" if suffix else ""))
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads to; as far as that goes where it leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def spell_alike(masks: Mapping[str, Path], images: Mapping[str, Path]) -> Mapping[str, Path]:

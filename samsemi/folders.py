@@ -1,0 +1,251 @@
+"""Output folders: known by what stands in them, never emptied of what samsemi has not made, replaced when the new one is whole."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+
+from samsemi.errors import RefusedError
+from samsemi.inputs import need_regular
+from samsemi.locks import INSIDE, Lock, remove_stale
+from samsemi.options.config import input_paths
+from samsemi.options.shared import OutputOptions, ResumableOptions
+from samsemi.outputs import OLD, locked_output, make_folder, new_name, refuse_file, refused_paths, remove, temporary_folder
+
+PICTURE_MARK = b"Software\0samsemi"
+"""Text in the header of every picture that is written here."""
+HEADER = 2048
+"""Bytes of a picture in which its mark stands."""
+AWAY = "move it away, or give another --out"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the output folders of a command are known."""
+
+    name: str
+    marks: tuple[str, ...]
+    """JSON files of which one says what the folder is, by a schema that begins with ``samsemi.``."""
+    files: str
+    """Regular expression of the paths of all that is in it."""
+    earlier: frozenset[str] = frozenset()
+    """Keys of the mark, as it was before it named a schema."""
+    listed: Callable[[Path], frozenset[str]] | None = None
+    """Further paths, which the folder itself lists."""
+
+    def is_ours(self, folder: Path, damaged: bool = False) -> bool:
+        """Whether the mark stands in a folder; with ``damaged`` also one that cannot be read, which whoever reads it will say."""
+        return any(self.is_mark(folder / name, damaged) for name in self.marks)
+
+    def is_mark(self, path: Path, damaged: bool) -> bool:
+        try:
+            need_regular(path)
+            found = json.loads(path.read_bytes())
+        except OSError:
+            return False
+        except (ValueError, RecursionError):
+            return damaged
+        if not isinstance(found, dict):
+            return damaged
+        return str(found["schema"]).startswith("samsemi.") if "schema" in found else bool(self.earlier) and self.earlier <= found.keys()
+
+    def find_foreign(self, folder: Path) -> Path | None:
+        """The first file in a folder of this kind that samsemi has not made."""
+        listed = self.listed(folder) if self.listed else frozenset()
+        for path in files_below(folder):
+            name = path.relative_to(folder).as_posix()
+            if name not in listed and not (re.fullmatch(self.files, name) and has_mark(path)):
+                return path
+        return None
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files and links below a folder, but locks; links are not followed. RefusedError for a lock that is held."""
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in sorted([*files, *links]):
+            path = Path(place) / name
+            if name == INSIDE:
+                continue
+            if re.fullmatch(r"\..+\.lock", name):
+                remove_stale(path.with_name(name[1 : -len(".lock")]), path, break_lock=False)
+                continue
+            yield path
+
+
+def has_mark(path: Path) -> bool:
+    """False for a picture or an HDF5 file without the mark that is written into every one here, for a link, and for no plain file."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.suffix == ".png":
+        with open(path, "rb") as file:
+            return PICTURE_MARK in file.read(HEADER)
+    return path.suffix != ".h5" or schema_of(path).startswith("samsemi.")
+
+
+def schema_of(path: Path) -> str:
+    """The schema that an HDF5 file names; '' where it names none, or is none."""
+    try:
+        need_regular(path)
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("schema", ""))
+    except (OSError, RuntimeError, ValueError):
+        return ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a command is to do about its output."""
+
+    out: Path
+    kind: Kind
+    overwrite: bool = False
+    resume: bool = False
+    break_lock: bool = False
+    inputs: Sequence[Path] = ()
+    """What it reads, which must not be removed."""
+
+    @classmethod
+    def of(cls, out: Path, kind: Kind, options: OutputOptions) -> "Claim":
+        """An output of a command with these options."""
+        resume = isinstance(options, ResumableOptions) and options.resume
+        return cls(out, kind, options.overwrite, resume, options.break_lock, input_paths(options))
+
+
+def resolve(out: Path) -> Path:
+    """The folder that is meant, behind links; RefusedError where it, or one above it, is a file or cannot be."""
+    refuse_file(out)
+    with refused_paths(out):
+        return Path(out).resolve()
+
+
+@contextmanager
+def new_folder(claim: Claim) -> Iterator[Path]:
+    """A temporary folder that becomes the output when all went well, and is removed when it did not.
+
+    RefusedError where something else stands at the output, or another command writes there.
+    """
+    folder = resolve(claim.out)
+    need_movable(folder)
+    with locked_output(folder, claim.break_lock) as lock:
+        if is_full(folder):
+            need_replaceable(folder, replace(claim, overwrite=claim.overwrite or lock.was_made(folder)))
+        with temporary_folder(folder) as part:
+            lock.note_made(part)
+            with unmoved(part):
+                yield part
+            swap(part, folder, claim.kind, lock)
+
+
+@contextmanager
+def kept_folder(claim: Claim) -> Iterator[Path]:
+    """The output folder to write into, which can be watched, and taken up with ``resume``.
+
+    One that is to be replaced stays until the new one, ``.NAME.new`` beside it, is whole and takes its place; ``resume`` goes on there.
+    RefusedError as for ``new_folder``, and where the folder was removed meanwhile.
+    """
+    folder = resolve(claim.out)
+    new = folder.with_name(f".{folder.name}.new")
+    with locked_output(folder, claim.break_lock, [new]) as lock:
+        place = choose_place(folder, new, claim)
+        make_folder(place)
+        with unmoved(place):
+            yield place
+        if place == new:
+            swap(new, folder, claim.kind, lock)
+
+
+def choose_place(folder: Path, new: Path, claim: Claim) -> Path:
+    """Where to write: ``new`` where ``folder`` is to be replaced, or was being replaced when it was interrupted."""
+    if new.is_symlink() or new.is_file():
+        raise RefusedError(f"{new} is no folder of this command, and is not removed", AWAY)
+    if claim.resume:
+        place = new if is_full(new) else folder
+        if is_full(place):
+            need_own(place, claim.kind, damaged=True)
+        return place
+    if is_full(folder):
+        need_replaceable(folder, claim)
+    if is_full(new):
+        need_own(new, claim.kind)
+        need_known(new, claim.kind)
+    remove(new)
+    return new if is_full(folder) else folder
+
+
+def is_full(folder: Path) -> bool:
+    """Whether there is anything but folders in a folder."""
+    return folder.is_dir() and next((True for path in folder.rglob("*") if path.name != INSIDE and not path.is_dir()), False)
+
+
+def need_replaceable(folder: Path, claim: Claim) -> None:
+    """RefusedError unless a full folder may be replaced: told so, all of it made by this command, and nothing of it read by it."""
+    if not claim.overwrite:
+        raise RefusedError(f"{folder} exists and is not empty", "give another --out, or --overwrite")
+    need_own(folder, claim.kind)
+    for path in claim.inputs:
+        if Path(path).resolve().is_relative_to(folder):
+            raise RefusedError(f"{folder} holds {path}, which this command reads", "give another --out")
+    need_known(folder, claim.kind)
+    need_movable(folder)
+
+
+def need_movable(folder: Path) -> None:
+    """RefusedError where another folder cannot take the place of this one."""
+    if os.path.ismount(folder):
+        raise RefusedError(f"{folder} cannot be replaced: it is a mounted folder", "give an --out inside it")
+
+
+def need_own(folder: Path, kind: Kind, damaged: bool = False) -> None:
+    """RefusedError unless a folder is of a kind."""
+    if not kind.is_ours(folder, damaged):
+        raise RefusedError(
+            f"{folder} was not made by this command: no {kind.marks[0]} of samsemi says that it is {kind.name}",
+            "give another --out, or empty it yourself",
+        )
+
+
+def need_known(folder: Path, kind: Kind) -> None:
+    """RefusedError naming the first file of a folder that is not known to be made by samsemi."""
+    foreign = kind.find_foreign(folder)
+    if foreign:
+        raise RefusedError(f"{foreign} is no file that samsemi writes into {kind.name}, and is not removed", AWAY)
+
+
+@contextmanager
+def unmoved(folder: Path) -> Iterator[None]:
+    """RefusedError where a folder was removed, or another one put in its place, in the meantime."""
+    opened = os.open(folder, os.O_RDONLY)  # as long as it is open no other folder has its number
+    try:
+        yield
+        if not folder.is_dir() or not os.path.samestat(os.fstat(opened), os.stat(folder)):
+            raise removed_meanwhile(folder)
+    finally:
+        os.close(opened)
+
+
+def removed_meanwhile(folder: Path) -> RefusedError:
+    return RefusedError(f"{folder} was removed or replaced while this command wrote there", "run it again")
+
+
+def swap(new: Path, folder: Path, kind: Kind, lock: Lock) -> None:
+    """Put a folder in the place of another, which is removed; RefusedError where somebody has put something of his own into that one."""
+    lock.need()
+    if is_full(folder):
+        need_known(folder, kind)
+    old = new_name(folder.parent, OLD)
+    with refused_paths(folder):
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    remove(old)

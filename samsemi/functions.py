@@ -1,0 +1,41 @@
+"""The commands as functions, for notebooks."""
+
+import inspect
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from samsemi import clock, console
+from samsemi.options.commands import STAGES
+from samsemi.options.fields import Option, declared, fill_presets
+
+
+def function_of(command: str) -> Callable[..., dict[str, object]]:
+    """A command as a function whose signature is the command's options; ``quiet`` shows no progress."""
+    module, options = STAGES[command]
+
+    def function(**values: object) -> dict[str, object]:
+        chosen = signature.bind(**values).arguments
+        console.set_quiet(chosen.pop("quiet", False))
+        clock.start()
+        stage = getattr(import_module(f"samsemi.stages.{module}"), module)
+        return json.loads(json.dumps(stage(options(**fill_presets(options, chosen))), default=str))
+
+    parameters = [as_keyword(option) for option in declared(options).values()]
+    parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool))
+    signature = inspect.Signature(parameters, return_annotation=dict[str, object])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": dict[str, object]}
+    function.__name__ = function.__qualname__ = command.replace("-", "_")
+    function.__module__ = "samsemi"
+    lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
+    function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])
+    return function
+
+
+def as_keyword(option: Option) -> inspect.Parameter:
+    """A keyword-only parameter; a path may be given as text, too, and one alone where there may be several."""
+    kind = option.kind | Path | str if option.base is Path else option.kind
+    default = inspect.Parameter.empty if option.required else option.default
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
