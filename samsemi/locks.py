@@ -6,6 +6,7 @@ when its process is gone; of another machine, whose processes cannot be seen, wh
 Locks go by output, so that several commands may write into one folder: of a store each writer locks what it writes alone.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -114,7 +115,8 @@ class Lock:
         """Say in the file who holds it."""
         content = json.dumps({"schema": SCHEMA, **asdict(self.holder)}).encode() + b"\n"
         with guarded(self.file):
-            os.pwrite(self.file, content, 0)
+            if os.pwrite(self.file, content, 0) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.ftruncate(self.file, len(content))
 
     def beat(self) -> None:
@@ -184,7 +186,12 @@ def take_lock(output: Path, break_lock: bool) -> Lock:
         except FileExistsError:
             previous = remove_stale(output, path, break_lock) or previous
             continue
-        return Lock(output, path, file, previous)
+        try:
+            return Lock(output, path, file, previous)
+        except OSError:  # no room for it: half a lock would be nobody's
+            path.unlink(missing_ok=True)
+            os.close(file)
+            raise
 
 
 def remove_stale(output: Path, path: Path, break_lock: bool) -> Holder | None:

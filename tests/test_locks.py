@@ -216,3 +216,11 @@ def test_forked_process_has_a_token_of_its_own():
 def test_start_of_a_process_is_known_and_stays(tmp_path):
     assert start_of(os.getpid()) == start_of(os.getpid()) is not None
     assert start_of(2**22 + 1) is None
+
+
+def test_lock_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
+    """Half a lock would be taken for a file of others, and be in the way for ever."""
+    monkeypatch.setattr(os, "pwrite", lambda file, content, at: os.write(file, content[:20]))
+    with pytest.raises(OSError, match="No space left"), locked(tmp_path / "out"):
+        pass
+    assert not list(tmp_path.iterdir())
