@@ -136,6 +136,27 @@ def test_damaged_mask_is_made_again_by_resume(model, images, tmp_path, damage):
     assert path.read_bytes() == whole and np.array_equal(read_array(path), values)
 
 
+def test_mask_of_an_image_that_was_replaced_is_made_again_by_resume(model, images, tmp_path):
+    predict = ("predict", images, "--model", model, "--out", tmp_path / "o", "--json")
+    succeed(*predict)
+    before = (tmp_path / "o/b.png").read_bytes()
+    write_image(images / "a.png", 255 - read_array(images / "a.png")[:-3])
+    result = succeed(*predict, "--resume").result
+    assert (result["written"], result["kept"]) == (1, 1)
+    assert read_array(tmp_path / "o/a.png").shape == read_array(images / "a.png").shape[:2]
+    assert (tmp_path / "o/b.png").read_bytes() == before
+
+
+def test_mask_that_somebody_has_drawn_is_kept_by_resume(model, images, tmp_path):
+    predict = ("predict", images, "--model", model, "--out", tmp_path / "o", "--json")
+    succeed(*predict)
+    drawn = np.eye(*read_array(images / "a.png").shape[:2], dtype=np.uint8)
+    write_image(tmp_path / "o/a.png", drawn)
+    write_image(images / "a.png", 255 - read_array(images / "a.png"))
+    assert succeed(*predict, "--resume").result["kept"] == 2
+    assert np.array_equal(read_array(tmp_path / "o/a.png"), drawn)
+
+
 def test_imagenet_weights_are_refused_where_the_network_is_forbidden(tmp_path, monkeypatch):
     monkeypatch.setenv("SAMSEMI_OFFLINE", "1")
     for name in "ab":
