@@ -8,10 +8,12 @@ import pytest
 import torch
 from builders import CHECKPOINT, DATA, REFUSED, USAGE, call, read_array, refused, succeed, write_image
 
+from samsemi.errors import CheckpointError
 from samsemi.segmenters.checkpoints import save_model
 from samsemi.segmenters.networks import smp
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.tensors import load_tensors, save_tensors
+from samsemi.training.loop import summarize_run
 
 RAN: list[str] = []
 """What code of a stranger would add to."""
@@ -155,6 +157,15 @@ def test_mask_that_somebody_has_drawn_is_kept_by_resume(model, images, tmp_path)
     write_image(images / "a.png", 255 - read_array(images / "a.png"))
     assert succeed(*predict, "--resume").result["kept"] == 2
     assert np.array_equal(read_array(tmp_path / "o/a.png"), drawn)
+
+
+@pytest.mark.parametrize("gone", ["history.csv", "model.safetensors"])
+def test_finished_run_that_is_no_longer_whole_is_an_error(model, gone):
+    (model / "history.csv").write_text("iteration,val_dice\n3,0.5\n")
+    assert summarize_run(model)["iterations"] == 3
+    (model / gone).unlink()
+    with pytest.raises(CheckpointError, match=gone):
+        summarize_run(model)
 
 
 def test_imagenet_weights_are_refused_where_the_network_is_forbidden(tmp_path, monkeypatch):
