@@ -1,6 +1,7 @@
 """Files of strangers, by the command line: what they name is not run and not fetched, and what is wrong in them is two lines."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,17 @@ def test_finished_run_that_is_no_longer_whole_is_an_error(model, gone):
     (model / gone).unlink()
     with pytest.raises(CheckpointError, match=gone):
         summarize_run(model)
+
+
+@pytest.mark.parametrize("seed", [2**63, 10**30, 10**400])
+def test_number_that_no_computer_holds_is_out_of_range(tmp_path, seed):
+    refused(USAGE, "warmstart", tmp_path, "--out", tmp_path / "o", "--seed", seed, said=("--seed", "is out of range"))
+
+
+@pytest.mark.parametrize("words", [("predict", "{}", "--model", "m", "--out", "o"), ("mine", "d", "--model", "m", "--out", "{}")])
+def test_path_that_is_no_utf8_is_refused_before_anything_is_done(tmp_path, words):
+    odd = os.fsdecode(bytes(tmp_path / "odd") + b"\xff")
+    refused(USAGE, *(word.format(odd) for word in words), said=("udcff", "no UTF-8"))
 
 
 def test_imagenet_weights_are_refused_where_the_network_is_forbidden(tmp_path, monkeypatch):
