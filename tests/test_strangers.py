@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 from builders import CHECKPOINT, DATA, REFUSED, USAGE, call, read_array, refused, succeed, write_image
 
-from samsemi.errors import CheckpointError
+from samsemi.errors import CheckpointError, RefusedError
+from samsemi.options.adapt import AdaptOptions
 from samsemi.segmenters.checkpoints import save_model
 from samsemi.segmenters.networks import smp
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
+from samsemi.stages.adapt import refuse_out
 from samsemi.tensors import load_tensors, save_tensors
 from samsemi.training.loop import summarize_run
 
@@ -167,6 +170,18 @@ def test_finished_run_that_is_no_longer_whole_is_an_error(model, gone):
     (model / gone).unlink()
     with pytest.raises(CheckpointError, match=gone):
         summarize_run(model)
+
+
+def test_pipe_in_place_of_adapted_weights_is_not_waited_for(tmp_path):
+    out = tmp_path / "sam.safetensors"
+    os.mkfifo(out)
+    with pytest.raises(RefusedError, match="was not made by this command"):
+        refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
+
+
+def test_code_of_ones_own_that_ends_the_program_is_an_error(monkeypatch):
+    monkeypatch.setattr("samsemi.stages.info.info", lambda options: sys.exit(0))
+    refused(USAGE, "info", said=("code of your own", "sys.exit(0)"))
 
 
 @pytest.mark.parametrize("seed", [2**63, 10**30, 10**400])
