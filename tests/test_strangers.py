@@ -1,6 +1,8 @@
 """Files of strangers, by the command line: what they name is not run and not fetched, and what is wrong in them is two lines."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,14 @@ import pytest
 import torch
 from builders import CHECKPOINT, DATA, REFUSED, USAGE, call, read_array, refused, succeed, write_image
 
+from samsemi.errors import CheckpointError, RefusedError
+from samsemi.options.adapt import AdaptOptions
 from samsemi.segmenters.checkpoints import save_model
 from samsemi.segmenters.networks import smp
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
+from samsemi.stages.adapt import refuse_out
 from samsemi.tensors import load_tensors, save_tensors
+from samsemi.training.loop import summarize_run
 
 RAN: list[str] = []
 """What code of a stranger would add to."""
@@ -134,6 +140,59 @@ def test_damaged_mask_is_made_again_by_resume(model, images, tmp_path, damage):
     result = succeed(*predict, "--resume").result
     assert (result["written"], result["kept"]) == (1, 1)
     assert path.read_bytes() == whole and np.array_equal(read_array(path), values)
+
+
+def test_mask_of_an_image_that_was_replaced_is_made_again_by_resume(model, images, tmp_path):
+    predict = ("predict", images, "--model", model, "--out", tmp_path / "o", "--json")
+    succeed(*predict)
+    before = (tmp_path / "o/b.png").read_bytes()
+    write_image(images / "a.png", 255 - read_array(images / "a.png")[:-3])
+    result = succeed(*predict, "--resume").result
+    assert (result["written"], result["kept"]) == (1, 1)
+    assert read_array(tmp_path / "o/a.png").shape == read_array(images / "a.png").shape[:2]
+    assert (tmp_path / "o/b.png").read_bytes() == before
+
+
+def test_mask_that_somebody_has_drawn_is_kept_by_resume(model, images, tmp_path):
+    predict = ("predict", images, "--model", model, "--out", tmp_path / "o", "--json")
+    succeed(*predict)
+    drawn = np.eye(*read_array(images / "a.png").shape[:2], dtype=np.uint8)
+    write_image(tmp_path / "o/a.png", drawn)
+    write_image(images / "a.png", 255 - read_array(images / "a.png"))
+    assert succeed(*predict, "--resume").result["kept"] == 2
+    assert np.array_equal(read_array(tmp_path / "o/a.png"), drawn)
+
+
+@pytest.mark.parametrize("gone", ["history.csv", "model.safetensors"])
+def test_finished_run_that_is_no_longer_whole_is_an_error(model, gone):
+    (model / "history.csv").write_text("iteration,val_dice\n3,0.5\n")
+    assert summarize_run(model)["iterations"] == 3
+    (model / gone).unlink()
+    with pytest.raises(CheckpointError, match=gone):
+        summarize_run(model)
+
+
+def test_pipe_in_place_of_adapted_weights_is_not_waited_for(tmp_path):
+    out = tmp_path / "sam.safetensors"
+    os.mkfifo(out)
+    with pytest.raises(RefusedError, match="was not made by this command"):
+        refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
+
+
+def test_code_of_ones_own_that_ends_the_program_is_an_error(monkeypatch):
+    monkeypatch.setattr("samsemi.stages.info.info", lambda options: sys.exit(0))
+    refused(USAGE, "info", said=("code of your own", "sys.exit(0)"))
+
+
+@pytest.mark.parametrize("seed", [2**63, 10**30, 10**400])
+def test_number_that_no_computer_holds_is_out_of_range(tmp_path, seed):
+    refused(USAGE, "warmstart", tmp_path, "--out", tmp_path / "o", "--seed", seed, said=("--seed", "is out of range"))
+
+
+@pytest.mark.parametrize("words", [("predict", "{}", "--model", "m", "--out", "o"), ("mine", "d", "--model", "m", "--out", "{}")])
+def test_path_that_is_no_utf8_is_refused_before_anything_is_done(tmp_path, words):
+    odd = os.fsdecode(bytes(tmp_path / "odd") + b"\xff")
+    refused(USAGE, *(word.format(odd) for word in words), said=("udcff", "no UTF-8"))
 
 
 def test_imagenet_weights_are_refused_where_the_network_is_forbidden(tmp_path, monkeypatch):

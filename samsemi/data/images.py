@@ -79,7 +79,7 @@ def list_files(folder: Path) -> list[Path]:
 def refuse_name(path: Path) -> None:
     """DataError for a name that could not be written into a manifest."""
     try:
-        str(path).encode()
+        str(path.absolute()).encode()
     except UnicodeEncodeError:
         raise DataError(f"{ascii(str(path))}: the name is no UTF-8", "rename the file or its folder") from None
 
@@ -317,13 +317,22 @@ def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.nda
     return images, unreadable
 
 
-def write_picture(path: Path, picture: np.ndarray | Image.Image) -> None:
-    """Write (H, W) or (H, W, 3) uint8, or a picture, as PNG, whole or not at all; its header says that it was written here."""
+def write_picture(path: Path, picture: np.ndarray | Image.Image, source: str | None = None) -> None:
+    """Write (H, W) or (H, W, 3) uint8, or a picture, as PNG, whole or not at all; its header says that it was written here, and from what
+    ``source``."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     mark = PngInfo()
     mark.add_text("Software", "samsemi")
+    if source:
+        mark.add_text("Source", source)
     with whole_file(path, sync=False) as part:
         image.save(part, format="PNG", pnginfo=mark)
+
+
+def source_of(path: Path) -> str | None:
+    """What a picture, which can be read, was written from; None where it does not say."""
+    with Image.open(path, formats=["PNG"]) as picture:
+        return picture.info.get("Source")
 
 
 def hash_pixels(image: np.ndarray) -> str:

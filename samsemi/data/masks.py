@@ -31,8 +31,8 @@ def mask_palette() -> tuple[Color, ...]:
     return (*colors, IGNORED)
 
 
-def write_mask(path: Path, label: np.ndarray) -> None:
-    """Write (H, W) uint8 class indices and IGNORE as PNG with ``mask_palette``, whole or not at all."""
+def write_mask(path: Path, label: np.ndarray, source: str | None = None) -> None:
+    """Write (H, W) uint8 class indices and IGNORE as PNG with ``mask_palette``, whole or not at all, with the SHA-256 of its ``source``."""
     picture = Image.fromarray(label)
     picture.putpalette([part for color in mask_palette() for part in color])
-    write_picture(path, picture)
+    write_picture(path, picture, source)

@@ -46,6 +46,8 @@ class Field:
     """Of an option whose value names a set of values of others, for those that are not given: these sets."""
 
 
+HIGHEST = 2**63 - 1
+"""Of a whole number: what numpy and torch can hold."""
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 """Types in words."""
 
@@ -143,6 +145,8 @@ def check_value(option: Option, value: object, shown: str | None = None) -> None
         return
     if value is None and type(None) in option.kinds:
         return
+    if isinstance(value, str | Path):
+        check_text(str(value), shown)
     if option.literals:
         if value not in option.literals:
             raise UsageError(f"{shown} {value}: no such choice", f"one of {', '.join(option.literals)}")
@@ -161,6 +165,14 @@ def check_value(option: Option, value: object, shown: str | None = None) -> None
     check_range(option.field, value, shown)
 
 
+def check_text(text: str, shown: str) -> None:
+    """UsageError for bytes that are no UTF-8, which no file of settings could hold and no result could show."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{shown} {ascii(text)}: no UTF-8", "rename the file or its folder, or type it anew") from None
+
+
 def check_path(text: str, shown: str) -> None:
     """UsageError for a path that is empty or a flag, or holds a line break or the like."""
     if not text.strip():
@@ -176,6 +188,8 @@ def check_path(text: str, shown: str) -> None:
 
 def check_range(field: Field, value: typing.Any, shown: str) -> None:
     low, high = field.min, field.max
+    if isinstance(value, int) and abs(value) > HIGHEST:
+        raise UsageError(f"{shown} {value!s:.40}... is out of range", f"give {HIGHEST} or less")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"{low:g} or more" if high is None else f"{high:g} or less" if low is None else f"{low:g} to {high:g}"
         raise UsageError(f"{shown} {value} is out of range", f"give {bounds}")

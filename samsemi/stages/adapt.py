@@ -204,7 +204,7 @@ def refuse_out(out: Path, options: AdaptOptions) -> None:
         return
     if not (options.resume or options.overwrite):
         raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
-    if out.is_dir() or CARD not in load_metadata(out):
+    if not out.is_file() or CARD not in load_metadata(out):
         raise RefusedError(f"{out} was not made by this command", "give another --out, or remove it yourself")
     if options.resume and not (run / mark_of(run)).exists():
         raise RefusedError(f"{out} is there, but not its {run} to go on from", "start anew with --overwrite, or give another --out")

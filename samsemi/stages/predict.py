@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import is_dataset
+from samsemi.data.dataset import hash_readable, is_dataset
 from samsemi.data.images import (
     READERS,
     find_images,
@@ -19,6 +19,7 @@ from samsemi.data.images import (
     read_images,
     read_label,
     remark_image,
+    source_of,
     warn_unread,
     write_picture,
 )
@@ -49,7 +50,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
     device = choose_device(options.device)
     with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
         note_options(out, options, segmenter)
-        left = {name for name in images if not is_whole(out / f"{name}.png")}
+        left = {name for name in images if not is_whole(out / f"{name}.png", images[name])}
         unreadable = write_predictions(out, images, left, segmenter.to(device), options)
         if len(unreadable) == len(images):
             remove_empty(out)
@@ -81,7 +82,8 @@ def write_predictions(out: Path, images: Mapping[str, Path], left: Set[str], seg
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
             for (name, image), probs in zip(pixels.items(), maps, strict=True):
                 if name in left:
-                    write_prediction(out, name, image, probs, segmenter.spec.classes, options)
+                    source = hash_readable(images[name])
+                    write_prediction(out, name, image, probs, segmenter.spec.classes, options, source)
             advance(len(left & set(batch)))
     return unreadable
 
@@ -121,13 +123,17 @@ def note_options(out: Path, options: PredictOptions, segmenter: Segmenter) -> No
     write_text(out / ABOUT, json.dumps({"schema": SCHEMA, **about}, indent=2) + "\n")
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a mask stands there that can be read; one that is damaged is made again."""
+def is_whole(path: Path, image: Path) -> bool:
+    """Whether a mask stands there that can be read and is of this image, as far as it says; any other is made again."""
     try:
         read_label(path)
-    except DataError as error:
+        source, now = source_of(path), hash_readable(image)
+    except (DataError, OSError) as error:
         if path.exists():
-            console.note(f"made again: {error.message}")
+            console.note(f"made again: {error}")
+        return False
+    if source and now and source != now:
+        console.note(f"made again: {path} is of another image than {image} is now")
         return False
     return True
 
@@ -148,15 +154,17 @@ def read_about(path: Path) -> dict[str, object]:
         raise RefusedError(error.message, hint) from None
 
 
-def write_prediction(out: Path, name: str, image: np.ndarray, probs: np.ndarray, classes: Sequence[str], options: PredictOptions) -> None:
-    """Write the mask last, so that --resume finds a mask only where all is done."""
+def write_prediction(
+    out: Path, name: str, image: np.ndarray, probs: np.ndarray, classes: Sequence[str], options: PredictOptions, source: str | None
+) -> None:
+    """Write the mask last, so that --resume finds a mask only where all is done; with the SHA-256 of the image, its ``source``."""
     label = to_label(probs)
     if options.probabilities:
         write_probabilities(out / "probabilities" / f"{name}.npz", probs)
     if options.overlays:
         panel = Panel(outline(image, label), "prediction", class_keys(label, classes))
         write_picture(out / "overlays" / f"{name}.png", draw_row(name, [panel]))
-    write_mask(out / f"{name}.png", label)
+    write_mask(out / f"{name}.png", label, source)
 
 
 def write_probabilities(path: Path, probs: np.ndarray) -> None:

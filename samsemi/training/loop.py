@@ -24,13 +24,13 @@ from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.metrics import dice_score
 from samsemi.options.shared import TrainingOptions
 from samsemi.schemas import from_json, parse_object
-from samsemi.segmenters.checkpoints import read_model_card, save_model
+from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, read_model_card, save_model
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
 from samsemi.training.meter import Forecast, Meter, SaveTimer, TrainingStatus
 from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
-from samsemi.training.runs import History, Run
+from samsemi.training.runs import AGAIN, History, Run
 
 LOG = logging.getLogger("samsemi")
 WARM_UP = 0.05
@@ -320,6 +320,8 @@ def summarize_run(run: Path, others: Sequence[Path] = ()) -> dict[str, object]:
     included, which are run folders that it has trained as well."""
     card = read_model_card(run)
     rows = History(run / "history.csv").rows
+    if not rows or not (run / MODEL_WEIGHTS).is_file():
+        raise CheckpointError(f"{run} is no longer whole: its {MODEL_WEIGHTS if rows else 'history.csv'} is gone", AGAIN)
     return {
         "run": str(run),
         **card.scores,
