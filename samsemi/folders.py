@@ -240,12 +240,12 @@ def swap(new: Path, folder: Path, kind: Kind, lock: Lock) -> None:
         need_known(folder, kind)
     old = new_name(folder.parent, OLD)
     with refused_paths(folder):
-        if folder.exists():
-            folder.rename(old)
         try:
+            if folder.exists():
+                folder.rename(old)
             new.rename(folder)
-        except OSError:
-            if old.exists():
+        except BaseException:  # Ctrl-C too: the lock goes, and with it what a later command would put the old one back by
+            if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
     remove(old)

@@ -225,6 +225,24 @@ def test_killed_between_the_two_renames_the_old_one_comes_back(claim, write, num
     assert [path.name for path in claim.out.parent.iterdir()] == ["out"] and (claim.out / "text.txt").read_text() == "fourth"
 
 
+@WRITERS
+def test_interrupted_between_the_two_renames_the_old_one_comes_back(claim, write, monkeypatch):
+    make(write, claim, "first")
+    rename, calls = Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(None)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make(write, replace(claim, overwrite=True), "second")
+    assert (claim.out / "text.txt").read_text() == "first"
+
+
 @needs_fork
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_killed_when_all_was_in_place_runs_again(claim, monkeypatch, overwrite):
