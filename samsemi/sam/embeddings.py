@@ -6,6 +6,7 @@ before have none and are read all the same. There is a dataset for each tensor o
 A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
 """
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ KEYS = "keys"
 """Dataset of what the pixels of each image hash to; all others are tensors."""
 OVERHEAD = 2**16
 """Bytes that HDF5 needs at most for the keys and the index of a batch."""
+CANNOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What the system says where a file system cannot reserve room."""
 AGAIN = "remove it, or give another file"
 ANOTHER = "give another file, which need not be there yet"
 
@@ -116,13 +119,15 @@ def create(path: Path, about: Mapping[str, str]) -> None:
 
 
 def reserve(descriptor: int, size: int) -> None:
-    """OSError where a file cannot grow by so many bytes. What is reserved HDF5 uses, or cuts off when it flushes."""
+    """OSError where a file cannot grow by so many bytes. What is reserved HDF5 uses, or cuts off when it flushes; where the system, or the
+    file system, cannot reserve, nothing is."""
     end = os.fstat(descriptor).st_size
     try:
         os.posix_fallocate(descriptor, end, size)
     except OSError as error:
         os.ftruncate(descriptor, end)
-        raise error
+        if error.errno not in CANNOT_RESERVE:
+            raise
     except AttributeError:  # macOS has no such call
         return
 

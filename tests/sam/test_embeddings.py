@@ -1,3 +1,4 @@
+import errno
 import os
 
 import h5py
@@ -178,6 +179,16 @@ def test_cache_that_found_no_room_is_whole_and_goes_on(tmp_path):
     found = encode(tmp_path / "c.h5", sam, images)
     assert len(sam.encoded) < len(images), "those that found room are there still"
     assert_identical(found, encode(tmp_path / "d.h5", CountingSam(width=50), images))
+
+
+def test_file_system_that_cannot_reserve_room_is_written_to(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    found = encode(tmp_path / "c.h5", CountingSam(), images_of(0, 1))
+    monkeypatch.undo()
+    assert_identical(found, encode(tmp_path / "c.h5", CountingSam(), images_of(0, 1)))
 
 
 def test_cache_is_plain_hdf5(tmp_path):
