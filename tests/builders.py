@@ -226,6 +226,13 @@ def build_sam(img_size: int, patch_size: int) -> Sam:
     return sam.eval()
 
 
+def original_of(sam: OriginalSam) -> Sam:
+    """segment-anything's own model of the weights of a backend around a ``build_sam``, none of whose layers are replaced."""
+    original = build_sam(sam.side, sam.side // sam.network.image_encoder.pos_embed.shape[1])
+    original.load_state_dict(sam.network.state_dict())
+    return original
+
+
 def build_network(img_size: int, patch_size: int) -> OriginalNetwork:
     return OriginalNetwork(build_sam(img_size, patch_size)).eval()
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS, Masks, SamEntry, find_function
+from samsemi.sam.attention import make_faster
+from samsemi.sam.decoder import decode_one
 from samsemi.sam.preprocessing import LONGEST_SIDE, Preprocessing, place_masks, scale_coords
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import FEATURES, Embedding, MaskBatch, SamNetwork
@@ -50,6 +52,14 @@ class OriginalNetwork(SamNetwork):
         masks = torch.einsum("nmc,nchw->nmhw", weights, upscaled)
         return masks.float(), decoder.iou_prediction_head(tokens[:, 0]).float()
 
+    def decode_one(
+        self, embedding: Mapping[str, Tensor], owner: Tensor, sparse: Tensor, dense: Tensor, three: bool
+    ) -> tuple[Tensor, Tensor]:
+        """One mask of each prompt, without gradients, as ``decode`` and ``choose_mask`` give it; ``embedding`` (I, ...) has each image
+        once, ``owner`` (N,) is that of each prompt."""
+        position = self.prompt_encoder.get_dense_pe()
+        return decode_one(self.mask_decoder, position, embedding[FEATURES], owner, sparse, dense, three)
+
 
 class OriginalSam:
     """A ``segment_anything.Sam`` as a backend, which takes one of its four masks of each prompt."""
@@ -69,7 +79,7 @@ class OriginalSam:
         chosen_on: frozenset[str] = frozenset(),
         learned: Mapping[str, str | None] | None = None,
     ):
-        self.network: SamNetwork = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
+        self.network: SamNetwork = OriginalNetwork(make_faster(sam)).to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
         self.device, self.precision = device, precision
         self.preprocessing, self.multimask, self.masks, self.prompt_kinds = preprocessing, multimask, masks, prompt_kinds
@@ -87,9 +97,9 @@ class OriginalSam:
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Resize, normalize, pad, and encode as one batch."""
-        batch = torch.stack([self.preprocessing.square(image, self.side) for image in images])
+        batch = self.preprocessing.squares(images, self.side, self.device)
         with autocast(self.device, self.precision):
-            tensors = self.network.encode(batch.to(self.device))
+            tensors = self.network.encode(batch)
         return [Embedding({name: rows[i] for name, rows in tensors.items()}, image.shape[:2]) for i, image in enumerate(images)]
 
     @torch.inference_mode()
@@ -104,14 +114,23 @@ class OriginalSam:
         logits = [torch.zeros(0, self.mask_size, self.mask_size, device=self.device)]
         ious = [torch.zeros(0, device=self.device)]
         for rows in torch.arange(len(owner)).split(OBJECTS_PER_CALL) if len(owner) else ():
-            own = {name: values[owner[rows]] for name, values in tensors.items()}
-            best, best_iou = choose_mask(*self.network.decode(own, sparse[rows], dense[rows]), three)
+            with autocast(self.device, self.precision if self.device.type == "cpu" else "fp32"):
+                best, best_iou = self.decode_rows(tensors, owner[rows], sparse[rows], dense[rows], three)
             logits.append(best)
             ious.append(best_iou)
         return [
             MaskBatch(m, i, e.image_size, self.preprocessing.input_size(e.image_size, self.side), self.side)
             for m, i, e in zip(torch.cat(logits).split(counts), torch.cat(ious).split(counts), embeddings, strict=True)
         ]
+
+    def decode_rows(
+        self, tensors: Mapping[str, Tensor], owner: Tensor, sparse: Tensor, dense: Tensor, three: bool
+    ) -> tuple[Tensor, Tensor]:
+        """One mask of each of some prompts, as ``decode_one`` gives it, of a network that is not segment-anything's, too."""
+        if type(self.network) is OriginalNetwork:  # one that is derived from it may decode otherwise
+            return self.network.decode_one(tensors, owner, sparse, dense, three)
+        own = {name: values[owner] for name, values in tensors.items()}
+        return choose_mask(*self.network.decode(own, sparse, dense), three)
 
     def embed_prompts(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> tuple[Tensor, Tensor]:
         """Sparse (N, T, C) and dense (N, C, h, w) prompt embeddings of all objects of all images."""
