@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from samsemi import clock, console, interrupts, offline
-from samsemi.errors import DeviceError, ProblemsFound, SamsemiError, UsageError
+from samsemi.errors import DeviceError, ProblemsFound, SamsemiError, UsageError, is_out_of_memory
 from samsemi.options.commands import STAGES
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
@@ -176,14 +176,6 @@ def report(error: SamsemiError) -> int:
 def usage_error(error: Any) -> UsageError:
     """A usage error of typer that is none of a command, such as an unknown command, as one of ours."""
     return UsageError(error.format_message(), "see `samsemi --help`")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """True for Python's and torch's out-of-memory errors, without importing torch."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    messages = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
 
 
 def run() -> None:

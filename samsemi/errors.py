@@ -70,3 +70,11 @@ class DeviceError(SamsemiError):
 
 class NothingUsable(SamsemiError):
     exit_code = 7
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """True for Python's and torch's out-of-memory errors, without importing torch."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    messages = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)

@@ -243,8 +243,9 @@ class OwnSam:
     def __init__(self, sam: OriginalSam):
         vars(self).update(vars(sam), name="own")
 
-    encode, decode, embed_prompts = OriginalSam.encode, OriginalSam.decode, OriginalSam.embed_prompts
-    tensor, with_weights_of = OriginalSam.tensor, OriginalSam.with_weights_of
+    encode, decode, with_weights_of = OriginalSam.encode, OriginalSam.decode, OriginalSam.with_weights_of
+    scale_prompts, place, tensor = OriginalSam.scale_prompts, OriginalSam.place, OriginalSam.tensor
+    objects_per_call, decode_rows = OriginalSam.objects_per_call, OriginalSam.decode_rows
 
 
 def load_own_sam(checkpoint: Path | None, device: torch.device, precision: str) -> OwnSam:
