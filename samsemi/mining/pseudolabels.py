@@ -15,6 +15,7 @@ from samsemi.data.dataset import Case, read_case_image
 from samsemi.mining.composition import compose_label, network_map
 from samsemi.mining.policy import Policy, decide, quality_of
 from samsemi.mining.store import Mined, Store
+from samsemi.mining.summary import find_reasons
 from samsemi.sam.prompts import Objects, Window, resize
 from samsemi.sam.protocol import MaskBatch
 from samsemi.sam.windows import crop_pixels
@@ -187,7 +188,8 @@ def mined_label(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:
 
 def accepted_ids(store: Store, policy: Policy) -> list[str]:
     """The images with an accepted object, in the order of the store."""
-    return [name for name in store.ids if (decide(store.read(name, maps=False), policy) == 0).any()]
+    accepted = store.objects["image"][find_reasons(store, policy) == 0]
+    return [store.ids[row] for row in np.unique(accepted).tolist()]
 
 
 def usable_ids(store: Store, policy: Policy) -> list[str]:
