@@ -1,6 +1,7 @@
 """Where and how precisely to compute. What a machine lacks is replaced by what it has, and said."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -60,6 +61,17 @@ def has_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """bf16 autocast or plain fp32, by ``choose_precision``."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if choose_precision(device, precision) == "bf16" else nullcontext()
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has held so far, on a GPU of CUDA there; 0 where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class FittingCalls:

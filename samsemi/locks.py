@@ -211,16 +211,29 @@ def remove_stale(output: Path, path: Path, break_lock: bool) -> Holder | None:
             if text and not holder:
                 raise foreign_lock(path)
             if not break_lock and is_live(holder, os.fstat(file).st_mtime):
-                raise RefusedError(
-                    f"{output} is being written by {holder or 'a process that has not said yet which it is'}",
-                    f"wait for it, or give another --out; if that command is surely gone, {BREAK}",
-                )
+                raise being_written(output, holder)
             with suppress(FileNotFoundError):
                 if identify(path) == (os.fstat(file).st_dev, os.fstat(file).st_ino):
                     path.unlink()
         return holder
     finally:
         os.close(file)
+
+
+def need_unlocked(output: Path, break_lock: bool = False) -> None:
+    """RefusedError where another process holds the lock of an output, which is not taken."""
+    path = lock_path(output)
+    with suppress(OSError):
+        holder, touched = parse_holder(path.read_bytes()[:LONGEST]), path.stat().st_mtime
+        if not break_lock and is_live(holder, touched):
+            raise being_written(output, holder)
+
+
+def being_written(output: Path, holder: Holder | None) -> RefusedError:
+    return RefusedError(
+        f"{output} is being written by {holder or 'a process that has not said yet which it is'}",
+        f"wait for it, or give another --out; if that command is surely gone, {BREAK}",
+    )
 
 
 def foreign_lock(path: Path) -> RefusedError:

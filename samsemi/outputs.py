@@ -65,6 +65,11 @@ def new_name(place: Path, ending: str) -> Path:
     return place / f"{name_start(own_token())}{secrets.token_hex(4)}{ending}"
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a path has a name that ``new_name`` makes: what a command is writing, or was when it was killed."""
+    return re.fullmatch(rf"\.samsemi-[0-9a-f]{{16}}-[0-9a-f]{{8}}({re.escape(PART)}|{re.escape(OLD)})", path.name) is not None
+
+
 def name_start(token: str) -> str:
     """How the temporary names of the process with a token begin."""
     return f".samsemi-{token}-"

@@ -32,7 +32,7 @@ FLOORS = [
     {"sam", "segmenters", "metrics"},
     {"cost", "training"},
     {"mining", "knowsam"},
-    {"adaptation", "inspection"},
+    {"adaptation", "inspection", "speed"},
     {"stages"},
     {"cli"},
     {"__main__"},

@@ -20,7 +20,7 @@ from samsemi.mining.pseudolabels import join_windows, nothing_found, score_windo
 from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths
-from samsemi.options.mine import MineOptions, parse_prompts
+from samsemi.options.mine import MineOptions, parse_part, parse_prompts
 from samsemi.options.shared import OF_EARLIER, PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
@@ -32,7 +32,10 @@ from samsemi.tensors import hash_file
 
 JITTER = 0.05
 """How far a side of a box is moved at most, as a share of the box."""
-NOT_OF_THE_STORE = {"dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "device", *OF_EARLIER}
+NOT_OF_THE_STORE = {
+    *("dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "part", "merge", "dry_run", "device"),
+    *OF_EARLIER,
+}
 """Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""
 
 
@@ -126,7 +129,8 @@ def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: P
     pointed = any("point" in kinds for kinds in choose_kinds(options, sam))
     num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
     sizes = (sam.mask_size, num_points if pointed else 0, num_classes)
-    return StoreWriter(path, provenance, *sizes, options.overwrite, options.resume, input_paths(options), map_size)
+    goes_on = options.resume or options.part is not None or options.merge
+    return StoreWriter(path, provenance, *sizes, options.overwrite, goes_on, input_paths(options), map_size)
 
 
 @dataclass(frozen=True)
@@ -240,17 +244,25 @@ class Miner:
             self.cache.close()
 
 
-def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
-    """Mine every case into the parts of a store, batch by batch; those that a stopped command has written are not mined again.
+def cut_batches(cases: Sequence[Case], options: MineOptions) -> dict[int, Sequence[Case]]:
+    """The batches by number, a part of the store each; of a share of several, every so many-th one.
 
-    Batches are cut from the given order alone, so that a resumed store equals an uninterrupted one. Returns the number
-    of images mined now.
+    They are cut from the given order alone, so that a store equals another one, resumed or mined in shares.
     """
-    size = miner.options.batch_size
-    batches = [cases[i : i + size] for i in range(0, len(cases), size)]
-    todo = [number for number in range(len(batches)) if not writer.has_part(number)]
-    count = sum(len(batches[number]) for number in todo)
-    with console.progress("mine", len(cases), done=len(cases) - count) as advance:
+    size = options.batch_size
+    place, count = parse_part(options.part) if options.part else (1, 1)
+    starts = list(enumerate(range(0, len(cases), size)))
+    return {number: cases[i : i + size] for number, i in starts[place - 1 :: count]}
+
+
+def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
+    """Mine every case, or those of a share, into the parts of a store, batch by batch; those that a command has written already are not
+    mined again. Returns the number of images mined now.
+    """
+    batches = cut_batches(cases, miner.options)
+    todo = [number for number in batches if not writer.has_part(number)]
+    count, total = sum(len(batches[number]) for number in todo), sum(map(len, batches.values()))
+    with console.progress("mine", total, done=total - count) as advance:
         for number in todo:
             images = read_case_images(batches[number])
             mined = miner.mine(images)

@@ -1,9 +1,10 @@
 """A whole mining, from images to a finished store; and mining again, with the model of the moment, as the first store was mined."""
 
 import logging
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -11,13 +12,14 @@ import torch
 from samsemi.data.dataset import Case, Dataset, refuse_changed_files
 from samsemi.devices import choose_precision
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.locks import need_unlocked
 from samsemi.mining.calibration import finish_store
 from samsemi.mining.drift import measure_drift, warn_of_drift
 from samsemi.mining.folds import FoldMaps
-from samsemi.mining.miner import Miner, map_size_of, mine_cases, open_writer, provenance_of, store_policy
+from samsemi.mining.miner import Miner, cut_batches, map_size_of, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
-from samsemi.mining.store_writer import parts_of
-from samsemi.options.mine import MineOptions
+from samsemi.mining.store_writer import StoreWriter, parts_of
+from samsemi.options.mine import MineOptions, parse_part
 from samsemi.options.sams import DISTILLED, find_entry
 from samsemi.options.shared import PolicyOptions
 from samsemi.outputs import locked_output
@@ -50,25 +52,67 @@ def mine_store(
     dataset: Dataset,
     options: MineOptions,
     fold_maps: FoldMaps | None = None,
-) -> tuple[Store, Work]:
-    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the work that it was."""
+) -> tuple[Store | None, Work]:
+    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the work that it was.
+
+    With ``options.part`` only the parts of that share, without a store, which is None; with ``options.merge`` nothing is mined.
+    """
     sam = choose_masks(sam, options.masks)
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
     hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
     provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
-    with locked_output(options.out, options.break_lock, [parts_of(options.out)]):
+    with locked_shares(options) if options.part is None else locked_share(options):
         writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
         if writer.is_finished():
             refuse_changed_files(dataset.cases.values())
             LOG.info(f"{options.out} is finished already")
             return Store(options.out), Work()
+        if options.merge:
+            need_parts(writer, len(cut_batches(cases, options)))
         with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
             images = mine_cases(cases, miner, writer)
-            finish_store(writer, miner, dataset, fold_maps)
+            if options.part is None:
+                finish_store(writer, miner, dataset, fold_maps)
     work = Work(images, miner.windows, miner.cache.hits if miner.cache else 0)
     if options.embeddings:
         LOG.info(f"{work.cached} of {work.windows} windows were in {options.embeddings}")
-    return Store(options.out), work
+    return None if options.part else Store(options.out), work
+
+
+def share_of(options: MineOptions) -> Path:
+    """What the lock of a share is named after, beside the store."""
+    place, count = parse_part(options.part or "1/1")
+    return options.out.with_name(f"{options.out.name}.part-{place}-of-{count}")
+
+
+@contextmanager
+def locked_share(options: MineOptions) -> Iterator[None]:
+    """Hold the lock of a share; RefusedError where another command mines it, or all of the store."""
+    need_unlocked(options.out, options.break_lock)
+    with locked_output(share_of(options), options.break_lock, [parts_of(options.out)]):
+        yield
+
+
+@contextmanager
+def locked_shares(options: MineOptions) -> Iterator[None]:
+    """Hold the lock of a store, and those of its shares that commands have left; RefusedError where one mines there."""
+    beside = [parts_of(options.out)]
+    with ExitStack() as stack:
+        stack.enter_context(locked_output(options.out, options.break_lock, beside))
+        for lock in options.out.parent.glob(f".{escape(options.out.name)}.part-*.lock"):
+            share = lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))
+            stack.enter_context(locked_output(share, options.break_lock, beside))
+        yield
+
+
+def need_parts(writer: StoreWriter, count: int) -> None:
+    """CheckpointError unless a store that is to be merged has all its parts."""
+    missing = [number for number in range(count) if not writer.has_part(number)]
+    if missing:
+        raise CheckpointError(
+            f"{writer.part_path(missing[0])} is missing, one of {len(missing)} of {count} parts",
+            "mine its share with --part, copy it there, or mine what is missing with --resume in place of --merge",
+        )
 
 
 @dataclass(frozen=True)
@@ -141,6 +185,7 @@ def remine(again: MiningAgain, segmenter: Segmenter, iteration: int) -> Store:
     LOG.info(f"mining again at iteration {iteration}")
     options = replace(again.options, out=store_path(again, iteration))
     store, _ = mine_store(again.dataset.split("unlabeled"), [segmenter], again.sam, again.dataset, options)
+    assert store is not None  # a part alone would be none
     return store
 
 

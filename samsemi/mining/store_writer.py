@@ -35,7 +35,7 @@ from samsemi.mining.store import (
     open_hdf5,
     read_provenance,
 )
-from samsemi.outputs import PART, new_name, refuse_changes, refuse_file, refused_paths, remove, try_file, whole_file
+from samsemi.outputs import PART, is_temporary, new_name, refuse_changes, refuse_file, refused_paths, remove, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
 PARTS = f"{'[0-9]' * 6}.h5"
@@ -140,7 +140,7 @@ class StoreWriter:
         """The parts so far; RefusedError where something stands among them that is none."""
         if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
             raise RefusedError(f"{self.parts} is no folder of parts", AWAY)
-        found = sorted(self.parts.iterdir()) if self.parts.exists() else []
+        found = sorted(path for path in self.parts.iterdir() if not is_temporary(path)) if self.parts.exists() else []
         for part in found:
             if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
                 raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)

@@ -1,6 +1,7 @@
 """Every command, its stage and its options."""
 
 from samsemi.options.adapt import AdaptOptions
+from samsemi.options.bench import BenchOptions
 from samsemi.options.check import CheckOptions
 from samsemi.options.distill import DistillOptions
 from samsemi.options.evaluate import EvalOptions
@@ -24,6 +25,7 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "eval": ("evaluate", EvalOptions),
     "predict": ("predict", PredictOptions),
     "export-labels": ("export_labels", ExportLabelsOptions),
+    "bench": ("bench", BenchOptions),
     "info": ("info", InfoOptions),
 }
 """Command -> (module and function in samsemi.stages, its options)."""

@@ -19,6 +19,8 @@ from samsemi.options.shared import (
 PROMPT_KINDS = ("box", "point", "mask")
 PROMPT_CHOICES = ("box", "point", "box+point", "box+mask", "point+mask", "box+point+mask", "box,point", "box,point,box+point")
 """What a shell completes."""
+MOST_PARTS = 10_000
+"""Shares of a mining."""
 LEAST_ZOOM = 1.2
 """Times the box: less leaves SAM no room around it."""
 
@@ -81,10 +83,17 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     ] = None
     batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
     overlays: Annotated[int, Field("Run", "Pictures of so many cases, beside the store: model, prompts, SAM.", min=0, neutral=True)] = 0
+    part: Annotated[
+        str | None,
+        Field("Run", "3/16: mine the third of sixteen shares alone, for job arrays; --merge follows.", metavar="I/N", neutral=True),
+    ] = None
+    merge: Annotated[bool, Field("Run", "Make the store of all parts, which are there; calibrates, mines nothing.", neutral=True)] = False
+    dry_run: Annotated[bool, Field("Run", "Write nothing: time, disk and memory, measured on a few images.", neutral=True)] = False
 
     def __post_init__(self):
         super().__post_init__()
         parse_prompts(self.prompts)
+        check_part(self)
         if self.zoom and self.zoom < LEAST_ZOOM:
             raise UsageError(
                 f"--zoom {self.zoom:g} leaves no room around the box", f"give {LEAST_ZOOM:g} or more, or 0 for the whole image"
@@ -94,6 +103,26 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
             object.__setattr__(self, "zoom", entry.zoom if entry else 0.0)
         if self.masks is None and entry:
             object.__setattr__(self, "masks", entry.masks)
+
+
+def check_part(options: MineOptions) -> None:
+    """UsageError for a share that cannot be, or for options that exclude each other."""
+    given = [flag for flag in ("part", "merge", "dry_run", "overwrite") if getattr(options, flag)]
+    if len(given) > 1:
+        first, second = ("--" + flag.replace("_", "-") for flag in given[:2])
+        raise UsageError(f"{first} and {second} exclude each other", "give one of them")
+    if options.part is not None:
+        parse_part(options.part)
+        if options.overlays:
+            raise UsageError("--overlays: a part is not enough for pictures", "give it with --merge")
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """'3/16' -> (3, 16); UsageError for what is no share."""
+    place, slash, count = text.partition("/")
+    if not (slash and place.isdecimal() and count.isdecimal() and 1 <= int(place) <= int(count) <= MOST_PARTS):
+        raise UsageError(f"--part {text}: no share", "give the number of the share and of how many, such as 3/16")
+    return int(place), int(count)
 
 
 def parse_prompts(text: str) -> tuple[tuple[str, ...], ...]:

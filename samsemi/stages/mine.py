@@ -12,6 +12,7 @@ from samsemi.errors import CheckpointError, DataError, NothingUsable
 from samsemi.folders import Kind, need_known
 from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
+from samsemi.mining.forecast import forecast
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined, overlays_of
 from samsemi.mining.pipeline import mine_store
@@ -39,9 +40,18 @@ def mine(options: MineOptions) -> dict[str, object]:
     sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
     refuse_other_classes(sam, dataset)
     fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
+    if options.dry_run:
+        return foresee(forecast(cases, segmenters, sam, dataset, options, fold_maps))
     start = time.monotonic()
     store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
     seconds = time.monotonic() - start
+    speed = {
+        "images_per_second": work.images / max(seconds, 1e-9),
+        "windows": work.windows,
+        "windows_cached": work.cached,
+    }
+    if store is None:
+        return {"store": str(options.out), "sam": sam.name, "part": options.part, "images": work.images, "seconds": clock.lap(), **speed}
     policy = store_policy(store, options)
     reasons = find_reasons(store, policy)
     by_class = with_precision(summarize_classes(store, reasons, dataset.classes), store.provenance.calibration)
@@ -58,10 +68,16 @@ def mine(options: MineOptions) -> dict[str, object]:
         **result,
         **describe_calibration(store),
         "seconds": clock.lap(),
-        "images_per_second": work.images / max(seconds, 1e-9),
-        "windows": work.windows,
-        "windows_cached": work.cached,
+        **speed,
     }
+
+
+def foresee(found: dict[str, Any]) -> dict[str, object]:
+    """A forecast, with a warning where the disk is too small for the store, twice while it is joined, and the cache."""
+    needed = 2 * found["store_mb"] + found["embeddings_mb"]
+    if needed > found["free_mb"]:
+        console.warn(f"{needed:.0f} MB of disk are needed, {found['free_mb']:.0f} MB are free")
+    return found
 
 
 def refuse_other_classes(sam: SamBackend, dataset: Dataset) -> None:
@@ -166,7 +182,9 @@ def warn_of_classes(by_class: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:
-    """A row per class."""
+    """A row per class; none of a part, or of a dry run."""
+    if "by_class" not in result:
+        return []
     counts = ("objects", "accepted", "rejected", "images")
     columns: tuple[str, ...] = ("class", *counts)
     rows = [[name, *(str(found[column]) for column in counts)] for name, found in result["by_class"].items()]

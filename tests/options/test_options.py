@@ -178,7 +178,7 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", "zoom", "probe", *anyhow}
     assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
-        *("dataset", "model", "sam_checkpoint", "embeddings", "overlays"),
+        *("dataset", "model", "sam_checkpoint", "embeddings", "overlays", "part", "merge", "dry_run"),
         *(anyhow - {"workers"}),
     }
 
