@@ -237,7 +237,7 @@ class OwnSam:
         vars(self).update(vars(sam), name="own")
 
     encode, decode, embed_prompts = OriginalSam.encode, OriginalSam.decode, OriginalSam.embed_prompts
-    tensor, with_weights_of = OriginalSam.tensor, OriginalSam.with_weights_of
+    tensor, with_weights_of, mask_extent = OriginalSam.tensor, OriginalSam.with_weights_of, OriginalSam.mask_extent
 
 
 def load_own_sam(checkpoint: Path | None, device: torch.device, precision: str) -> OwnSam:

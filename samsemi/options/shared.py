@@ -132,12 +132,13 @@ Dataset = Annotated[
     Path, Field("Input", "Data set folder, made by `samsemi prepare`.", argument=True, metavar="DIR", reads=True, hashed=True)
 ]
 ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetune`.", metavar="DIR", reads=True, hashed=True)]
+OF_TRANSFORMERS = "hf:FOLDER or hf:OWNER/NAME: SAM, SAM-HQ, SAM 2, SAM 3 of transformers"
 SamName = Annotated[
     str,
     Field(
         "SAM",
         f"{', '.join(NETWORKS)}; none: the model's own masks; ellipse: one in each box; distilled:RUN: KnowSAM's; "
-        "MODULE:FUNCTION: your own.",
+        f"{OF_TRANSFORMERS}; MODULE:FUNCTION: your own.",
         metavar="NAME",
         choices=tuple(SAMS),
         code=True,

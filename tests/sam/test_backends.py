@@ -13,8 +13,9 @@ from segment_anything.modeling import Sam
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS
-from samsemi.sam import original as original_module
-from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, takes_three, untrained
+from samsemi.sam import network as network_module
+from samsemi.sam.network import takes_three
+from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
 from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks, prepare_square
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, TrainableSam, choose_masks, load_sam
@@ -139,7 +140,7 @@ def test_masks_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypatc
     prompts = [prompts_of("box+point", image, 5, backend.mask_size, seed=i) for i, image in enumerate(images)]
     embeddings = backend.encode(images)
     together = backend.decode(embeddings, prompts)
-    monkeypatch.setattr(original_module, "OBJECTS_PER_CALL", 3)
+    monkeypatch.setattr(network_module, "OBJECTS_PER_CALL", 3)
     for one, other in zip(together, backend.decode(embeddings, prompts), strict=True):
         assert torch.allclose(one.low_res_logits, other.low_res_logits, atol=1e-5) and torch.allclose(
             one.predicted_iou, other.predicted_iou
