@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 transformers: Any = pytest.importorskip("transformers", reason="transformers is not installed: pip install 'samsemi[hf]'")
 
@@ -113,3 +114,57 @@ def predict(family: str, model: Any, image: np.ndarray, prompts: Prompts, three:
     with torch.no_grad():
         output = model(**numbers, multimask_output=three)
     return processor.post_process_masks(output.pred_masks, *sizes, binarize=False)[0], output.iou_scores[0]
+
+
+MEMORY = {
+    **{f"memory_{name}": WIDTH for name in ("attention_hidden_size", "attention_feed_forward_hidden_size", "encoder_hidden_size")},
+    "memory_fuser_embed_dim": WIDTH,
+    "memory_fuser_intermediate_dim": WIDTH,
+    "mask_downsampler_embed_dim": WIDTH,
+    "memory_attention_num_layers": 1,
+    "memory_attention_rope_feat_sizes": [4, 4],
+    "memory_encoder_output_channels": 8,
+}
+SMALL = {"hidden_size": WIDTH, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": WIDTH}
+DETECTOR = {
+    "vision_config": {**VISION["sam3"], "scale_factors": [4.0, 2.0, 1.0, 0.5]},
+    "text_config": {
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 50,
+        "projection_dim": WIDTH,
+        "max_position_embeddings": 8,
+    },
+    "geometry_encoder_config": {**SMALL, "roi_size": 2},
+    "detr_encoder_config": SMALL,
+    "detr_decoder_config": {**SMALL, "num_queries": 4},
+    "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 2},
+}
+
+
+def save_video_model(family: str, folder: Path) -> Any:
+    """Write a folder as the hub has SAM 2.1 and SAM 3, whole models for videos; transformers' own model for images of it."""
+    side, patch = SIDES[family]
+    prompt = {"hidden_size": WIDTH, "image_size": side, "patch_size": patch, "mask_input_channels": 8}
+    tracker = {
+        "vision_config": VISION[family],
+        "prompt_encoder_config": prompt,
+        "mask_decoder_config": DECODER,
+        "image_size": side,
+        **MEMORY,
+    }
+    torch.manual_seed(0)
+    if family == "sam2":
+        model = transformers.Sam2VideoModel(transformers.Sam2VideoConfig(**tracker))
+    else:
+        config = transformers.Sam3VideoConfig(detector_config=DETECTOR, tracker_config=tracker, low_res_mask_size=16)
+        model = transformers.Sam3VideoModel(config)
+    transformers.utils.logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    build_processor(family).save_pretrained(folder)
+    path = folder / "model.safetensors"
+    tensors = {name.replace("tracker_model.tracker_model.", "tracker_model."): tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+    return getattr(transformers, f"{NAMES[family]}Model").from_pretrained(folder)

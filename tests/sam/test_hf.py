@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from builders import CPU
-from hf_models import FAMILIES, build_model, predict, save_model
+from hf_models import FAMILIES, build_model, predict, save_model, save_video_model
 from safetensors.torch import load_file, save_file
 
 from samsemi.errors import CheckpointError
@@ -145,3 +145,15 @@ def test_weights_that_are_missing_or_no_numbers_are_refused_by_name(family, tmp_
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="holds no Sam.* that can be loaded"):
         load_sam(f"hf:{tmp_path}", None, CPU)
+
+
+@pytest.mark.parametrize("family", ["sam2", "sam3"])
+def test_model_for_videos_holds_the_one_for_images(family, tmp_path):
+    """As the hub has SAM 2.1 and SAM 3."""
+    model = save_video_model(family, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == f"{family}_video"
+    sam, image = load_sam(f"hf:{tmp_path}", None, CPU), draw_images()[0]
+    prompts = prompts_of("box+point", image.shape[:2], 2)
+    [output] = sam.decode(sam.encode([image]), [prompts])
+    logits, ious = predict(family, model, image, prompts, three=False)
+    assert (output.at_image_size() - logits[:, 0]).abs().max() < 1e-4 and (output.predicted_iou - ious[:, 0]).abs().max() < 1e-4
