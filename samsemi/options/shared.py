@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field, Options
@@ -35,6 +35,8 @@ class OutputOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ResumableOptions(OutputOptions):
+    interrupted: ClassVar[str] = "what was finished is saved, --resume goes on from there"
+
     resume: Annotated[
         bool, Field("Run", "Go on where an interrupted command stopped; starts where there is nothing yet.", neutral=True)
     ] = False
@@ -132,7 +134,7 @@ Dataset = Annotated[
     Path, Field("Input", "Data set folder, made by `samsemi prepare`.", argument=True, metavar="DIR", reads=True, hashed=True)
 ]
 ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetune`.", metavar="DIR", reads=True, hashed=True)]
-OF_TRANSFORMERS = "hf:FOLDER or hf:OWNER/NAME: SAM, SAM-HQ, SAM 2, SAM 3 of transformers"
+OF_TRANSFORMERS = "hf:FOLDER, hf:OWNER/NAME: of transformers"
 SamName = Annotated[
     str,
     Field(

@@ -14,6 +14,8 @@ from samsemi.sam.cards import need_sam, read_card
 from samsemi.sam.network import NetworkSam, Sizes
 from samsemi.sam.protocol import FEATURES, SamNetwork
 from samsemi.tensors import hash_file, load_strictly, load_tensors
+from samsemi.weights.cache import fetch_hint, find_fetched, need_hash
+from samsemi.weights.table import WEIGHTS
 
 
 class OriginalNetwork(SamNetwork):
@@ -71,16 +73,21 @@ def untrained(name: str, device: torch.device, precision: str) -> OriginalSam:
 
 
 def load_original(entry: SamEntry, checkpoint: Path | None, device: torch.device, precision: str) -> OriginalSam:
-    """A SAM with the weights of a file, or those in the package."""
-    checkpoint = checkpoint or entry.weights
+    """A SAM with the weights of a file, those in the package, or those that `samsemi weights fetch` has put into the cache."""
+    fetched = None if checkpoint or entry.weights else find_fetched(entry.name)
+    checkpoint = checkpoint or entry.weights or fetched
     if checkpoint is None:
         raise CheckpointError(
-            f"--sam {entry.name} needs its weights", "give --sam-checkpoint FILE, or take --sam tiny, whose weights are in the package"
+            f"--sam {entry.name} needs its weights",
+            f"{fetch_hint(entry.name)}, give --sam-checkpoint FILE, or take --sam tiny, whose weights are in the package",
         )
+    identity = hash_file(checkpoint)
+    if fetched:
+        need_hash(fetched, WEIGHTS[entry.name], identity)
     card = read_card(checkpoint)
     need_sam(card, entry.name, checkpoint, f"give --sam {card.sam}")
     sam = fill(build_network(entry), Path(checkpoint), entry.name)
-    return OriginalSam(sam, entry.name, hash_file(checkpoint), device, precision, **fed_as(entry), **card.history)
+    return OriginalSam(sam, entry.name, identity, device, precision, **fed_as(entry), **card.history)
 
 
 def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:
