@@ -20,7 +20,7 @@ LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev,hf]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -35,7 +35,7 @@ test: lint
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) -c '$(LOWEST)' | sed 's/>=/==/' > .venv-lowest/lowest.txt
-	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev]'
+	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev,hf]'
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default
 
 test-all: test test-lowest
@@ -54,7 +54,7 @@ format: $(VENV)/installed
 
 constraints:
 	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/$(INSTALL) --editable '.[dev]'
+	.venv-newest/bin/$(INSTALL) --editable '.[dev,hf]'
 	.venv-newest/bin/pip freeze --exclude-editable | grep -viE '^(nvidia-|cuda-|triton)' > constraints.txt
 	rm -rf .venv-newest
 

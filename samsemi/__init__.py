@@ -1,7 +1,7 @@
 """Semi-supervised medical image segmentation by mining the Segment Anything Model.
 
-Each command is a function of the same name (``export_labels`` for ``export-labels``) that takes its options as keywords and returns, as a
-dict, what ``--json`` prints:
+Each command is a function of the same name (``export_labels`` for ``export-labels``, ``weights_fetch`` for ``weights fetch``) that takes
+its options as keywords and returns, as a dict, what ``--json`` prints:
 
     from samsemi import mine
     mine(dataset="kvasir", model="runs/warm", out="sam.h5", sam="tiny")
@@ -12,7 +12,10 @@ from typing import Any
 
 logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
-__all__ = ["adapt", "check", "distill", "eval", "export_labels", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
+__all__ = [
+    *("adapt", "check", "distill", "eval", "export_labels", "finetune", "info", "mine", "predict", "prepare", "warmstart"),
+    *("weights_fetch", "weights_list", "weights_verify"),
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,7 +27,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'samsemi' has no attribute '{name}'")
     from samsemi.functions import function_of
 
-    globals()[name] = function_of(name.replace("_", "-"))
+    globals()[name] = function_of(name)
     return globals()[name]
 
 

@@ -18,10 +18,10 @@ import typer
 
 from samsemi import clock, console, interrupts, offline
 from samsemi.errors import DeviceError, ProblemsFound, SamsemiError, UsageError, is_out_of_memory
-from samsemi.options.commands import STAGES
+from samsemi.options.commands import GROUPS, STAGES, find_command
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
-from samsemi.options.shared import ConsoleOptions, ResumableOptions
+from samsemi.options.shared import ConsoleOptions
 from samsemi.outputs import refusal
 from samsemi.parameters import as_parameter
 from samsemi.usage import WrongUsage, command_class
@@ -56,17 +56,17 @@ def main_options(
         raise UsageError("no command given", "see `samsemi --help`")
 
 
-def load_config(context: typer.Context, value: Path | None) -> Path | None:
-    """Make a TOML file's values the defaults of the command: flag > file > preset > default."""
-    if value is not None:
-        context.default_map = {**(context.default_map or {}), **read_defaults(value, context.info_name or "")}
-    return value
-
-
-def callback_of(option: Option) -> Callable | None:
+def callback_of(option: Option, command: str) -> Callable | None:
     """What is called with the value of an option before the others are read, since it decides on their defaults."""
     presets = option.field.presets
     if option.name == "config":
+
+        def load_config(context: typer.Context, value: Path | None) -> Path | None:
+            """Make a TOML file's values the defaults of the command: flag > file > preset > default."""
+            if value is not None:
+                context.default_map = {**(context.default_map or {}), **read_defaults(value, command)}
+            return value
+
         return load_config
     if presets is None:
         return None
@@ -100,10 +100,12 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
         console.show_result(f"samsemi {name}", shown, json, tables)
 
     declarations = [*declared(options).values(), *declared(ConsoleOptions).values()]
-    parameters = [as_parameter(option, callback_of(option)) for option in declarations]
+    parameters = [as_parameter(option, callback_of(option, name)) for option in declarations]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(name, cls=command_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
+    group, _, own = name.rpartition(" ")
+    place = GROUP_APPS[group] if group else app
+    place.command(own, cls=command_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
 
 
 def first_line(name: str, options: Options) -> str:
@@ -111,6 +113,14 @@ def first_line(name: str, options: Options) -> str:
     return " ".join([f"samsemi {name}: loading", *dict.fromkeys(map(str, input_paths(options)))])
 
 
+def add_group(name: str, about: str) -> typer.Typer:
+    """Register a group of commands."""
+    group = typer.Typer(rich_markup_mode=None, help=about, context_settings=app.info.context_settings, no_args_is_help=False)
+    app.add_typer(group, name=name, help=about, short_help=about)
+    return group
+
+
+GROUP_APPS = {name: add_group(name, about) for name, about in GROUPS.items()}
 for _name, (_module, _options) in STAGES.items():
     add_command(_name, _module, _options)
 
@@ -162,9 +172,8 @@ def bug() -> int:
 def interrupted(arguments: list[str] | None) -> int:
     """Nothing interrupts what is left to do: to say how to go on."""
     interrupts.ignore()
-    command = next((word for word in (sys.argv[1:] if arguments is None else arguments) if word in STAGES), "info")
-    resumable = issubclass(STAGES[command][1], ResumableOptions)
-    console.say("interrupted; " + ("what was finished is saved, --resume goes on from there" if resumable else "nothing was written"))
+    command = find_command(sys.argv[1:] if arguments is None else arguments)
+    console.say(f"interrupted; {(STAGES[command][1] if command else Options).interrupted}")
     return interrupts.EXIT_CODE
 
 

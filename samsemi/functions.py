@@ -7,13 +7,13 @@ from importlib import import_module
 from pathlib import Path
 
 from samsemi import clock, console
-from samsemi.options.commands import STAGES
+from samsemi.options.commands import STAGES, function_name
 from samsemi.options.fields import Option, declared, fill_presets
 
 
-def function_of(command: str) -> Callable[..., dict[str, object]]:
-    """A command as a function whose signature is the command's options; ``quiet`` shows no progress."""
-    module, options = STAGES[command]
+def function_of(name: str) -> Callable[..., dict[str, object]]:
+    """A command, by its name in Python, as a function whose signature is the command's options; ``quiet`` shows no progress."""
+    module, options = next(entry for command, entry in STAGES.items() if function_name(command) == name)
 
     def function(**values: object) -> dict[str, object]:
         chosen = signature.bind(**values).arguments
@@ -27,7 +27,7 @@ def function_of(command: str) -> Callable[..., dict[str, object]]:
     signature = inspect.Signature(parameters, return_annotation=dict[str, object])
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": dict[str, object]}
-    function.__name__ = function.__qualname__ = command.replace("-", "_")
+    function.__name__ = function.__qualname__ = name
     function.__module__ = "samsemi"
     lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
     function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])

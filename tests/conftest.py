@@ -34,6 +34,14 @@ def plain_signals():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_weights(tmp_path_factory):
+    """Whatever whoever runs the tests has fetched is not found by them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMSEMI_WEIGHTS", str(tmp_path_factory.getbasetemp() / "no weights"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_network():
     """Refuse every connection to another machine, of all tests."""
     connect = socket.socket.connect

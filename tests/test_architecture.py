@@ -28,7 +28,7 @@ FLOORS = [
     {"functions", "parameters"},
     {"samsemi", "folders"},
     {"usage"},
-    {"data"},
+    {"data", "weights"},
     {"sam", "segmenters", "metrics"},
     {"cost", "training"},
     {"mining", "knowsam"},
@@ -62,6 +62,7 @@ NO_TORCH = [
     "inspection.things",
     "inspection.rows",
     "training.runs",
+    "weights",
 ]
 TORCH_LIBRARIES = {"torch", "torchvision", "segment_anything", "segmentation_models_pytorch", "timm", "safetensors", "accelerate", "monai"}
 

@@ -13,10 +13,23 @@ import typer
 from builders import ROOT
 
 from samsemi import cli
+from samsemi.options.commands import STAGES, find_command
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+
+
+def find_leaf(name: str):
+    """The command of a name, of one word or two, as typer has it."""
+    command = SAMSEMI
+    for word in name.split():
+        command = command.commands[word]
+    return command
+
+
 SAMSEMI = typer.main.get_command(cli.app)
 COMMANDS = SAMSEMI.commands
+LEAVES = {name: find_leaf(name) for name in STAGES}
+"""Every command, those of groups too, as typer has it."""
 
 
 def read(page: Path) -> str:
@@ -49,7 +62,7 @@ def samsemi_calls(page: Path) -> list[list[str]]:
 
 def options_of(command: str) -> set[str]:
     """Every flag that a command takes."""
-    return {"--help"} | {flag for option in COMMANDS[command].params for flag in (*option.opts, *option.secondary_opts)}
+    return {"--help"} | {flag for option in LEAVES[command].params for flag in (*option.opts, *option.secondary_opts)}
 
 
 @cache
@@ -85,15 +98,15 @@ def test_files_and_tests_that_are_named_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_options_that_are_shown_exist(page):
-    for command, *words in samsemi_calls(page):
-        flags = {word.split("=")[0] for word in words if word.startswith("--")}
-        assert command in COMMANDS and not flags - options_of(command), f"samsemi {command} {' '.join(words)}"
+    for words in samsemi_calls(page):
+        command, flags = find_command(words), {word.split("=")[0] for word in words if word.startswith("--")}
+        assert command and not flags - options_of(command), f"samsemi {' '.join(words)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_that_are_named_exist(page):
     """Those in running text may be of any command, of a make target or of the evidence."""
-    every = {flag for command in COMMANDS for flag in options_of(command)} | {flag for option in SAMSEMI.params for flag in option.opts}
+    every = {flag for command in STAGES for flag in options_of(command)} | {flag for option in SAMSEMI.params for flag in option.opts}
     spans = re.findall(r"`([^`]+)`", prose(page))
     named = {flag for span in spans for flag in re.findall(r"(?:^|(?<=[\s`]))--[a-z][a-z-]*(?![\w-])", span)}
     assert not named - every

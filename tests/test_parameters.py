@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from samsemi import cli
-from samsemi.options.commands import STAGES
+from samsemi.options.commands import GROUPS, STAGES
 from samsemi.options.fields import PANELS, declared
 from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.options.shared import ENCODERS, ConsoleOptions
@@ -34,7 +34,7 @@ def help_of(capsys, *arguments: str) -> str:
 def page_of(capsys, name: str) -> dict[str, list[str]]:
     """Panel -> lines of a command's help; what stands before them by the name ''."""
     panel, page = "", {"": []}
-    for line in help_of(capsys, name, "--help").splitlines():
+    for line in help_of(capsys, *name.split(), "--help").splitlines():
         panel = line if line in PANELS else panel
         page.setdefault(panel, []).append(line)
     return page
@@ -73,7 +73,8 @@ def test_short_and_long_flag_of_help(capsys, command):
 
 
 def test_help_of_all_cuts_no_description(narrow, capsys):
-    shown = " ".join(help_of(capsys, "--help").split())
+    pages = [help_of(capsys, *group, "--help") for group in ([], *([name] for name in GROUPS))]
+    shown = " ".join(" ".join(pages).split())
     assert all(" ".join(options.__doc__.split()) in shown for _, options in STAGES.values())
 
 

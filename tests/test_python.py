@@ -13,12 +13,12 @@ from builders import succeed
 
 import samsemi
 from samsemi.errors import DataError
-from samsemi.options.commands import STAGES
+from samsemi.options.commands import STAGES, function_name
 from samsemi.options.fields import Option, declared
 
 
 def test_package_names_one_function_per_command():
-    names = [command.replace("-", "_") for command in STAGES]
+    names = [function_name(command) for command in STAGES]
     assert sorted(samsemi.__all__) == sorted(names) == samsemi.__all__
     assert {*names, "__version__", "__doc__"} <= set(dir(samsemi))
     assert succeed("--version").out == f"samsemi {samsemi.__version__}\n"
@@ -28,7 +28,7 @@ def test_package_names_one_function_per_command():
 
 def test_signatures_are_the_options_of_the_commands():
     for command, (_, options) in STAGES.items():
-        name = command.replace("-", "_")
+        name = function_name(command)
         function = getattr(samsemi, name)
         assert function is getattr(samsemi, name) and (function.__name__, function.__module__) == (name, "samsemi")
         assert_same_parameters(function, declared(options))

@@ -18,7 +18,7 @@ from builders import CHECKPOINT, DATA, DEVICE, MINING, REFUSED, USAGE, call, fil
 from PIL import Image
 
 from samsemi import cli
-from samsemi.options.commands import STAGES
+from samsemi.options.commands import STAGES, find_command
 
 NOTHING = 7
 COMPUTING = ("warmstart", "adapt", "mine", "finetune", "distill", "eval", "predict")
@@ -584,16 +584,30 @@ ROWS = [
     Row("distill {dataset} --out {out} --batch-size 5", USAGE, "--batch-size 5 is odd", "even"),
     Row(f"{DISTILL} --mix-grid 3", USAGE, "--mix-grid 3 does not divide", "give 4 or 8"),
     Row(f"{DISTILL} --sam none", USAGE, "--sam none cannot learn", "--no-sam"),
+    # weights
+    Row("weights", USAGE, "Missing command", "samsemi --help"),
+    Row("weights list vit_b", USAGE, "extra argument", "everything has a flag"),
+    Row("weights list --dir --json", USAGE, "--dir --json: a flag where a path", "give the path"),
+    Row("weights fetch", USAGE, "NAME is missing", "usage: samsemi weights fetch NAME"),
+    Row("weights fetch vit_x", USAGE, "vit_x: no weights of that name", "one of vit_b"),
+    Row("weights fetch vit_b --sha256 0", USAGE, "--sha256 0: no SHA-256", "64 digits"),
+    Row("weights fetch encoder:resnet999", USAGE, "has no such encoder", "did you mean resnet"),
+    Row("weights verify", 7, "no weights are in", "samsemi weights fetch NAME"),
+    Row("weights verify {images}/nothing", CHECKPOINT, "no such file, and no name of weights", "one of vit_b"),
+    Row("weights verify medsam", CHECKPOINT, "medsam is not in", "samsemi weights fetch medsam"),
+    Row(f"{ADAPT} --evaluate --sam hf:", CHECKPOINT, "--sam hf:: no such folder", "config.json"),
 ]
 
 
 def words_of(row: Row, place: Place) -> list[str]:
     """The arguments; a command is quiet and computes on the CPU."""
-    command, *words = (word.format(**place.names()) for word in shlex.split(row.line))
-    extra = ["--quiet"] if command in STAGES else []
+    words = [word.format(**place.names()) for word in shlex.split(row.line)]
+    command = find_command(words)
+    extra = ["--quiet"] if command else []
     if command in COMPUTING and "--device" not in words:
         extra += ["--device", "cpu"]
-    return [command, *extra, *words]
+    count = len(command.split()) if command else 1
+    return [*words[:count], *extra, *words[count:]]
 
 
 def run(words: list[str]) -> tuple[int, str, list[str]]:
@@ -635,7 +649,7 @@ def test_wrong_call_ends_with_two_lines_and_leaves_nothing(place, row):
 
 
 def test_every_command_has_wrong_calls():
-    assert set(STAGES) <= {row.line.split()[0] for row in ROWS}
+    assert set(STAGES) <= {find_command(row.line.split()) for row in ROWS}
     assert len({(row.line, row.error) for row in ROWS}) == len(ROWS) >= 60
 
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from samsemi.adaptation.prompt_samples import PromptedSample
 from samsemi.sam.lora import add_lora
-from samsemi.sam.original import choose_mask
-from samsemi.sam.protocol import SamNetwork
+from samsemi.sam.protocol import SamNetwork, choose_mask
 from samsemi.sam.simulation import POINTS
 
 KINDS = ("box", "point", "box+point", "box+point+mask")

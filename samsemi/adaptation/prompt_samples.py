@@ -1,5 +1,6 @@
 """What SAM learns from: images with the masks of objects -> prompts, good, faulty and negative ones, and the mask that each should give."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -308,5 +309,7 @@ def place(mask: np.ndarray, side: int, mask_size: int, outside: float = 0.0) -> 
     """A mask (H', W') in the corner of the padded input, averaged to (mask_size, mask_size) float32."""
     padded = np.full((side, side), outside, dtype=np.float32)
     padded[: mask.shape[0], : mask.shape[1]] = mask
-    cell = side // mask_size
+    repeats = mask_size // math.gcd(side, mask_size)  # 1, but for SAM 3: 1008 px under 288 cells
+    padded = padded.repeat(repeats, axis=0).repeat(repeats, axis=1) if repeats > 1 else padded
+    cell = side * repeats // mask_size
     return padded.reshape(mask_size, cell, mask_size, cell).mean(axis=(1, 3))

@@ -1,11 +1,16 @@
 """The machine and the packages that samsemi runs on, and what the SAMs cost: for a bug report."""
 
+from importlib.metadata import version
+from importlib.util import find_spec
+
 import torch
 
 from samsemi.cost import count_sams
-from samsemi.options.sams import SAMS
+from samsemi.options.sams import HF, SAMS
 from samsemi.tensors import hash_file
 from samsemi.training.runs import describe_environment
+from samsemi.weights.cache import find_fetched, weights_folder
+from samsemi.weights.table import WEIGHTS
 
 
 def describe_machine() -> dict[str, object]:
@@ -16,7 +21,10 @@ def describe_machine() -> dict[str, object]:
         **describe_environment(),
         "devices": ", ".join(devices),
         "threads": torch.get_num_threads(),
-        "backends": ", ".join(SAMS),
+        "backends": ", ".join([*SAMS, f"{HF}FOLDER"] if find_spec("transformers") else SAMS),
+        "transformers": version("transformers") if find_spec("transformers") else "missing: pip install 'samsemi[hf]'",
+        "weights_folder": str(weights_folder()),
+        "weights_fetched": ", ".join(name for name in WEIGHTS if find_fetched(name)) or "none",
         **{name: hash_file(entry.weights) for name, entry in SAMS.items() if entry.weights},
         "cost": count_sams(),
     }

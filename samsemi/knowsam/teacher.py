@@ -204,7 +204,7 @@ class Teacher(nn.Module):
 
 def make_teacher(sam: SamBackend, num_classes: int, side: int | None, learned_prompts: bool) -> Teacher:
     """A teacher from a backend; UsageError for one that cannot be trained."""
-    if not isinstance(sam, TrainableSam):
+    if not isinstance(sam, TrainableSam) or not hasattr(sam.network.image_encoder, "blocks"):
         raise UsageError(f"--sam {sam.name} cannot learn", f"take one of {', '.join(NETWORKS)}, or --no-sam")
     return Teacher(sam.network, sam.preprocessing.normalize, num_classes, side, learned_prompts).to(sam.device)
 

@@ -20,7 +20,7 @@ from samsemi.mining.miner import Miner, cut_batches, map_size_of, mine_cases, op
 from samsemi.mining.store import Store
 from samsemi.mining.store_writer import StoreWriter, parts_of
 from samsemi.options.mine import MineOptions, parse_part
-from samsemi.options.sams import DISTILLED, find_entry
+from samsemi.options.sams import DISTILLED, HF, PLACED, find_entry, names_hub
 from samsemi.options.shared import PolicyOptions
 from samsemi.outputs import locked_output
 from samsemi.sam.embeddings import EmbeddingCache
@@ -164,13 +164,17 @@ def earlier_config(store: Store) -> dict[str, object]:
 
 
 def load_sam_of(store: Store, options: MineOptions, sam: str | None, device: torch.device) -> SamBackend:
-    """The SAM that a store was mined by; CheckpointError for other weights, UsageError for code that may not run."""
-    name = sam if sam and sam.startswith(DISTILLED) and options.sam.startswith(DISTILLED) else options.sam
-    if not find_entry(name) and options.sam != sam:
+    """The SAM that a store was mined by; CheckpointError for other weights, UsageError for code or a download that was not asked for."""
+    place = next((place for place in PLACED if options.sam.startswith(place)), None)
+    name = sam if sam and place and sam.startswith(place) else options.sam
+    if name != sam and not find_entry(name):
         raise UsageError(f"{store.path} was mined by {options.sam}, code of your own", f"give --sam {options.sam} if it may run")
+    if name != sam and names_hub(name):
+        hint = f"give --sam {name} if it may be downloaded, or --sam {HF}FOLDER"
+        raise UsageError(f"{store.path} was mined by {name}, which is no folder here", hint)
     hint = f"give the weights of the {name} that the store was mined with as --sam-checkpoint"
-    if name.startswith(DISTILLED):
-        hint = f"give --sam {DISTILLED}RUN where the run lies elsewhere"
+    if place:
+        hint = f"give --sam {place}{'RUN' if place == DISTILLED else 'FOLDER'} where it lies elsewhere"
     try:
         loaded = load_sam(name, options.sam_checkpoint, device, options.precision)
     except CheckpointError as error:

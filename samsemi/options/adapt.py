@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
-from samsemi.options.sams import SAMS
+from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.options.shared import (
+    OF_TRANSFORMERS,
     Dataset,
     LearningRate,
     SamCheckpoint,
-    TrainedSamName,
     TrainingOptions,
 )
 
@@ -25,7 +25,10 @@ class AdaptOptions(TrainingOptions):
     """Fit SAM to the labeled cases, or only measure how good its masks are."""
 
     dataset: Dataset
-    sam: TrainedSamName = "tiny"
+    sam: Annotated[
+        str,
+        Field("SAM", f"{', '.join(NETWORKS)}; {OF_TRANSFORMERS}; MODULE:FUNCTION: your own.", metavar="NAME", choices=NETWORKS, code=True),
+    ] = "tiny"
     sam_checkpoint: SamCheckpoint = None
     out: Annotated[
         Path | None, Field("Input", "SAM weights to write (.safetensors); the run goes beside them.", metavar="FILE", neutral=True)

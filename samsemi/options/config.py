@@ -7,7 +7,7 @@ from samsemi.errors import UsageError
 from samsemi.inputs import read_text
 from samsemi.options.commands import STAGES
 from samsemi.options.fields import Option, Options, check_value, declared
-from samsemi.options.sams import names_code
+from samsemi.options.sams import names_code, names_hub
 
 
 def input_paths(options: Options) -> list[Path]:
@@ -56,9 +56,13 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
 
 
 def refuse_code(option: Option, value: object) -> None:
-    """UsageError for a value from a configuration file that names code to run."""
-    if option.field.code and names_code(value):
-        raise UsageError(
-            f"--config: {option.name} = '{value!s:.60}' is code, which a file may not have run",
-            f"give {option.flag} {value!s:.60} on the command line if it may run",
-        )
+    """UsageError for a value from a configuration file that names code to run, or something to download."""
+    if not option.field.code or not (names_code(value) or names_hub(value)):
+        return
+    if names_code(value):
+        what, allowed = "is code, which a file may not have run", "may run"
+    else:
+        what, allowed = "is no folder; a file may not have it downloaded", "may be downloaded"
+    raise UsageError(
+        f"--config: {option.name} = '{value!s:.60}' {what}", f"give {option.flag} {value!s:.60} on the command line if it {allowed}"
+    )

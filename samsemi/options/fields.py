@@ -104,6 +104,9 @@ class Option:
 class Options:
     """Checks the fields of a command's options against their annotations."""
 
+    interrupted: typing.ClassVar[str] = "nothing was written"
+    """What is said of the work of a command that was interrupted."""
+
     def __post_init__(self):
         for name, option in declared(type(self)).items():
             value = getattr(self, name)

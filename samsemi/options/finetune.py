@@ -44,9 +44,10 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     ramp_up: Annotated[float, Field("Training", "Share of the steps in which --pseudo-weight is reached.", min=0.0, max=1.0)] = 0.4
     from_scratch: Annotated[bool, Field("Training", "Start each round from random weights.")] = False
     strong: Annotated[bool, Field("Training", "Strong colors, blur, CutMix on unlabeled cases.", off="--weak")] = True
-    sam: Annotated[str | None, Field("SAM", "The store's SAM where it is your own.", metavar="MODULE:FUNCTION", hashed=True, code=True)] = (
-        None
-    )
+    sam: Annotated[
+        str | None,
+        Field("SAM", "The store's SAM where it is your own, of the hub, or lies elsewhere.", metavar="NAME", hashed=True, code=True),
+    ] = None
     sam_checkpoint: Annotated[
         Path | None, Field("SAM", "Weights of the store's SAM, to mine again.", metavar="FILE", reads=True, hashed=True)
     ] = None

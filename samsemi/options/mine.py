@@ -68,7 +68,7 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         float | None,
         Field(
             "SAM",
-            "Small objects are seen in a window of so many times their box; 0: none; default: as suits --sam.",
+            "Window in which small objects are seen, in times their box; 0: none; default: as suits --sam.",
             min=0.0,
             max=100.0,
         ),

@@ -1,5 +1,6 @@
 """The table of SAMs: for each name its loader, its architecture and how it is fed. Needs no torch, so that help can list it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -61,16 +62,33 @@ DISTILLED = "distilled:"
 """What the name of a KnowSAM's SAM begins with; the run of `samsemi distill` follows."""
 
 
+HF = "hf:"
+"""What the name of a SAM of transformers begins with; a folder follows, or OWNER/NAME of one on the hub."""
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+PLACED = (DISTILLED, HF)
+"""SAMs whose name says where they lie: it may change, their weights may not."""
+
+
 def find_entry(name: str) -> SamEntry | None:
-    """The SAM of a name, None for one that is not known; of 'distilled:RUN' the run is in the name of the entry."""
+    """The SAM of a name, None for one that is not known; of 'distilled:RUN' and 'hf:FOLDER' the place is in the name of the entry."""
     if name.startswith(DISTILLED):
         return SamEntry(name, "samsemi.knowsam.distilled:load_distilled", multimask=False, prompt_kinds="box+mask")
+    if name.startswith(HF):
+        return SamEntry(name, "samsemi.sam.hf:load_hf")
     return SAMS.get(name)
 
 
 def names_code(value: object) -> bool:
     """Whether a value of --sam or --stream is 'module:function', code that is imported and called."""
-    return isinstance(value, str) and ":" in value and not value.startswith(DISTILLED)
+    return isinstance(value, str) and ":" in value and not value.startswith(PLACED)
+
+
+def names_hub(value: object) -> bool:
+    """Whether a value of --sam is 'hf:OWNER/NAME', which may have to be downloaded: no folder is there."""
+    if not isinstance(value, str) or not value.startswith(HF):
+        return False
+    place = value.removeprefix(HF)
+    return bool(HUB_ID.fullmatch(place)) and not Path(place).is_dir()
 
 
 def find_function(place: str, given: str) -> Callable:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field, Options
@@ -35,6 +35,8 @@ class OutputOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ResumableOptions(OutputOptions):
+    interrupted: ClassVar[str] = "what was finished is saved, --resume goes on from there"
+
     resume: Annotated[
         bool, Field("Run", "Go on where an interrupted command stopped; starts where there is nothing yet.", neutral=True)
     ] = False
@@ -132,12 +134,13 @@ Dataset = Annotated[
     Path, Field("Input", "Data set folder, made by `samsemi prepare`.", argument=True, metavar="DIR", reads=True, hashed=True)
 ]
 ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetune`.", metavar="DIR", reads=True, hashed=True)]
+OF_TRANSFORMERS = "hf:FOLDER, hf:OWNER/NAME: of transformers"
 SamName = Annotated[
     str,
     Field(
         "SAM",
         f"{', '.join(NETWORKS)}; none: the model's own masks; ellipse: one in each box; distilled:RUN: KnowSAM's; "
-        "MODULE:FUNCTION: your own.",
+        f"{OF_TRANSFORMERS}; MODULE:FUNCTION: your own.",
         metavar="NAME",
         choices=tuple(SAMS),
         code=True,

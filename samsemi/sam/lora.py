@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from samsemi.errors import UsageError
 from samsemi.sam.protocol import SamNetwork
 
 
@@ -22,12 +23,25 @@ class LowRank(nn.Module):
         return weight + self.up @ self.down
 
 
+PROJECTIONS = ("qkv", "q_proj", "k_proj", "v_proj")
+"""What the linear layers are called that make queries, keys and values, in one or one each."""
+
+
+def find_projections(network: SamNetwork) -> list[tuple[nn.Module, str]]:
+    """The attention of the image encoder: module and name in it of each linear layer that makes queries, keys or values."""
+    modules = network.image_encoder.modules()
+    return [(module, name) for module in modules for name, _ in module.named_children() if name in PROJECTIONS]
+
+
 def add_lora(network: SamNetwork, rank: int) -> None:
-    """Put trainable adapters on the qkv projection of every block of the image encoder."""
-    for block in network.image_encoder.blocks:
-        qkv = block.attn.qkv
-        out_features, in_features = qkv.weight.shape
-        parametrize.register_parametrization(qkv, "weight", LowRank(out_features, in_features, rank).to(qkv.weight.device))
+    """Put trainable adapters on the projections of every attention of the image encoder; UsageError where it has none."""
+    found = find_projections(network)
+    if not found:
+        raise UsageError("--lora: the image encoder of this --sam has no attention that is known", "leave it out, or give --all")
+    for module, name in found:
+        layer = getattr(module, name)
+        out_features, in_features = layer.weight.shape
+        parametrize.register_parametrization(layer, "weight", LowRank(out_features, in_features, rank).to(layer.weight.device))
 
 
 def fold_lora(network: SamNetwork) -> None:
@@ -35,9 +49,10 @@ def fold_lora(network: SamNetwork) -> None:
 
     Not by ``remove_parametrizations``, which also breaks every copy of the model: they share the class that it changes.
     """
-    for block in network.image_encoder.blocks:
-        adapted = block.attn.qkv
+    for module, name in find_projections(network):
+        adapted = getattr(module, name)
         if parametrize.is_parametrized(adapted):
             bias = adapted.bias is not None
-            block.attn.qkv = nn.utils.skip_init(nn.Linear, *adapted.weight.shape[::-1], bias=bias, device=adapted.weight.device)
-            block.attn.qkv.load_state_dict({"weight": adapted.weight, **({"bias": adapted.bias} if bias else {})})
+            plain = nn.utils.skip_init(nn.Linear, *adapted.weight.shape[::-1], bias=bias, device=adapted.weight.device)
+            plain.load_state_dict({"weight": adapted.weight, **({"bias": adapted.bias} if bias else {})})
+            setattr(module, name, plain)

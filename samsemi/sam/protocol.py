@@ -116,7 +116,7 @@ class SamBackend(Protocol):
 class SamNetwork(nn.Module):
     """The network of a SAM that can be trained: batches of tensors, with gradients.
 
-    LoRA and KnowSAM's adapters go into ``image_encoder`` and ``mask_decoder``, which are built like segment-anything's.
+    LoRA goes into the attention of ``image_encoder``; KnowSAM's adapters need parts that are built like segment-anything's.
     """
 
     image_encoder: Any
@@ -136,6 +136,31 @@ class SamNetwork(nn.Module):
         """N prompts, each with the embedding (N, ...) of its own image -> (N, 4, m, m) mask logits, the single mask first, and (N, 4)
         predicted IoU; float32."""
         raise NotImplementedError
+
+    def decode_one(
+        self, embedding: Mapping[str, Tensor], owner: Tensor, sparse: Tensor, dense: Tensor, three: bool
+    ) -> tuple[Tensor, Tensor]:
+        """As ``decode``, but without gradients and of each prompt one mask (N, m, m) and its predicted IoU (N,), as of ``choose_mask``;
+        ``embedding`` (I, ...) has each image once, ``owner`` (N,) is that of each prompt."""
+        return choose_mask(*self.decode(of_owners(embedding, owner), sparse, dense), three)
+
+
+def of_owners(embedding: Mapping[str, Tensor], owner: Tensor) -> dict[str, Tensor]:
+    """The tensors of images (I, ...) for prompts (N, ...), ``owner`` (N,) being the image of each."""
+    return {name: values[owner] for name, values in embedding.items()}
+
+
+def choose_mask(masks: Tensor, predicted_iou: Tensor, three: bool) -> tuple[Tensor, Tensor]:
+    """(N, m, m) logits and (N,) predicted IoU: of (N, 4, m, m) and (N, 4) the single mask, the first, or the best predicted of the
+    other ``three``."""
+    return best_mask(masks[:, 1:], predicted_iou[:, 1:]) if three else (masks[:, 0], predicted_iou[:, 0])
+
+
+def best_mask(masks: Tensor, predicted_iou: Tensor) -> tuple[Tensor, Tensor]:
+    """Of (N, C, m, m) logits and (N, C) predicted IoU the best predicted of each row."""
+    best = predicted_iou.argmax(dim=1)
+    row = torch.arange(len(best), device=best.device)
+    return masks[row, best], predicted_iou[row, best]
 
 
 def learned_by(sam: SamBackend) -> Mapping[str, str | None]:
@@ -278,7 +303,7 @@ def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision
     """A backend by name or 'module:function'; UsageError for an unknown one, CheckpointError for missing weights."""
     entry = find_entry(name)
     if entry is None and ":" not in name:
-        raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, distilled:RUN, or MODULE:FUNCTION")
+        raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, distilled:RUN, hf:FOLDER, or MODULE:FUNCTION")
     function = find_function(entry.loader if entry else name, f"--sam {name}")
     loader: Loader = partial(function, entry) if entry else partial(call_own, function, f"--sam {name}")
     if checkpoint is not None and not Path(checkpoint).is_file():

@@ -16,8 +16,9 @@ from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, fold_folders, write_fo
 from samsemi.options.shared import parse_channels
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.checkpoints import load_model
+from samsemi.segmenters.pretrained import load_encoder
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
-from samsemi.tensors import hash_file, load_strictly, load_tensors
+from samsemi.tensors import hash_file
 from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import open_run, run_folder
@@ -83,7 +84,5 @@ def build_segmenter(options: WarmstartOptions, dataset: Dataset) -> Segmenter:
                 f"--encoder-weights {options.encoder_weights}: no such file",
                 "give none, imagenet, or a file of weights (.safetensors, .pth)",
             )
-        tensors = load_tensors(Path(options.encoder_weights))
-        source = f"{options.encoder_weights} as encoder {spec.encoder}"
-        load_strictly(segmenter.network.get_submodule("encoder"), tensors, source, f"give weights of smp's {spec.encoder} encoder")
+        load_encoder(segmenter.network.get_submodule("encoder"), Path(options.encoder_weights), spec.encoder)
     return segmenter

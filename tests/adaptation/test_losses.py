@@ -11,7 +11,8 @@ from samsemi.adaptation import losses as adaptation
 from samsemi.adaptation.losses import KINDS, PromptedSam, add_click, choose_learned, depth, mask_losses, output_losses, true_iou
 from samsemi.adaptation.prompt_samples import PromptedSample
 from samsemi.sam.lora import add_lora, fold_lora
-from samsemi.sam.original import OriginalNetwork, OriginalSam, choose_mask
+from samsemi.sam.original import OriginalNetwork, OriginalSam
+from samsemi.sam.protocol import choose_mask
 from samsemi.sam.simulation import POINTS
 from samsemi.training.optimizers import make_optimizer
 

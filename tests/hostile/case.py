@@ -7,6 +7,8 @@ from pathlib import Path
 
 from small_world import World
 
+from samsemi.options.commands import find_command
+
 USAGE, REFUSED, DATA, CHECKPOINT, DEVICE, NOTHING = range(2, 8)
 
 
@@ -51,7 +53,7 @@ class Case:
 
     @property
     def command(self) -> str:
-        return self.line.split()[0]
+        return find_command(self.line.split()) or ""
 
 
 def at(name: str, write: Callable[[Path], object]) -> Callable[[Place], None]:

@@ -12,11 +12,12 @@ from segment_anything import SamPredictor
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS
-from samsemi.sam import original as original_module
-from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, takes_three, untrained
+from samsemi.sam import network as network_module
+from samsemi.sam.network import takes_three
+from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
 from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, TrainableSam, choose_masks, load_sam
+from samsemi.sam.protocol import Embedding, MaskBatch, SamNetwork, TrainableSam, choose_masks, load_sam
 from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
 
 SIZES = {"landscape": (48, 70), "portrait": (90, 41), "square": (64, 64), "large": (150, 203), "small": (20, 31)}
@@ -137,7 +138,7 @@ def test_masks_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypatc
     prompts = [prompts_of("box+point", image, 5, backend.mask_size, seed=i) for i, image in enumerate(images)]
     embeddings = backend.encode(images)
     together = backend.decode(embeddings, prompts)
-    monkeypatch.setitem(original_module.MASK_PIXELS_PER_CALL, "cpu", 3 * backend.mask_size**2)
+    monkeypatch.setitem(network_module.MASK_PIXELS_PER_CALL, "cpu", 3 * backend.mask_size**2)
     assert backend.objects_per_call == 3
     for one, other in zip(together, backend.decode(embeddings, prompts), strict=True):
         assert torch.allclose(one.low_res_logits, other.low_res_logits, atol=1e-5) and torch.allclose(
@@ -498,6 +499,8 @@ class TwoScaleNetwork(OriginalNetwork):
     def decode(self, embedding, sparse, dense):
         logits, iou = super().decode(embedding, sparse, dense)
         return logits + embedding["shift"].view(-1, 1, 1, 1), iou
+
+    decode_one = SamNetwork.decode_one
 
 
 def test_each_object_is_decoded_with_all_tensors_of_its_own_image():

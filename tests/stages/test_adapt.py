@@ -39,7 +39,7 @@ from samsemi.mining.folds import write_fold_maps
 from samsemi.mining.store import Store
 from samsemi.options.sams import SAMS
 from samsemi.sam import embeddings
-from samsemi.sam.original import read_card
+from samsemi.sam.cards import read_card
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import adapt as adapt_stage
