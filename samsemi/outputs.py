@@ -19,6 +19,7 @@ HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
     **dict.fromkeys((errno.EACCES, errno.EPERM), RIGHTS),
     **dict.fromkeys((errno.EBUSY, errno.EXDEV), MOUNTED),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n), or give fewer --workers"),
     errno.EROFS: "that disk is read-only: give another --out",
     errno.ENAMETOOLONG: "give a shorter --out",
 }

@@ -1043,6 +1043,30 @@ def test_out_of_memory_says_what_to_lower(monkeypatch, error):
     assert "--batch-size" in outcome.err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 77) is killed by signal: Killed. "),
+        RuntimeError("DataLoader worker (pid(s) 77, 78) exited unexpectedly"),
+    ],
+)
+def test_loading_process_that_is_gone_is_no_bug(monkeypatch, error):
+    monkeypatch.setattr(info_stage, "info", fail_with(error))
+    outcome = call("info", "--quiet")
+    assert_complains(outcome, DEVICE, "a process that loads images was ended", "(pid")
+    assert "--workers" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(errno.EMFILE, REFUSED, "ulimit -n"), (errno.ENFILE, REFUSED, "ulimit"), (errno.ENOMEM, DEVICE, "memory")]
+)
+def test_what_the_system_lacks_is_no_bug(monkeypatch, number, code, said):
+    monkeypatch.setattr(info_stage, "info", fail_with(OSError(number, os.strerror(number), "somewhere")))
+    outcome = call("info", "--quiet")
+    assert_complains(outcome, code, "somewhere")
+    assert said in outcome.err
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(info_stage, "info", fail_with(IndexError("the seventh of six")))
     outcome = call("info", "--json")
