@@ -27,8 +27,9 @@ def stop(number: int, frame: object) -> None:
 def leave_terminal(number: int) -> None:
     """After SIGHUP show nothing more on a terminal, which may be gone: writing to it would fail."""
     for descriptor in (1, 2) if number == getattr(signal, "SIGHUP", None) else ():
-        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        with suppress(OSError):  # closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 @contextmanager
