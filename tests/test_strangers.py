@@ -63,6 +63,17 @@ def test_configuration_file_names_no_code(tmp_path, where):
     assert again.code == DATA and "no such data set" in again.err, "given on the command line it may run, once there is a data set"
 
 
+@pytest.mark.parametrize("command", ["warmstart", "distill"])
+def test_configuration_file_asks_for_no_network(tmp_path, command):
+    config = tmp_path / "c.toml"
+    config.write_text(f'[{command}]\nencoder-weights = "imagenet"\n')
+    arguments = (command, "d", "--out", "o", "--config", config)
+    refused(USAGE, *arguments, said=("encoder_weights = 'imagenet' needs the network, which a file may not ask for",))
+    refused(DATA, *arguments, "--encoder-weights", "imagenet", said=("no such data set",))
+    config.write_text(f'[{command}]\nencoder-weights = "none"\n')
+    refused(DATA, *arguments, said=("no such data set",))
+
+
 def test_configuration_file_may_name_a_sam_that_is_no_code(tmp_path):
     (tmp_path / "c.toml").write_text('[mine]\nsam = "ellipse"\n')
     refused(DATA, "mine", "d", "--model", "m", "--out", "s.h5", "--config", tmp_path / "c.toml", said=("no such data set",))
@@ -213,3 +224,15 @@ def test_masks_of_more_classes_than_are_named_are_refused(images, tmp_path):
         write_image(tmp_path / "masks" / f"{name}.png", np.tile(np.arange(6, dtype=np.uint8), (20, 5)))
     prepare = ("prepare", images, "--masks", tmp_path / "masks", "--out", tmp_path / "d")
     refused(DATA, *prepare, "--classes", "polyp,vessel", said=("values",))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", None], ids=["empty", "short", "of numpy"])
+def test_archive_among_the_probabilities_that_samsemi_has_not_written_stays(model, images, tmp_path, content):
+    command = ("predict", images, "--model", model, "--out", tmp_path / "out", "--probabilities")
+    succeed(*command)
+    succeed(*command, "--overwrite")
+    own = tmp_path / "out" / "probabilities" / "mine.npz"
+    own.write_bytes(content) if content is not None else np.savez(own, probs=np.zeros(3))
+    before = own.read_bytes()
+    refused(REFUSED, *command, "--overwrite", said=(own,))
+    assert own.read_bytes() == before

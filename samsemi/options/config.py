@@ -55,10 +55,10 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
     return {name: [value] if known[name].repeated and isinstance(value, str) else value for name, value in values.items()}
 
 
-def refuse_code(option: Option, value: object) -> None:
-    """UsageError for a value from a configuration file that names code to run."""
+def refuse_from_file(option: Option, value: object) -> None:
+    """UsageError for a value from a configuration file that names code to run, or asks for the network."""
+    given, flag = f"--config: {option.name} = '{value!s:.60}'", f"{option.flag} {value!s:.60}"
     if option.field.code and names_code(value):
-        raise UsageError(
-            f"--config: {option.name} = '{value!s:.60}' is code, which a file may not have run",
-            f"give {option.flag} {value!s:.60} on the command line if it may run",
-        )
+        raise UsageError(f"{given} is code, which a file may not have run", f"give {flag} on the command line if it may run")
+    if value in option.field.online:
+        raise UsageError(f"{given} needs the network, which a file may not ask for", f"give {flag} on the command line if it may be used")
