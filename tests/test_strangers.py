@@ -190,6 +190,17 @@ def test_pipe_in_place_of_adapted_weights_is_not_waited_for(tmp_path):
         refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
 
 
+TEACHER = {"schema": "samsemi.teacher/1", "sam": "tiny", "sam_weights": "0", "side": 64, "learned_prompts": True, "temperature": 1.0}
+
+
+@pytest.mark.parametrize("header", [{"samsemi": json.dumps(TEACHER)}, {"samsemi": "{"}, {"other": "{}"}], ids=["teacher", "cut", "none"])
+def test_weights_of_another_command_are_never_replaced_by_adapted_ones(tmp_path, header):
+    out = tmp_path / "teacher.safetensors"
+    save_tensors(out, {"a": torch.ones(1)}, header)
+    with pytest.raises(RefusedError, match="was not made by this command"):
+        refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
+
+
 def test_code_of_ones_own_that_ends_the_program_is_an_error(monkeypatch):
     monkeypatch.setattr("samsemi.stages.info.info", lambda options: sys.exit(0))
     refused(USAGE, "info", said=("code of your own", "sys.exit(0)"))

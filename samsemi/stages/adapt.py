@@ -22,7 +22,7 @@ from samsemi.adaptation.tables import tabulate_measured
 from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
-from samsemi.errors import RefusedError, UsageError
+from samsemi.errors import CheckpointError, RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
 from samsemi.options.adapt import AdaptOptions, parse_zoom
@@ -30,11 +30,11 @@ from samsemi.options.sams import NETWORKS, find_function
 from samsemi.outputs import locked_output, refuse_file
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
-from samsemi.sam.original import untrained
+from samsemi.sam.original import read_card, untrained
 from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
-from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
+from samsemi.tensors import CARD, hash_file, hash_tensors, load_tensors, save_tensors
 from samsemi.training.batches import AUGMENT, Stream
 from samsemi.training.loop import Goal, fit, keep_model, seconds_of, start_training
 from samsemi.training.runs import FINISHED, KEPT, STATE, History, Run, mark_of, open_run, run_folder
@@ -204,12 +204,20 @@ def refuse_out(out: Path, options: AdaptOptions) -> None:
         return
     if not (options.resume or options.overwrite):
         raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
-    if not out.is_file() or CARD not in load_metadata(out):
+    if not is_adapted(out):
         raise RefusedError(f"{out} was not made by this command", "give another --out, or remove it yourself")
     if options.resume and not (run / mark_of(run)).exists():
         raise RefusedError(f"{out} is there, but not its {run} to go on from", "start anew with --overwrite, or give another --out")
     if options.sam_checkpoint and options.sam_checkpoint.resolve() == out.resolve():
         raise RefusedError(f"{out} is the --sam-checkpoint, which this command reads", "give another --out")
+
+
+def is_adapted(path: Path) -> bool:
+    """Whether a file has the card of a SAM that was adapted: weights of other commands, such as a teacher's, have another."""
+    try:
+        return path.is_file() and read_card(path).sam is not None
+    except CheckpointError:
+        return False
 
 
 def refuse_lost(out: Path, run: Path) -> None:
