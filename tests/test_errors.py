@@ -30,6 +30,7 @@ from builders import (
     read_array,
     refused,
     succeed,
+    train_on,
     truncate,
     write_image,
 )
@@ -904,8 +905,7 @@ def test_resuming_a_run_with_another_model_or_store_is_refused(dataset, run, sto
     succeed(*mine_with(dataset, run, path, "--sam", "none", "--overwrite"))
     refused(REFUSED, *arguments, "--resume", said=(tmp_path / "fine", "store"))
     shutil.copy(store, path)
-    tensors = load_file(run / "model.safetensors")
-    save_file({name: tensor + 1 for name, tensor in tensors.items()}, run / "model.safetensors")
+    train_on(run)
     refused(REFUSED, *arguments, "--resume", said=(tmp_path / "fine", "model"))
 
 
@@ -922,8 +922,7 @@ def test_resuming_predictions_with_another_model_or_other_options_is_refused(pic
     arguments = ("predict", tmp_path / "few", "--out", tmp_path / "p")
     succeed(*arguments, "--model", warm)
     refused(REFUSED, *arguments, "--model", warm, "--resume", "--overlays", said=(tmp_path / "p", "overlays"))
-    tensors = load_file(run / "model.safetensors")
-    save_file({name: tensor + 1 for name, tensor in tensors.items()}, run / "model.safetensors")
+    train_on(run)
     refused(REFUSED, *arguments, "--model", run, "--resume", said=(tmp_path / "p", "model"))
 
 

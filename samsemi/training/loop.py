@@ -24,7 +24,7 @@ from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.metrics import dice_score
 from samsemi.options.shared import TrainingOptions
 from samsemi.schemas import from_json, parse_object
-from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, read_model_card, save_model
+from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, need_own_weights, read_model_card, save_model
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
@@ -322,6 +322,7 @@ def summarize_run(run: Path, others: Sequence[Path] = ()) -> dict[str, object]:
     rows = History(run / "history.csv").rows
     if not rows or not (run / MODEL_WEIGHTS).is_file():
         raise CheckpointError(f"{run} is no longer whole: its {MODEL_WEIGHTS if rows else 'history.csv'} is gone", AGAIN)
+    need_own_weights(run, card, load_tensors(run / MODEL_WEIGHTS))
     return {
         "run": str(run),
         **card.scores,
