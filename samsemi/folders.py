@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,9 +160,16 @@ def kept_folder(claim: Claim) -> Iterator[Path]:
     new = folder.with_name(f".{folder.name}.new")
     with locked_output(folder, claim.break_lock, [new]) as lock:
         place = choose_place(folder, new, claim)
+        made = not place.exists()
         make_folder(place)
-        with unmoved(place):
-            yield place
+        try:
+            with unmoved(place):
+                yield place
+        except BaseException:
+            with suppress(OSError):  # something was written, or it has gone
+                if made:
+                    place.rmdir()
+            raise
         if place == new:
             swap(new, folder, claim.kind, lock)
 

@@ -188,7 +188,7 @@ def test_finished_run_that_is_no_longer_whole_is_an_error(model, gone):
 def test_pipe_in_place_of_adapted_weights_is_not_waited_for(tmp_path):
     out = tmp_path / "sam.safetensors"
     os.mkfifo(out)
-    with pytest.raises(RefusedError, match="was not made by this command"):
+    with pytest.raises(RefusedError, match="is not an adapted SAM"):
         refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
 
 
@@ -199,7 +199,7 @@ TEACHER = {"schema": "samsemi.teacher/1", "sam": "tiny", "sam_weights": "0", "si
 def test_weights_of_another_command_are_never_replaced_by_adapted_ones(tmp_path, header):
     out = tmp_path / "teacher.safetensors"
     save_tensors(out, {"a": torch.ones(1)}, header)
-    with pytest.raises(RefusedError, match="was not made by this command"):
+    with pytest.raises(RefusedError, match="is not an adapted SAM"):
         refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
 
 

@@ -1,8 +1,8 @@
 """A whole mining, from images to a finished store; and mining again, with the model of the moment, as the first store was mined."""
 
 import logging
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from samsemi.mining.drift import measure_drift, warn_of_drift
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, map_size_of, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
-from samsemi.mining.store_writer import parts_of
+from samsemi.mining.store_writer import parts_of, refuse_store
+from samsemi.options.config import input_paths
 from samsemi.options.mine import MineOptions
 from samsemi.options.sams import DISTILLED, find_entry
 from samsemi.options.shared import PolicyOptions
@@ -29,6 +30,14 @@ from samsemi.tensors import hash_file, hash_tensors
 from samsemi.training.runs import History
 
 LOG = logging.getLogger("samsemi")
+
+
+@contextmanager
+def claimed_store(options: MineOptions) -> Iterator[None]:
+    """Hold the lock of the store that is to be mined; RefusedError, before anything else is done, where it may not be written."""
+    with locked_output(options.out, options.break_lock, [parts_of(options.out)]):
+        refuse_store(options.out, options.overwrite, options.resume, input_paths(options))
+        yield
 
 
 @dataclass(frozen=True)
@@ -51,20 +60,20 @@ def mine_store(
     options: MineOptions,
     fold_maps: FoldMaps | None = None,
 ) -> tuple[Store, Work]:
-    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the work that it was."""
+    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the work that it was. Within
+    ``claimed_store``."""
     sam = choose_masks(sam, options.masks)
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
     hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
     provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
-    with locked_output(options.out, options.break_lock, [parts_of(options.out)]):
-        writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
-        if writer.is_finished():
-            refuse_changed_files(dataset.cases.values())
-            LOG.info(f"{options.out} is finished already")
-            return Store(options.out), Work()
-        with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
-            images = mine_cases(cases, miner, writer)
-            finish_store(writer, miner, dataset, fold_maps)
+    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
+    if writer.is_finished():
+        refuse_changed_files(dataset.cases.values())
+        LOG.info(f"{options.out} is finished already")
+        return Store(options.out), Work()
+    with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
+        images = mine_cases(cases, miner, writer)
+        finish_store(writer, miner, dataset, fold_maps)
     work = Work(images, miner.windows, miner.cache.hits if miner.cache else 0)
     if options.embeddings:
         LOG.info(f"{work.cached} of {work.windows} windows were in {options.embeddings}")
@@ -105,14 +114,6 @@ def prepare_again(
     return MiningAgain(dataset, loaded, options)
 
 
-def move_to(again: MiningAgain, run: Path) -> MiningAgain:
-    """The same in another run folder than it was prepared for: one that is not yet in its place."""
-    options, planned = again.options, again.options.model[0]
-    places = {name: path for name in ("out", "embeddings") if (path := getattr(options, name)).is_relative_to(planned)}
-    moved = {name: run / path.relative_to(planned) for name, path in places.items()}
-    return replace(again, options=replace(options, model=(run,), **moved))
-
-
 def earlier_config(store: Store) -> dict[str, object]:
     """The options of stores that were mined before there was a choice."""
     entry = find_entry(str(store.provenance.config.get("sam")))
@@ -140,8 +141,8 @@ def remine(again: MiningAgain, segmenter: Segmenter, iteration: int) -> Store:
     """Mine all unlabeled cases with another model, that alone; SAM's embeddings come from the cache."""
     LOG.info(f"mining again at iteration {iteration}")
     options = replace(again.options, out=store_path(again, iteration))
-    store, _ = mine_store(again.dataset.split("unlabeled"), [segmenter], again.sam, again.dataset, options)
-    return store
+    with claimed_store(options):
+        return mine_store(again.dataset.split("unlabeled"), [segmenter], again.sam, again.dataset, options)[0]
 
 
 def store_path(again: MiningAgain, iteration: int) -> Path:

@@ -35,7 +35,7 @@ from samsemi.mining.store import (
     open_hdf5,
     read_provenance,
 )
-from samsemi.outputs import PART, new_name, refuse_changes, refuse_file, refused_paths, remove, try_file, whole_file
+from samsemi.outputs import PART, new_name, refuse_changes, refuse_taken, remove, try_file, whole_file
 from samsemi.sam.prompts import Prompts
 
 PARTS = f"{'[0-9]' * 6}.h5"
@@ -107,48 +107,22 @@ class StoreWriter:
 
     def claim(self, overwrite: bool, resume: bool, inputs: Sequence[Path]) -> None:
         """Refuse what exists, remove it, or take it up; what is no store, or is one of the ``inputs``, is never removed."""
-        refuse_file(self.path.parent)
-        if self.path.is_dir():
-            raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
-        with refused_paths(self.path):
-            own = self.path.resolve()
-        if any(own == Path(path).resolve() for path in inputs):
-            raise RefusedError(f"{self.path} is read by this command", "give another --out")
-        if self.path.exists() and not is_store(self.path):
-            raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
-        begun = self.find_parts()
+        refuse_store(self.path, overwrite, resume, inputs)
+        begun = find_parts(self.path)
         if overwrite:
             self.remove_parts()
-        elif resume:
-            if begun:
-                refuse_earlier(begun[0], self.path)
-            if begun or self.path.exists():
-                before = read_provenance(begun[0] if begun else self.path)
-                refuse_changes(before.flat(), self.provenance.flat(), str(self.path))
-        elif self.path.exists():
-            raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
-        elif begun:
-            raise RefusedError(f"{self.path} was begun and not finished", "go on with --resume, or start anew with --overwrite")
+        elif begun or self.path.exists():
+            before = read_provenance(begun[0] if begun else self.path)
+            refuse_changes(before.flat(), self.provenance.flat(), str(self.path))
         self.finished = self.path.exists() and not overwrite and not begun
-        try_file(self.path)
 
     def is_finished(self) -> bool:
         """True where the whole store stands, and none is being made in its place."""
         return self.finished
 
-    def find_parts(self) -> list[Path]:
-        """The parts so far; RefusedError where something stands among them that is none."""
-        if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
-            raise RefusedError(f"{self.parts} is no folder of parts", AWAY)
-        found = sorted(self.parts.iterdir()) if self.parts.exists() else []
-        for part in found:
-            if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
-                raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)
-        return found
-
     def remove_parts(self) -> None:
         """Remove the parts with their folder, all at once: those that are there are all that were written."""
-        if self.find_parts():
+        if find_parts(self.path):
             aside = new_name(self.parts.parent, PART)
             self.parts.rename(aside)
             remove(aside)
@@ -210,7 +184,7 @@ class StoreWriter:
         provenance = self.provenance
         if policy is not None:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
-        parts = self.find_parts()
+        parts = find_parts(self.path)
         self.need_all(parts, ids)
         merge(parts, self.path, provenance, self.shape)
         self.finished = True
@@ -234,6 +208,29 @@ class StoreWriter:
 def parts_of(store: Path) -> Path:
     """The folder of the parts of a store that is being written."""
     return store.with_name(store.name + ".parts")
+
+
+def refuse_store(store: Path, overwrite: bool, resume: bool, inputs: Sequence[Path] = ()) -> None:
+    """RefusedError where a store may not be written, by what stands there; what it was mined with and from is not compared."""
+    refuse_taken(store, "a store", is_store, overwrite or resume, inputs)
+    begun = find_parts(store)
+    if begun and not overwrite:
+        if not resume:
+            raise RefusedError(f"{store} was begun and not finished", "go on with --resume, or start anew with --overwrite")
+        refuse_earlier(begun[0], store)
+    try_file(store)
+
+
+def find_parts(store: Path) -> list[Path]:
+    """The parts of a store so far; RefusedError where something stands among them that is none."""
+    parts = parts_of(store)
+    if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
+        raise RefusedError(f"{parts} is no folder of parts", AWAY)
+    found = sorted(parts.iterdir()) if parts.exists() else []
+    for part in found:
+        if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
+            raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)
+    return found
 
 
 def missing_part(part: Path) -> CheckpointError:

@@ -19,7 +19,7 @@ from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teac
 from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining.miner import describe_store, open_store, readable_cases, store_policy, usable_cases
 from samsemi.mining.online import OnlineLabels, load_picture, open_labels, refuse_several_models
-from samsemi.mining.pipeline import MiningAgain, move_to, note_drift, prepare_again, remine, store_path
+from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
 from samsemi.mining.precision import describe_precision
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
@@ -29,7 +29,7 @@ from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
 from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
 from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
-from samsemi.training.runs import Run, open_run, run_folder
+from samsemi.training.runs import Run, is_finished, open_run, run_folder
 
 MOST_PSEUDO = 0.5
 """The largest share of a batch that ``--pseudo-share auto`` gives to pseudo-labeled images."""
@@ -68,40 +68,46 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
-    store = open_store(options.store, dataset) if options.store else None
-    segmenter = load_model_for(dataset, options.model)
-    made_from: dict[str, object] = {
-        "dataset": dataset.fingerprint(),
-        "model": hash_tensors(segmenter.state_dict()),
-        "labeled": len(labeled),
-    }
-    if store:
-        made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
-        if "precision" in store.provenance.calibration:
-            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by the calibration's own thresholds")
-    if options.store or options.distill:
-        made_from["pseudo_share"] = pseudo_share(dataset, options, store)
-    again = plan_mining(store, dataset, options, device) if store else None
-    teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
-    made_from |= {"teacher": teacher.weights} if teacher else {}
     with run_folder(options.out, options) as out:
+        store = open_store(options.store, dataset) if options.store else None
+        segmenter = load_model_for(dataset, options.model)
+        teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
+        made_from = describe_inputs(dataset, options, segmenter, store, teacher)
+        again = plan_mining(store, dataset, options, out, device) if store and not is_finished(out) else None
         run = open_run(options, made_from, out)
         if not run.finished:
-            again = move_to(again, out) if again else None
             train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
     warn_of_worse_round(options.out, options.rounds)
     rounds = [options.out / "rounds" / str(number) for number in range(1, options.rounds)]
     return {**summarize_run(options.out, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
 
 
-def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device: torch.device) -> MiningAgain | None:
-    """What mining again needs, before anything is written; nothing where nothing is mined while training."""
+def describe_inputs(
+    dataset: Dataset, options: FinetuneOptions, segmenter: Segmenter, store: Store | None, teacher: Distilled | None
+) -> dict[str, object]:
+    """What a run is made from: kept with it, and compared when it is resumed."""
+    made_from: dict[str, object] = {
+        "dataset": dataset.fingerprint(),
+        "model": hash_tensors(segmenter.state_dict()),
+        "labeled": len(dataset.split("labeled")),
+    }
+    if store:
+        made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
+        if "precision" in store.provenance.calibration:
+            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by the calibration's own thresholds")
+    if store or teacher:
+        made_from["pseudo_share"] = pseudo_share(dataset, options, store)
+    return made_from | ({"teacher": teacher.weights} if teacher else {})
+
+
+def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, out: Path, device: torch.device) -> MiningAgain | None:
+    """What mining again into a run folder needs, before anything is written; nothing where nothing is mined while training."""
     if options.schedule == "once" and options.rounds == 1:
         return None
     if options.schedule == "online":
         refuse_several_models(store)
     places = (options.sam, options.sam_checkpoint, options.embeddings)
-    return prepare_again(store, dataset, options.out, *places, device, options.break_lock)
+    return prepare_again(store, dataset, out, *places, device, options.break_lock)
 
 
 def load_distilled(folder: Path, options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:

@@ -14,7 +14,7 @@ from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined, overlays_of
-from samsemi.mining.pipeline import mine_store
+from samsemi.mining.pipeline import claimed_store, mine_store
 from samsemi.mining.precision import describe_precision, describe_share
 from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Store
@@ -35,13 +35,14 @@ def mine(options: MineOptions) -> dict[str, object]:
         need_known(overlays_of(options.out), OVERLAYS)
     dataset = read_dataset(options.dataset)
     cases = need_cases(dataset, "unlabeled")
-    segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
-    sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    refuse_other_classes(sam, dataset)
-    fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
-    start = time.monotonic()
-    store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
-    seconds = time.monotonic() - start
+    with claimed_store(options):
+        segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
+        sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+        refuse_other_classes(sam, dataset)
+        fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
+        start = time.monotonic()
+        store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
+        seconds = time.monotonic() - start
     policy = store_policy(store, options)
     reasons = find_reasons(store, policy)
     by_class = with_precision(summarize_classes(store, reasons, dataset.classes), store.provenance.calibration)

@@ -45,10 +45,10 @@ PREDICTIONS = Kind("predictions", (ABOUT,), r"predictions\.json|.+\.png|probabil
 def predict(options: PredictOptions) -> dict[str, object]:
     """Write DIR/ID.png of class indices for every image that can be read; the others are named and counted."""
     refuse_inside(options.out, options.images)
-    images = image_or_folder(options.images)
-    segmenter = load_model(options.model)
     device = choose_device(options.device)
     with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
+        images = image_or_folder(options.images)
+        segmenter = load_model(options.model)
         note_options(out, options, segmenter)
         left = {name for name in images if not is_whole(out / f"{name}.png", images[name])}
         unreadable = write_predictions(out, images, left, segmenter.to(device), options)

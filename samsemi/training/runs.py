@@ -99,16 +99,21 @@ def open_run(options: ResumableOptions, made_from: Mapping[str, object], folder:
         write_text(folder / BEGUN, json.dumps({"schema": SCHEMA, **made_from}, indent=2) + "\n")
         write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
-    run = Run(folder, (folder / STATE).exists(), (folder / FINISHED).exists())
+    run = Run(folder, (folder / STATE).exists(), is_finished(folder))
     if run.finished:
         run.finish()  # where it was interrupted in doing so
         LOG.info(f"{folder} is finished already")
     return run
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether nothing is left to do in a run folder."""
+    return (folder / FINISHED).exists()
+
+
 def mark_of(folder: Path) -> Path:
     """The mark of a run folder, as a path within it."""
-    return FINISHED if (Path(folder) / FINISHED).exists() else BEGUN
+    return FINISHED if is_finished(Path(folder)) else BEGUN
 
 
 def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
