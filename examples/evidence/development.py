@@ -55,6 +55,7 @@ LEARNING: dict[str, dict[str, object]] = {
     "share-auto": {"pseudo_share": "auto"},
     "sure-1": {"sure_pixels": 1.0},
     "sure-0.5": {"sure_pixels": 0.5},
+    "online": {"schedule": "online"},
 }
 """Variant -> options of `finetune` on the store of `all`; other variants are stores of MINING, or `alone`, which learns from no store."""
 RESAMPLES = 2000
