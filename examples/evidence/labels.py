@@ -104,7 +104,7 @@ def compare(dataset: Path, files: dict[str, str]) -> None:
         one, other = found[first][1.0], scores[1.0]
         both = sorted(one.keys() & other.keys())
         gains = [describe_gain([getattr(other[i], key) - getattr(one[i], key) for i in both]) for key in ("dice", "weighted")]
-        means = [f"{np.mean([getattr(s, key) for s in other.values()]):.3f}" for key in ("dice", "weighted")]
+        means = [f"{np.nanmean([getattr(s, key) for s in other.values()]):.3f}" for key in ("dice", "weighted")]
         columns = [name, len(other), count_lost(arrays[name]), *means, len(both), *(gains if name != first else ["", ""])]
         print_row(columns)
     common = sorted(set.intersection(*(set(scores[1.0]) for scores in found.values())))
