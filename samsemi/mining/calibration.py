@@ -247,7 +247,8 @@ def judge_cases(
 
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None, shares: Sequence[float]) -> Truth:
-    """The objects that are mined in a case; an image that cannot be read has none, and one with a score that is no number is left out."""
+    """The objects that are mined in a case; an image that cannot be read has none. Left out is what no threshold accepts: objects of
+    which SAM's mask is empty, or a score is no number."""
     images = read_case_images([case])
     if fold_maps:
         found = miner.prompt(images, [fold_maps.read(case.id, image.shape[:2]) for image in images.values()])
@@ -257,8 +258,8 @@ def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps |
         return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 2, len(shares))), np.zeros(0, dtype=int)
     mined, _ = found[case.id]
     scores, truth = score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes, shares)
-    known = np.isfinite(scores).all(axis=1)
-    return scores[known], truth[known], mined.class_id[known].astype(int)
+    learnable = np.isfinite(scores).all(axis=1) & (mined.area > 0)
+    return scores[learnable], truth[learnable], mined.class_id[learnable].astype(int)
 
 
 def measure_objects(mined: Mined, label: np.ndarray, num_classes: int, shares: Sequence[float]) -> np.ndarray:

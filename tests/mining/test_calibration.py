@@ -251,7 +251,9 @@ def test_out_of_fold_predictions_calibrate_only_what_is_predicted_alike(dataset,
     assert f"calibrated on val alone: {path} was predicted with test-time augmentation" in told.err
 
 
-def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded, monkeypatch):
+@pytest.mark.parametrize(("score", "value"), [("predicted_iou", np.nan), ("area", 0)])
+def test_object_that_is_never_accepted_has_no_say_in_the_fit(dataset, folded, monkeypatch, score, value):
+    """Its score is no number, or SAM's mask of it is empty."""
     data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
     sam, maps = load_sam("tiny", None, torch.device("cpu")), FoldMaps(folded / "out_of_fold.h5")
     _, whole = calibrate(Miner(load_model(folded), sam, options), data, maps)
@@ -261,7 +263,7 @@ def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded,
         prompted = prompt(miner, images, *found)
         for mined, _ in prompted.values():
             if not seen:
-                mined.predicted_iou[0] = np.nan
+                getattr(mined, score)[0] = value
             seen.append(mined)
         return prompted
 
