@@ -112,10 +112,9 @@ class StoreWriter:
         refuse_file(self.path.parent)
         if self.path.is_dir():
             raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
-        with refused_paths(self.path):
-            own = self.path.resolve()
-        if any(own == Path(path).resolve() for path in inputs):
-            raise RefusedError(f"{self.path} is read by this command", "give another --out")
+        for path in inputs:
+            if resolve(self.path) == resolve(path):
+                raise RefusedError(f"{self.path} is read by this command", "give another --out")
         if self.path.exists() and not is_store(self.path):
             raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
         begun = self.find_parts()
@@ -231,6 +230,12 @@ class StoreWriter:
             left = left[len(found) :]
         if left:
             raise missing_part(self.part_path(len(parts)))
+
+
+def resolve(path: Path) -> Path:
+    """A path without links; RefusedError for a circle of them."""
+    with refused_paths(path):
+        return Path(path).resolve()
 
 
 def parts_of(store: Path) -> Path:

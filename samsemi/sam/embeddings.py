@@ -84,6 +84,8 @@ class EmbeddingCache:
         row = self.row[key]
         with named_damage(f"--embeddings {self.path}: row {row}", AGAIN):
             tensors = {name: torch.from_numpy(self.file[name][row]).float() for name in self.file if name != KEYS}
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("NaN or infinity")
         return Embedding(tensors, image_size)
 
     def append(self, keys: Sequence[str], tensors: Mapping[str, np.ndarray]) -> None:
