@@ -62,7 +62,7 @@ def about(**values: object) -> Callable[[Place], None]:
     return dataset(write)
 
 
-def many_rows(found: Rows, count: int = 300_000) -> Rows:
+def many_rows(found: Rows, count: int = 100_000) -> Rows:
     return [{**found[number % len(found)], "id": f"case{number}"} for number in range(count)]
 
 
@@ -130,9 +130,9 @@ CASES = [
     Case("manifest: a quote that never ends", CHECK, DATA, "manifest.csv", cut_rows(lambda t: t.replace("\n", '\n"', 1))),
     Case("manifest: a cell of 1 MB", CHECK, DATA, "manifest.csv", first(group="x" * 1_000_000)),
     Case("manifest: an id of 1 MB", CHECK, DATA, "manifest.csv", first(id="x" * 1_000_000)),
-    Case("manifest: 60,000 rows, trained", TRAIN, 0, "", rows(lambda found: many_rows(found, 60_000))),
+    Case("manifest: 8,000 rows, trained", TRAIN, 0, "", rows(lambda found: many_rows(found, 8_000))),
     Case(
-        "manifest: 300,000 rows without images",
+        "manifest: 100,000 rows without images",
         "info dataset",
         (0, DATA),
         "",
