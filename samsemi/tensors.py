@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from samsemi.errors import CheckpointError
+from samsemi.inputs import need_regular
 from samsemi.outputs import whole_file
 
 CARD = "samsemi"
@@ -63,6 +64,7 @@ def first_line(error: Exception) -> str:
 def load_metadata(path: Path) -> dict[str, str]:
     """The text in the header of a safetensors file; CheckpointError where it cannot be read."""
     try:
+        need_regular(path)
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:

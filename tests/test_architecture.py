@@ -20,9 +20,9 @@ MODULES = {
 
 FLOORS = [
     {"errors", "console", "clock", "interrupts", "losses", "inputs"},
-    {"locks", "schemas", "hdf5", "offline"},
+    {"locks", "schemas", "offline"},
     {"outputs"},
-    {"devices"},
+    {"devices", "hdf5"},
     {"tensors"},
     {"options"},
     {"functions", "parameters"},

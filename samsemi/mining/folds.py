@@ -9,10 +9,9 @@ import torch
 
 from samsemi.data.dataset import Case, read_case_image
 from samsemi.errors import CheckpointError, DataError
-from samsemi.hdf5 import named_damage, need_dataset, open_hdf5, read_whole
+from samsemi.hdf5 import named_damage, need_dataset, new_hdf5, open_hdf5, read_whole
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import MOST_SIDE
-from samsemi.mining.store_writer import new_hdf5
 from samsemi.schemas import need_schema
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_input
 

@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 
 from samsemi import hdf5
+from samsemi.data.dataset import is_safe_id
 from samsemi.errors import CheckpointError
 from samsemi.hdf5 import named_damage, need_dataset, read_whole
 from samsemi.mining.consistency import AGAIN, check_calibration, check_maps, check_tables
@@ -127,6 +128,9 @@ class Store:
             self.sha256 = [value.decode() for value in read_whole(file[HASHES])] if HASHES in file else [""] * len(self.ids)
             if self.earlier:
                 self.objects = convert_objects(self.objects, self.images, self.provenance.config)
+        unsafe = next((image_id for image_id in self.ids if not is_safe_id(image_id)), None)
+        if unsafe is not None:
+            raise CheckpointError(f"{self.path} is a damaged store: '{unsafe:.100}' is no id", AGAIN)
         if len(set(self.ids)) < len(self.ids) or len(self.sha256) != len(self.ids):
             raise CheckpointError(f"{self.path} is a damaged store: its images are not told apart", AGAIN)
         self.row = {image_id: i for i, image_id in enumerate(self.ids)}

@@ -9,8 +9,7 @@ with the lock of its own share of the batches, may write into one folder of part
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
 from samsemi.folders import AWAY, schema_of
+from samsemi.hdf5 import large_hdf5, new_hdf5
 from samsemi.mining.store import (
     ABOUT,
     EARLIER,
@@ -35,13 +35,15 @@ from samsemi.mining.store import (
     open_hdf5,
     read_provenance,
 )
-from samsemi.outputs import PART, new_name, refuse_changes, refuse_taken, remove, try_file, whole_file
+from samsemi.outputs import PART, new_name, refuse_changes, refuse_taken, refused_paths, remove, try_file
 from samsemi.sam.prompts import Prompts
 
 PARTS = f"{'[0-9]' * 6}.h5"
 """Names of parts, as a pattern."""
 ROWS_PER_CHUNK = 1024
 """Of a table."""
+SPARE = 2**19
+"""Bytes that a store may need more than its parts: the last chunks of its tables are not full."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,12 @@ class StoreWriter:
             raise missing_part(self.part_path(len(parts)))
 
 
+def resolve(path: Path) -> Path:
+    """A path without links; RefusedError for a circle of them."""
+    with refused_paths(path):
+        return Path(path).resolve()
+
+
 def parts_of(store: Path) -> Path:
     """The folder of the parts of a store that is being written."""
     return store.with_name(store.name + ".parts")
@@ -254,13 +262,6 @@ def refuse_earlier(part: Path, path: Path) -> None:
         raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
 
 
-@contextmanager
-def new_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file that appears under its name only when it is whole and on disk."""
-    with whole_file(path) as part, h5py.File(part, "w", libver="v110") as file:  # whose own tables have checksums
-        yield file
-
-
 def write_maps(file: h5py.File, mined: Mined | None, image: int, first: int) -> None:
     """The maps of the ``image``-th image, whose objects begin at ``first``; nothing of one that could not be read."""
     if mined is None:
@@ -274,8 +275,8 @@ def write_maps(file: h5py.File, mined: Mined | None, image: int, first: int) -> 
 def create(file: h5py.File, provenance: Provenance, images: int, objects: int, shape: Shape) -> None:
     """The empty tables of a store of so many images and objects."""
     file.attrs["schema"] = SCHEMA
-    for name in ABOUT:
-        file.attrs[name] = json.dumps(getattr(provenance, name), sort_keys=True)
+    for name in ABOUT:  # of fixed length: other texts HDF5 keeps apart, without a checksum
+        file.attrs[name] = np.bytes_(json.dumps(getattr(provenance, name), sort_keys=True))
     create_table(file, "images", (images,), IMAGE_ROW)
     create_table(file, HASHES, (images,), "S64")
     create_table(file, "objects", (objects,), OBJECT_ROW)
@@ -306,7 +307,7 @@ def merge(parts: Sequence[Path], path: Path, provenance: Provenance, shape: Shap
         with open_hdf5(part) as file:
             counts.append((len(file["images"]), len(file["objects"])))
     images, objects = np.sum(counts, axis=0) if counts else (0, 0)
-    with new_hdf5(path) as target:
+    with large_hdf5(path, sum(part.stat().st_size for part in parts) + SPARE) as target:
         create(target, provenance, int(images), int(objects), shape)
         image = first = 0
         for part, (some_images, some_objects) in zip(parts, counts, strict=True):

@@ -12,7 +12,7 @@ from samsemi.data.dataset import Dataset
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.outputs import write_text
 from samsemi.schemas import from_json, need_schema, read_object
-from samsemi.segmenters.segmenter import ModelSpec, Segmenter
+from samsemi.segmenters.segmenter import ModelSpec, Segmenter, check_size
 from samsemi.tensors import hash_tensors, load_strictly, load_tensors, save_tensors
 
 LOG = logging.getLogger("samsemi")
@@ -67,6 +67,7 @@ def load_model(folder: Path) -> Segmenter:
     card = read_model_card(folder)
     try:
         segmenter = Segmenter(card.model)
+        check_size(segmenter)
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder}/{MODEL_CARD} describes no model of this version ({error})", AGAIN) from None
     weights = load_tensors(Path(folder) / MODEL_WEIGHTS)

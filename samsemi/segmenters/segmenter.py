@@ -139,6 +139,15 @@ def new_segmenter(spec: ModelSpec, seed: int, encoder_weights: str | None = None
     return segmenter.train()
 
 
+def check_size(segmenter: Segmenter) -> None:
+    """RuntimeError for a size that its networks cannot have; computes nothing."""
+    square = torch.empty(1, 3, segmenter.spec.size, segmenter.spec.size, device="meta")
+    for network in segmenter.modules():
+        check = getattr(network, "check_input_shape", None)
+        if callable(check):
+            check(square)
+
+
 def to_input(image: np.ndarray, size: int) -> Tensor:
     """(H, W, 3) uint8 -> (3, size, size) uint8; the aspect ratio is not kept."""
     tensor = torch.from_numpy(image).permute(2, 0, 1)

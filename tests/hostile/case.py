@@ -50,6 +50,11 @@ class Case:
         return self.code if isinstance(self.code, tuple) else (self.code,)
 
     @property
+    def kind(self) -> str:
+        """What is hostile: the name up to its colon."""
+        return self.name.split(":")[0]
+
+    @property
     def command(self) -> str:
         return self.line.split()[0]
 

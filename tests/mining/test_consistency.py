@@ -170,6 +170,16 @@ def test_no_bit_that_turns_in_a_store_is_read_without_a_word(tmp_path):
     assert found > 10
 
 
+@pytest.mark.parametrize("text", [b'"target_precision": 0.8', b'"dataset": "d"'])
+def test_bit_that_turns_in_the_texts_is_named(tmp_path, text):
+    path = write_store(tmp_path / "s.h5")
+    data = path.read_bytes()
+    assert data.count(text) == 1
+    path.write_bytes(data.replace(text, text[:-1] + bytes([text[-1] ^ 1])))
+    with pytest.raises(CheckpointError, match=r"s\.h5 is .*damaged"):
+        read_all(path)
+
+
 def test_no_bit_that_turns_in_the_maps_is_read_without_a_word(tmp_path):
     path = write_store(tmp_path / "s.h5")
     with h5py.File(path) as file:
