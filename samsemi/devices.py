@@ -1,13 +1,16 @@
 """Where and how precisely to compute. What a machine lacks is replaced by what it has, and said."""
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import TypeVar
 
 import torch
 
-from samsemi.errors import DeviceError, UsageError
+from samsemi.errors import DeviceError, UsageError, is_out_of_memory
 
+Made = TypeVar("Made")
 LOG = logging.getLogger("samsemi")
 
 
@@ -57,3 +60,38 @@ def has_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """bf16 autocast or plain fp32, by ``choose_precision``."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if choose_precision(device, precision) == "bf16" else nullcontext()
+
+
+class FittingCalls:
+    """Calls over a batch; where the memory does not hold it all, over half as many of it at once from then on, which is said once."""
+
+    def __init__(self, what: str):
+        self.what = what
+        """What there is a batch of, in a warning."""
+        self.most: int | None = None
+
+    def __call__(self, call: Callable[..., Sequence[Made]], *batch: Sequence) -> list[Made]:
+        """What a call makes of each row of the sequences of a batch; what it raises where even a single row is too much."""
+        made: list[Made] = []
+        while len(made) < len(batch[0]):
+            size = min(self.most or len(batch[0]), len(batch[0]) - len(made))
+            some = self.attempt(call, size, [rows[len(made) : len(made) + size] for rows in batch])
+            if some is None:
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                if self.most is None:
+                    LOG.warning(f"out of memory: fewer {self.what} at once than --batch-size from now on")
+                self.most = size // 2
+            else:
+                made += some
+        return made
+
+    @staticmethod
+    def attempt(call: Callable[..., Sequence[Made]], size: int, some: Sequence[Sequence]) -> Sequence[Made] | None:
+        """None where the memory does not hold it; what has been raised, and all that it holds, is gone then."""
+        try:
+            return call(*some)
+        except Exception as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        return None

@@ -80,6 +80,15 @@ class NothingUsable(SamsemiError):
     exit_code = 7
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch or the system lacks memory. Imports no torch."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, RuntimeError):
+        return any(said in str(error) for said in NO_MEMORY)
+    return isinstance(error, OSError) and error.errno == errno.ENOMEM
+
+
 def device_error(error: Exception) -> DeviceError | None:
     """What Python or torch raises where the machine lacks something, as an error of ours; None for anything else. Imports no torch."""
     text = str(error) if isinstance(error, RuntimeError) else ""
@@ -88,8 +97,7 @@ def device_error(error: Exception) -> DeviceError | None:
             f"a process that loads images was ended from outside, by lack of memory or by somebody: {text.splitlines()[0]}",
             "go on with --resume and fewer --workers; 0 loads in this process",
         )
-    lacks_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(said in text for said in NO_MEMORY)
-    if lacks_memory or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+    if is_out_of_memory(error):
         return DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam")
     if any(said in text for said in NO_DEVICE):
         return DeviceError(f"the GPU cannot be used: {error}", "give --device cpu, or see `samsemi info` for what is there")

@@ -235,6 +235,13 @@ def build_sam(img_size: int, patch_size: int) -> Sam:
     return sam.eval()
 
 
+def original_of(sam: OriginalSam) -> Sam:
+    """segment-anything's own model of the weights of a backend around a ``build_sam``, none of whose layers are replaced."""
+    original = build_sam(sam.side, sam.side // sam.network.image_encoder.pos_embed.shape[1])
+    original.load_state_dict(sam.network.state_dict())
+    return original
+
+
 def build_network(img_size: int, patch_size: int) -> OriginalNetwork:
     return OriginalNetwork(build_sam(img_size, patch_size)).eval()
 
@@ -245,8 +252,9 @@ class OwnSam:
     def __init__(self, sam: OriginalSam):
         vars(self).update(vars(sam), name="own")
 
-    encode, decode, embed_prompts = OriginalSam.encode, OriginalSam.decode, OriginalSam.embed_prompts
-    tensor, with_weights_of = OriginalSam.tensor, OriginalSam.with_weights_of
+    encode, decode, with_weights_of = OriginalSam.encode, OriginalSam.decode, OriginalSam.with_weights_of
+    scale_prompts, place, tensor = OriginalSam.scale_prompts, OriginalSam.place, OriginalSam.tensor
+    objects_per_call, decode_rows = OriginalSam.objects_per_call, OriginalSam.decode_rows
 
 
 def load_own_sam(checkpoint: Path | None, device: torch.device, precision: str) -> OwnSam:

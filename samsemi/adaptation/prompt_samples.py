@@ -180,7 +180,7 @@ class PromptSampler:
             scene = transform(scene, v2.Resize(size, antialias=True))
         if not self.cache:
             scene = transform(scene, self.augment) if self.augment else scene
-            encoded = self.preprocessing.square(scene.image, self.side)
+            [encoded] = self.preprocessing.squares([scene.image], self.side)
         valid = torch.from_numpy(place(scene.valid, self.side, self.mask_size, outside=1.0))
         return PromptedSample(encoded, valid, *sample_prompts(rng, scene, self.count, self.side, self.mask_size, margin, self.negative))
 

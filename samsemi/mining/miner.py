@@ -4,6 +4,7 @@ which mines again while it trains. Reads images only: never a mask, never a trut
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from samsemi import console
 from samsemi.data.dataset import Case, Dataset, hash_image, read_case_images
-from samsemi.devices import autocast, choose_precision
+from samsemi.devices import FittingCalls, autocast, choose_precision
 from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
 from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
@@ -151,11 +152,16 @@ class Miner:
         self.cache = EmbeddingCache(options.embeddings, sam, precision, options.break_lock) if options.embeddings else None
         self.windows = 0
         """How many SAM has seen."""
+        self.predicting, self.encoding, self.decoding = (FittingCalls(what) for what in ("images", "windows", "windows' objects"))
 
     def find(self, images: Sequence[np.ndarray]) -> Found:
         """The mean (K, H, W) maps of the models, and the class maps of each."""
         with autocast(self.segmenter.device, self.options.precision):
-            return predict_ensemble([self.segmenter, *self.others], images, self.options.flips)
+            found = self.predicting(lambda some: list(zip(*self.predict(some), strict=True)), images)
+        return Found([maps for maps, _ in found], [members for _, members in found])
+
+    def predict(self, images: Sequence[np.ndarray]) -> Found:
+        return predict_ensemble([self.segmenter, *self.others], images, self.options.flips)
 
     def mine(self, images: Mapping[str, np.ndarray]) -> dict[str, tuple[Mined, Prompts | None]]:
         """What the models and SAM make of some images (H, W, 3) uint8."""
@@ -206,7 +212,7 @@ class Miner:
         """SAM's masks of the objects in each view, the mean of the alternative ``prompts`` of their image, and their consensus."""
         self.windows += len(views)
         seen = [crop_pixels(images[view.name], view.window) for view in views]
-        embeddings = self.cache.encode(seen) if self.cache else encode_images(self.sam, seen)
+        embeddings = self.encoding(self.cache.encode if self.cache else partial(encode_images, self.sam), seen)
         cropped = ([crop_prompts(given.rows(view.rows), view.window) for given in prompts[view.name]] for view in views)
         outputs = [self.decode(embeddings, alternative) for alternative in zip(*cropped, strict=True)]
         return [average_masks(of_view) for of_view in zip(*outputs, strict=True)]
@@ -223,10 +229,10 @@ class Miner:
 
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
         """SAM's masks for one alternative, after as many passes as ``options.passes``."""
-        outputs = decode_prompts(self.sam, embeddings, prompts)
+        outputs = self.decoding(partial(decode_prompts, self.sam), embeddings, prompts)
         for _ in range(1, self.options.passes if self.sam.prompt_kinds is None else 1):
             again = [replace(p, mask_logits=a.on_grid(self.sam.mask_size).cpu().numpy()) for p, a in zip(prompts, outputs, strict=True)]
-            outputs = decode_prompts(self.sam, embeddings, again)
+            outputs = self.decoding(partial(decode_prompts, self.sam), embeddings, again)
         return outputs
 
     def close(self) -> None:

@@ -161,6 +161,11 @@ class Store:
         loaded = self.read_maps(image_id) if maps else empty_maps(len(objects), self.num_classes, 0)
         return Mined(image_size=self.image_size(image_id), **{name: objects[column] for name, column in STORED.items()}, **loaded)
 
+    def read_scores(self) -> Mined:
+        """All objects of all images, in the order of the store, without maps and the size of an image."""
+        columns = {name: self.objects[column] for name, column in STORED.items()}
+        return Mined(image_size=(0, 0), **columns, **empty_maps(len(self.objects), self.num_classes, 0))
+
     def read_maps(self, image_id: str) -> dict[str, np.ndarray]:
         """The fields of Mined that are maps."""
         rows, image, file = self.rows(image_id), self.row[image_id], self.file()

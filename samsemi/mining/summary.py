@@ -11,7 +11,7 @@ from samsemi.mining.store import Store
 
 def find_reasons(store: Store, policy: Policy) -> np.ndarray:
     """(N,) index into REASONS of each object of a store."""
-    return np.concatenate([decide(store.read(name, maps=False), policy) for name in store.ids] or [np.zeros(0, dtype=int)])
+    return decide(store.read_scores(), policy)
 
 
 def count_reasons(reasons: np.ndarray) -> dict[str, int]:

@@ -14,6 +14,8 @@ from torch import Tensor
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS, Masks, SamEntry, find_function
+from samsemi.sam.attention import make_faster
+from samsemi.sam.decoder import decode_one
 from samsemi.sam.preprocessing import LONGEST_SIDE, Preprocessing, place_masks, scale_coords
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import FEATURES, Embedding, MaskBatch, SamNetwork
@@ -21,8 +23,8 @@ from samsemi.schemas import from_json, parse_object
 from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 
 AGAIN = "adapt the SAM again, or use the samsemi that wrote it"
-OBJECTS_PER_CALL = 64
-"""Objects that go through the decoder at once: bounds its memory."""
+MASK_PIXELS_PER_CALL = {"cpu": 2**17, "gpu": 2**21}
+"""Pixels of low-resolution masks that go through the decoder at once: bounds its memory, and keeps it within the caches of a CPU."""
 
 
 class OriginalNetwork(SamNetwork):
@@ -50,6 +52,14 @@ class OriginalNetwork(SamNetwork):
         masks = torch.einsum("nmc,nchw->nmhw", weights, upscaled)
         return masks.float(), decoder.iou_prediction_head(tokens[:, 0]).float()
 
+    def decode_one(
+        self, embedding: Mapping[str, Tensor], owner: Tensor, sparse: Tensor, dense: Tensor, three: bool
+    ) -> tuple[Tensor, Tensor]:
+        """One mask of each prompt, without gradients, as ``decode`` and ``choose_mask`` give it; ``embedding`` (I, ...) has each image
+        once, ``owner`` (N,) is that of each prompt."""
+        position = self.prompt_encoder.get_dense_pe()
+        return decode_one(self.mask_decoder, position, embedding[FEATURES], owner, sparse, dense, three)
+
 
 class OriginalSam:
     """A ``segment_anything.Sam`` as a backend, which takes one of its four masks of each prompt."""
@@ -69,7 +79,7 @@ class OriginalSam:
         chosen_on: frozenset[str] = frozenset(),
         learned: Mapping[str, str | None] | None = None,
     ):
-        self.network: SamNetwork = OriginalNetwork(sam).to(device).eval().requires_grad_(False)
+        self.network: SamNetwork = OriginalNetwork(make_faster(sam)).to(device).eval().requires_grad_(False)
         self.name, self.identity = name, identity
         self.device, self.precision = device, precision
         self.preprocessing, self.multimask, self.masks, self.prompt_kinds = preprocessing, multimask, masks, prompt_kinds
@@ -87,9 +97,9 @@ class OriginalSam:
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Resize, normalize, pad, and encode as one batch."""
-        batch = torch.stack([self.preprocessing.square(image, self.side) for image in images])
+        batch = self.preprocessing.squares(images, self.side, self.device)
         with autocast(self.device, self.precision):
-            tensors = self.network.encode(batch.to(self.device))
+            tensors = self.network.encode(batch)
         return [Embedding({name: rows[i] for name, rows in tensors.items()}, image.shape[:2]) for i, image in enumerate(images)]
 
     @torch.inference_mode()
@@ -98,14 +108,20 @@ class OriginalSam:
         if not embeddings:
             return []
         counts, three = [len(p) for p in prompts], self.multimask and takes_three(prompts[0], self.masks)
-        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        sparse, dense = self.embed_prompts(embeddings, prompts)
+        owner = torch.arange(len(counts), device=self.device).repeat_interleave(torch.tensor(counts, device=self.device))
+        points, boxes, masks = self.scale_prompts(embeddings, prompts)
         tensors = {name: torch.stack([e.tensors[name] for e in embeddings]).to(self.device) for name in embeddings[0].tensors}
         logits = [torch.zeros(0, self.mask_size, self.mask_size, device=self.device)]
         ious = [torch.zeros(0, device=self.device)]
-        for rows in torch.arange(len(owner)).split(OBJECTS_PER_CALL) if len(owner) else ():
-            own = {name: values[owner[rows]] for name, values in tensors.items()}
-            best, best_iou = choose_mask(*self.network.decode(own, sparse[rows], dense[rows]), three)
+        for i in range(0, len(owner), self.objects_per_call):
+            rows = slice(i, i + self.objects_per_call)
+            sparse, dense = self.network.embed_prompts(
+                points and (points[0][rows], points[1][rows]),
+                None if boxes is None else boxes[rows],
+                None if masks is None else masks[rows],
+            )
+            with autocast(self.device, self.precision if self.device.type == "cpu" else "fp32"):
+                best, best_iou = self.decode_rows(tensors, owner[rows], sparse, dense, three)
             logits.append(best)
             ious.append(best_iou)
         return [
@@ -113,8 +129,24 @@ class OriginalSam:
             for m, i, e in zip(torch.cat(logits).split(counts), torch.cat(ious).split(counts), embeddings, strict=True)
         ]
 
-    def embed_prompts(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> tuple[Tensor, Tensor]:
-        """Sparse (N, T, C) and dense (N, C, h, w) prompt embeddings of all objects of all images."""
+    @property
+    def objects_per_call(self) -> int:
+        """How many go through the decoder at once."""
+        return max(1, MASK_PIXELS_PER_CALL["cpu" if self.device.type == "cpu" else "gpu"] // self.mask_size**2)
+
+    def decode_rows(
+        self, tensors: Mapping[str, Tensor], owner: Tensor, sparse: Tensor, dense: Tensor, three: bool
+    ) -> tuple[Tensor, Tensor]:
+        """One mask of each of some prompts, as ``decode_one`` gives it, of a network that is not segment-anything's, too."""
+        if type(self.network) is OriginalNetwork:  # one that is derived from it may decode otherwise
+            return self.network.decode_one(tensors, owner, sparse, dense, three)
+        own = {name: values[owner] for name, values in tensors.items()}
+        return choose_mask(*self.network.decode(own, sparse, dense), three)
+
+    def scale_prompts(
+        self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]
+    ) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]:
+        """Points with labels, boxes and masks of all objects of all images, in pixels of the input; None for a kind that is not given."""
         sizes = [(e.image_size, self.preprocessing.input_size(e.image_size, self.side)) for e in embeddings]
         pairs = list(zip(prompts, sizes, strict=True))
         boxes = [scale_coords(p.boxes.reshape(-1, 2, 2), *size).reshape(-1, 4) for p, size in pairs if p.boxes is not None]
@@ -122,7 +154,7 @@ class OriginalSam:
         labels = [p.point_labels for p in prompts if p.point_labels is not None]
         masks = [self.place(p.mask_logits, size) for p, (_, size) in pairs if p.mask_logits is not None]
         points = (self.tensor(coords), self.tensor(labels)) if coords else None
-        return self.network.embed_prompts(points, self.tensor(boxes) if boxes else None, torch.cat(masks) if masks else None)
+        return points, self.tensor(boxes) if boxes else None, torch.cat(masks) if masks else None
 
     def place(self, mask_logits: np.ndarray, input_size: tuple[int, int]) -> Tensor:
         """Mask prompts (N, S, S) over an image -> (N, 1, mask_size, mask_size) over the padded input."""

@@ -1,6 +1,6 @@
 """How an image becomes the square input of a SAM, and what is in pixels of the image becomes pixels of the input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,30 +10,40 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from skimage.transform import resize
 from torch import Tensor
 
+CPU = torch.device("cpu")
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes a model's square input."""
+    """How images become a model's square inputs."""
 
-    prepare: Callable[[np.ndarray, int], Tensor]
-    """(H, W, 3) uint8 and the side of the input -> (3, H', W') float32, normalized."""
+    resize: Callable[[np.ndarray, int], np.ndarray]
+    """(H, W, 3) uint8 and the side of the input -> (H', W', 3) uint8."""
     input_size: Callable[[tuple[int, int], int], tuple[int, int]]
     """(H, W) and the side -> (H', W')."""
     normalize: Callable[[Tensor], Tensor]
-    """Part of ``prepare``: (..., 3, H, W) floats in 0 to 255 -> as the model takes them."""
+    """(..., 3, H', W') floats in 0 to 255 -> as the model takes them."""
 
-    def square(self, image: np.ndarray, side: int) -> Tensor:
-        """(H, W, 3) uint8 -> (3, side, side) float32, padded at the right and the bottom."""
-        x = self.prepare(image, side)
-        return F.pad(x, (0, side - x.shape[2], 0, side - x.shape[1]))
+    def squares(self, images: Sequence[np.ndarray], side: int, device: torch.device = CPU) -> Tensor:
+        """(H, W, 3) uint8 images of any sizes -> (B, 3, side, side) float32 on a device, padded at the right and the bottom.
+
+        To a GPU the resized images go as bytes, and are normalized there.
+        """
+        batch = torch.zeros(len(images), 3, side, side, device=device)
+        for square, image in zip(batch, images, strict=True):
+            resized = torch.from_numpy(np.ascontiguousarray(self.resize(image, side)))
+            if device.type == "cuda":
+                resized = resized.pin_memory().to(device, non_blocking=True)
+            x = self.normalize(resized.to(device).permute(2, 0, 1).float())
+            square[:, : x.shape[1], : x.shape[2]] = x
+        return batch
 
 
-def prepare_longest_side(image: np.ndarray, side: int) -> Tensor:
-    """SAM: the longest side to ``side``, normalized; padding comes after."""
-    resized = torch.from_numpy(ResizeLongestSide(side).apply_image(image)).permute(2, 0, 1).float()
-    return normalize_colors(resized)
+def resize_longest_side(image: np.ndarray, side: int) -> np.ndarray:
+    """SAM: the longest side to ``side``; padding comes after normalization."""
+    resized: np.ndarray = ResizeLongestSide(side).apply_image(image)
+    return resized
 
 
 def normalize_colors(image: Tensor) -> Tensor:
@@ -46,17 +56,14 @@ def longest_side_size(image_size: tuple[int, int], side: int) -> tuple[int, int]
     return ResizeLongestSide.get_preprocess_shape(*image_size, side)
 
 
-def prepare_square(image: np.ndarray, side: int) -> Tensor:
-    """MedSAM: resized to a square without keeping the aspect ratio, scaled from its own least and greatest value to [0, 1].
-
-    Source: MedSAM_Inference.py of bowang-lab/MedSAM.
-    """
-    resized = resize(image, (side, side), order=3, preserve_range=True, anti_aliasing=True).astype(np.uint8).astype(np.float32)
-    return normalize_range(torch.from_numpy(resized).permute(2, 0, 1))
+def resize_square(image: np.ndarray, side: int) -> np.ndarray:
+    """MedSAM: to a square without keeping the aspect ratio. Source: MedSAM_Inference.py of bowang-lab/MedSAM."""
+    resized: np.ndarray = resize(image, (side, side), order=3, preserve_range=True, anti_aliasing=True).astype(np.uint8)
+    return resized
 
 
 def normalize_range(image: Tensor) -> Tensor:
-    """From the least and the greatest value of each image to [0, 1]."""
+    """MedSAM: from the least and the greatest value of each image to [0, 1]. Source: MedSAM_Inference.py of bowang-lab/MedSAM."""
     low, high = (bound(image, dim=(-3, -2, -1), keepdim=True) for bound in (torch.amin, torch.amax))
     return (image - low) / (high - low).clamp(min=1e-8)
 
@@ -65,9 +72,9 @@ def square_size(image_size: tuple[int, int], side: int) -> tuple[int, int]:
     return side, side
 
 
-LONGEST_SIDE = Preprocessing(prepare_longest_side, longest_side_size, normalize_colors)
+LONGEST_SIDE = Preprocessing(resize_longest_side, longest_side_size, normalize_colors)
 """SAM's."""
-SQUARE = Preprocessing(prepare_square, square_size, normalize_range)
+SQUARE = Preprocessing(resize_square, square_size, normalize_range)
 """MedSAM's."""
 
 

@@ -143,7 +143,12 @@ def class_margins(probs: np.ndarray) -> np.ndarray:
     logs = np.log(np.clip(probs, 1e-6, 1.0))
     if len(logs) == 2:
         return np.stack([logs[0] - logs[1], logs[1] - logs[0]])
-    return np.stack([logs[k] - np.delete(logs, k, axis=0).max(axis=0) for k in range(len(logs))])
+    best = logs.argmax(axis=0)[None]
+    highest = np.take_along_axis(logs, best, axis=0)
+    margins = logs - highest
+    np.put_along_axis(logs, best, -np.inf, axis=0)
+    np.put_along_axis(margins, best, highest - logs.max(axis=0), axis=0)
+    return margins
 
 
 def make_prompts(

@@ -67,6 +67,8 @@ class MaskBatch:
         """(n, H, W) float32 logits of some of the masks, upscaled in the two steps of SAM's own postprocessing."""
         square = F.interpolate(self.low_res_logits[rows, None], (self.input_side, self.input_side), mode="bilinear")
         inside = square[..., : self.input_size[0], : self.input_size[1]]
+        if self.input_size == self.image_size:
+            return inside[:, 0]
         return F.interpolate(inside, self.image_size, mode="bilinear")[:, 0]
 
     def on_grid(self, size: int) -> Tensor:
@@ -86,8 +88,10 @@ def average_masks(outputs: Sequence[MaskBatch]) -> tuple[MaskBatch, Tensor]:
     Probabilities and predicted IoU are averaged. Consensus is the mean IoU of each output with that mean, 0 for an empty
     mask; 1 for a single output that is not empty.
     """
+    if len(outputs) == 1:
+        return outputs[0], (outputs[0].low_res_logits > 0).flatten(1).any(dim=1).float()
     logits = torch.stack([output.low_res_logits for output in outputs])
-    joined = torch.logit(logits.sigmoid().mean(dim=0), eps=1e-6) if len(outputs) > 1 else logits[0]
+    joined = torch.logit(logits.sigmoid().mean(dim=0), eps=1e-6)
     common = ((logits > 0) & (joined > 0)).sum(dim=(2, 3))
     union = ((logits > 0) | (joined > 0)).sum(dim=(2, 3))
     predicted_iou = torch.stack([output.predicted_iou for output in outputs]).mean(dim=0)

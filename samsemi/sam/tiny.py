@@ -102,28 +102,35 @@ class DrawnPromptEncoder(PromptEncoder):
         sparse, dense = super().forward(points, boxes, masks)
         side, cells = self.input_image_size[0], self.mask_input_size[0]
         axis = (torch.arange(cells, device=sparse.device) + 0.5) * side / cells - 0.5
-        x, y = axis.expand(len(sparse), cells, cells), axis[:, None].expand(len(sparse), cells, cells)
-        no_box, no_points = x.new_zeros(len(x), BOX_MAPS, cells, cells), x.new_zeros(len(x), 2 * len(DOT_RADII), cells, cells)
-        drawn = [no_box if boxes is None else draw_boxes(x, y, boxes, side), no_points if points is None else draw_points(x, y, *points)]
-        return sparse, dense + self.draw(torch.cat(drawn, 1))
+        empty = axis.new_zeros(()).expand(len(sparse), cells, cells)
+        maps = [empty] * BOX_MAPS if boxes is None else draw_boxes(axis, boxes, side)
+        maps += [empty] * (2 * len(DOT_RADII)) if points is None else draw_points(axis, *points)
+        return sparse, dense + self.draw(torch.stack(maps, 1))
 
 
-def draw_boxes(x: Tensor, y: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Maps (N, 7, h, w) of boxes (N, 4) for cells at x, y (N, h, w): a mark, the place in the box from -1 to 1, how far outside
-    the ellipse and the box in it, whether inside, and the box's size."""
-    x0, y0, x1, y1 = boxes.reshape(-1, 4)[:, :, None, None].unbind(1)
+def draw_boxes(axis: Tensor, boxes: Tensor, side: int) -> list[Tensor]:
+    """Seven maps (N, m, m) of boxes (N, 4) for cells that lie at ``axis`` (m,) along both axes: a mark, the place in the box from -1 to 1,
+    how far outside the ellipse and the box in it, whether inside, and the box's size."""
+    x0, y0, x1, y1 = boxes.reshape(-1, 4)[:, :, None].unbind(1)
     width, height = (x1 - x0 + 1).clamp(1), (y1 - y0 + 1).clamp(1)
-    u, v = ((2 * x - x0 - x1) / width).clamp(-2, 2), ((2 * y - y0 - y1) / height).clamp(-2, 2)
+    u = ((2 * axis - x0 - x1) / width).clamp(-2, 2)[:, None, :]
+    v = ((2 * axis - y0 - y1) / height).clamp(-2, 2)[:, :, None]
     outside = torch.maximum(u.abs(), v.abs()) - 1
-    size = (width * height).sqrt().expand_as(x) / side
-    return torch.stack([torch.ones_like(u), u, v, (u * u + v * v).clamp(max=4) - 1, (outside < 0).to(u), size, outside], 1)
+    size = (width * height).sqrt()[:, :, None] / side
+    maps = [torch.ones_like(u), u, v, (u * u + v * v).clamp(max=4) - 1, (outside < 0).to(u), size, outside]
+    return [drawn.expand_as(outside) for drawn in maps]
 
 
-def draw_points(x: Tensor, y: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
-    """Maps (N, 4, h, w) of points (N, P, 2) with labels (N, P): narrow and wide dots, of the positive and of the negative ones."""
-    squares = (x[:, None] - coords[:, :, 0, None, None]) ** 2 + (y[:, None] - coords[:, :, 1, None, None]) ** 2
-    kinds = [(labels == positive)[:, :, None, None] for positive in (1, 0)]
-    return torch.stack([(torch.exp(-squares / (2 * r * r)) * kind).amax(1) for kind in kinds for r in DOT_RADII], 1)
+def draw_points(axis: Tensor, coords: Tensor, labels: Tensor) -> list[Tensor]:
+    """Four maps (N, m, m) of points (N, P, 2) with labels (N, P): narrow and wide dots, of the positive and of the negative ones."""
+    squares = (axis - coords[..., None]) ** 2  # (N, P, 2, m)
+    maps = []
+    for positive in (1, 0):
+        kind = (labels == positive)[:, :, None, None]
+        for radius in DOT_RADII:
+            x, y = torch.exp(-squares / (2 * radius * radius)).unbind(2)
+            maps.append((x[:, :, None, :] * (y[:, :, :, None] * kind)).amax(1))
+    return maps
 
 
 def build_tiny() -> Sam:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from builders import MINING, refused, succeed
 
+from samsemi.devices import FittingCalls
 from samsemi.errors import UsageError
 from samsemi.mining.miner import Miner, choose_kinds, open_writer
 from samsemi.mining.pipeline import earlier_config
@@ -131,6 +132,60 @@ def test_a_sam_that_takes_one_kind_is_asked_so_and_once():
     ask(sam, probs_of(2, BLOCK), prompts="point,box+mask", passes=3)
     assert len(sam.asked) == 1 and sam.asked[0][0].point_coords is None and sam.asked[0][0].mask_logits is None
     assert choose_kinds(MineOptions(dataset="d", model="m", out="s", prompts="box,point"), sam) == [("box",)]
+
+
+@dataclass
+class Small(Recorder):
+    """Whose memory holds two images, and the objects of three, at once."""
+
+    encoded: list[int] = field(default_factory=list)
+
+    def encode(self, images):
+        self.encoded.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().encode(images)
+
+    def decode(self, embeddings, prompts):
+        outputs = super().decode(embeddings, prompts)
+        if len(outputs) > 3:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+        return outputs
+
+
+def test_out_of_memory_halves_the_batch_once_for_all_and_is_said_once(caplog):
+    options = MineOptions(dataset="d", model="m", out="s.h5", min_area=4, zoom=0, prompts="box", batch_size=7)
+    maps = [probs_of(2, (1, 8, 20, 10, 12 + i)) for i in range(9)]
+    images = {str(i): np.zeros((SIDE, SIDE, 3), np.uint8) for i in range(9)}
+    sam = Small()
+    mined = Miner(segmenter_of(), sam, options).prompt(images, maps)
+    assert sam.encoded == [7, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert [len(asked) for asked in sam.asked] == [7, 3, 3, 1, 2]
+    plenty = Miner(segmenter_of(), Recorder(), options).prompt(images, maps)
+    assert [own.area.tolist() for own, _ in mined.values()] == [own.area.tolist() for own, _ in plenty.values()]
+    assert [record.getMessage().split(" at once")[0] for record in caplog.records] == [
+        "out of memory: fewer windows",
+        "out of memory: fewer windows' objects",
+    ]
+
+
+def test_out_of_memory_with_a_single_image_is_an_error():
+    sam = Recorder()
+    sam.encode = lambda images: (_ for _ in ()).throw(MemoryError("not enough"))
+    with pytest.raises(MemoryError):
+        ask(sam, probs_of(2, BLOCK))
+
+
+def test_what_is_no_lack_of_memory_is_raised_at_once():
+    calls = []
+
+    def broken(rows):
+        calls.append(rows)
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        FittingCalls("rows")(broken, [1, 2, 3])
+    assert calls == [[1, 2, 3]]
 
 
 TWO_OF_ONE_CLASS = ((1, 2, 10, 2, 10), (1, 20, 30, 2, 10), (2, 2, 10, 20, 30), (3, 20, 30, 20, 30))

@@ -7,15 +7,14 @@ import pytest
 import skimage.transform
 import torch
 import torch.nn.functional as F
-from builders import CPU, build_sam
+from builders import CPU, build_sam, original_of
 from segment_anything import SamPredictor
-from segment_anything.modeling import Sam
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.sam import original as original_module
 from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, takes_three, untrained
-from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks, prepare_square
+from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, TrainableSam, choose_masks, load_sam
 from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
@@ -55,8 +54,7 @@ def prompt_predictor(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """segment-anything's own output for prompt i: (3, H, W) logits, (3,) predicted IoU, (3, m, m) low-res logits; one of
     each without ``three``."""
-    network = backend.network
-    predictor = SamPredictor(Sam(network.image_encoder, network.prompt_encoder, network.mask_decoder))
+    predictor = SamPredictor(original_of(backend))
     predictor.set_image(image)
     mask = None
     if prompts.mask_logits is not None:
@@ -139,7 +137,8 @@ def test_masks_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypatc
     prompts = [prompts_of("box+point", image, 5, backend.mask_size, seed=i) for i, image in enumerate(images)]
     embeddings = backend.encode(images)
     together = backend.decode(embeddings, prompts)
-    monkeypatch.setattr(original_module, "OBJECTS_PER_CALL", 3)
+    monkeypatch.setitem(original_module.MASK_PIXELS_PER_CALL, "cpu", 3 * backend.mask_size**2)
+    assert backend.objects_per_call == 3
     for one, other in zip(together, backend.decode(embeddings, prompts), strict=True):
         assert torch.allclose(one.low_res_logits, other.low_res_logits, atol=1e-5) and torch.allclose(
             one.predicted_iou, other.predicted_iou
@@ -248,22 +247,22 @@ def test_medsam_sees_a_square_scaled_from_its_own_range():
     image = 40 + images_of("landscape")[0] // 2
     resized = skimage.transform.resize(image, (32, 32), order=3, preserve_range=True, anti_aliasing=True).astype(np.uint8)
     expected = (resized - resized.min()) / np.clip(resized.max() - resized.min(), 1e-8, None)
-    prepared = prepare_square(image, 32).numpy()
+    [prepared] = SQUARE.squares([image], 32).numpy()
     assert prepared.shape == (3, 32, 32) and np.allclose(prepared.transpose(1, 2, 0), expected, atol=1e-6)
     assert (prepared.min(), prepared.max()) == (0, 1)
-    assert not prepare_square(np.full((9, 9, 3), 77, dtype=np.uint8), 16).any()
+    assert not SQUARE.squares([np.full((9, 9, 3), 77, dtype=np.uint8)], 16).any()
 
 
 def test_medsam_segments_like_its_own_inference_script():
     """Boxes lose their aspect ratio with the image, the first of the four masks is taken, upscaled without padding."""
     backend = OriginalSam(build_sam(64, 16), "medsam", "0", CPU, preprocessing=SQUARE, multimask=False)
-    sam = backend.network
+    sam = original_of(backend)
     for image in images_of("landscape", "portrait"):
         height, width = image.shape[:2]
         prompts = prompts_of("box", image, 2, backend.mask_size)
         [output] = backend.decode(backend.encode([image]), [prompts])
         with torch.no_grad():
-            features = sam.image_encoder(prepare_square(image, 64)[None])
+            features = sam.image_encoder(SQUARE.squares([image], 64))
             boxes = torch.from_numpy(prompts.boxes / np.array([width, height, width, height], dtype=np.float32) * 64)
             for i in range(2):
                 sparse, dense = sam.prompt_encoder(points=None, boxes=boxes[i : i + 1, None], masks=None)

@@ -215,6 +215,12 @@ def test_class_margins_are_log_ratios_to_the_best_other_class():
     assert class_margins(probs).ravel() == pytest.approx(expected, abs=1e-5)
 
 
+def test_class_margins_of_many_classes_are_those_of_each_against_all_others():
+    probs = np.random.default_rng(0).integers(1, 5, (6, 7, 9)).astype(np.float32) / 8  # many ties
+    logs = np.log(probs)
+    assert np.array_equal(class_margins(probs), np.stack([logs[k] - np.delete(logs, k, axis=0).max(axis=0) for k in range(6)]))
+
+
 def test_length_of_prompts_comes_from_whatever_kind_there_is():
     assert len(Prompts(boxes=np.zeros((3, 4)))) == 3
     assert len(Prompts(point_coords=np.zeros((2, 1, 2)), point_labels=np.zeros((2, 1)))) == 2
