@@ -18,9 +18,9 @@ from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining.miner import describe_store, open_store, readable_cases, store_policy, usable_cases
-from samsemi.mining.online import OnlineLabels, load_picture, open_labels, refuse_several_models
+from samsemi.mining.online import OnlineLabels, load_case_image, open_labels, refuse_several_models
 from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
-from samsemi.mining.precision import describe_precision
+from samsemi.mining.precision import describe_decision
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
@@ -33,7 +33,7 @@ from samsemi.training.runs import Run, is_finished, open_run, run_folder
 
 MOST_PSEUDO = 0.5
 """The largest share of a batch that ``--pseudo-share auto`` gives to pseudo-labeled images."""
-RECORDED = ("labeled", "pseudo_labeled", "pseudo_share")
+RECORDED = ("labeled", "pseudo_labeled", "unlabeled", "pseudo_share")
 """Of what a run is made from, what stands in its result as well."""
 AGAIN = "FinetuneOptions refuses to mine again without a store"
 
@@ -93,8 +93,11 @@ def describe_inputs(
     }
     if store:
         made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
+        if options.schedule == "online":  # what the store accepts is not what is learned
+            del made_from["pseudo_labeled"]
+            made_from["unlabeled"] = len(readable_cases(store, dataset))
         if "precision" in store.provenance.calibration:
-            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by the calibration's own thresholds")
+            console.note(f"{store.path}: {describe_decision(store.provenance.calibration, options)}")
     if store or teacher:
         made_from["pseudo_share"] = pseudo_share(dataset, options, store)
     return made_from | ({"teacher": teacher.weights} if teacher else {})
@@ -217,7 +220,7 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, la
     view = augment_strongly if options.strong and setting.teacher is None else augment
     learnt = [Stream(setting.labeled, load_labeled, max(1, options.batch_size - count))]
     if store and labels:
-        return [*learnt, Stream(readable_cases(store, setting.dataset), load_picture, count, view, labels)]
+        return [*learnt, Stream(readable_cases(store, setting.dataset), load_case_image, count, view, labels)]
     policy = store_policy(store, options) if store else None
     usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
