@@ -35,7 +35,7 @@ MOST_PSEUDO = 0.5
 """The largest share of a batch that ``--pseudo-share auto`` gives to pseudo-labeled images."""
 RECORDED = ("labeled", "pseudo_labeled", "unlabeled", "pseudo_share")
 """Of what a run is made from, what stands in its result as well."""
-AGAIN = "FinetuneOptions refuses to mine again without a store"
+NO_STORE = "FinetuneOptions refuses to mine again without a store"
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def train_rounds(setting: Setting, segmenter: Segmenter, store: Store | None, ma
 
 def mine_again(setting: Setting, segmenter: Segmenter, iteration: int, before: Store | None) -> Store:
     """A store of another model, or the one before where nothing in the new one is accepted; notes how far it has drifted."""
-    assert setting.again and before, AGAIN
+    assert setting.again and before, NO_STORE
     options, dataset = setting.options, setting.dataset
     store = remine(setting.again, segmenter, iteration)
     share = pseudo_share(dataset, options, store)
@@ -180,7 +180,7 @@ def open_online(setting: Setting, state: TrainingState, store: Store | None) -> 
     """What labels images by the averaged weights of the moment; None where labels come from a store."""
     if setting.options.schedule != "online":
         return nullcontext()
-    assert setting.again and store, AGAIN
+    assert setting.again and store, NO_STORE
     return open_labels(setting.again, state.averaged, store_policy(store, setting.options), state.counts)
 
 
@@ -198,7 +198,7 @@ def cut_pieces(iterations: int, every: int) -> list[tuple[int, int]]:
 def renew_store(setting: Setting, state: TrainingState, start: int, stop: int, before: Store | None) -> Store | None:
     """The store for iterations ``start`` to ``stop``: found where the run was interrupted after it was mined, or mined now; the one
     from before where these iterations are done, or nothing in it is accepted."""
-    assert setting.again, AGAIN
+    assert setting.again, NO_STORE
     path = store_path(setting.again, start)
     if state.iteration > start and path.exists():
         found = Store(path)

@@ -17,7 +17,7 @@ from samsemi.data.dataset import read_case_images, read_dataset
 from samsemi.mining import miner as mining
 from samsemi.mining import online
 from samsemi.mining.miner import Miner, store_policy
-from samsemi.mining.online import OnlineLabels, CaseImage, load_case_image, open_labels
+from samsemi.mining.online import CaseImage, OnlineLabels, load_case_image, open_labels
 from samsemi.mining.pipeline import prepare_again
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import pseudo_sample
@@ -199,7 +199,7 @@ def test_finetune_online_refuses_stores_of_several_models_and_sams_that_it_canno
     succeed(*tune, tmp_path / "own.h5", *own, *ACCEPT_ALL)
     with h5py.File(shutil.copy(store, tmp_path / "other.h5"), "a") as file:
         file.attrs["made_from"] = json.dumps(json.loads(file.attrs["made_from"]) | {"sam_weights": "0"})
-    refused(CHECKPOINT, *tune, tmp_path / "other.h5", said=(tmp_path / "other.h5", "other weights"))
+    refused(CHECKPOINT, *tune, tmp_path / "other.h5", "--overwrite", said=(tmp_path / "other.h5", "other weights"))
 
 
 def test_finetune_takes_online_labels_and_a_teacher(dataset, warm, store, tmp_path):
