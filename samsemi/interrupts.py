@@ -13,7 +13,7 @@ from typing import Any
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 EXIT_CODE = 130
-AGAIN = 0.01
+RESEND = 0.01
 """Seconds after which a signal that was lost is sent again."""
 LOG = logging.getLogger("samsemi")
 
@@ -56,7 +56,7 @@ def watched() -> Iterator[None]:
 
     def send_again(lost: Any) -> None:
         if lost.exc_type is KeyboardInterrupt:
-            threading.Timer(AGAIN, _thread.interrupt_main).start()  # at once it would strike here, and be dropped again
+            threading.Timer(RESEND, _thread.interrupt_main).start()  # at once it would strike here, and be dropped again
         else:
             report(lost)
 

@@ -19,7 +19,7 @@ MODULES = {
 }
 
 FLOORS = [
-    {"errors", "console", "clock", "interrupts", "losses", "inputs"},
+    {"errors", "console", "clock", "interrupts", "losses", "inputs", "remedies"},
     {"locks", "schemas", "offline"},
     {"outputs"},
     {"devices", "hdf5"},

@@ -11,6 +11,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from samsemi import remedies
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS, Masks, SamEntry, find_function
@@ -22,7 +23,6 @@ from samsemi.sam.protocol import FEATURES, Embedding, MaskBatch, SamNetwork
 from samsemi.schemas import from_json, parse_object
 from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 
-AGAIN = "adapt the SAM again, or use the samsemi that wrote it"
 MASK_PIXELS_PER_CALL = {"cpu": 2**17, "gpu": 2**21}
 """Pixels of low-resolution masks that go through the decoder at once: bounds its memory, and keeps it within the caches of a CPU."""
 
@@ -260,12 +260,9 @@ def read_card(checkpoint: Path) -> SamCard:
     """The card of weights; CheckpointError for one that is damaged, or of another version."""
     if Path(checkpoint).suffix != ".safetensors":
         return SamCard()
-    try:
-        text = load_metadata(checkpoint).get(CARD, "{}")
-    except CheckpointError as error:
-        raise CheckpointError(error.message, "give a .safetensors or .pth file of weights") from None
+    text = load_metadata(checkpoint, "give a .safetensors or .pth file of weights").get(CARD, "{}")
     where = f"the header of {checkpoint}"
-    return from_json(SamCard, parse_object(text, where, AGAIN), where, AGAIN)
+    return from_json(SamCard, parse_object(text, where, remedies.SAM), where, remedies.SAM)
 
 
 def fill(sam: Sam, checkpoint: Path, name: str) -> Sam:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from samsemi import remedies
 from samsemi.data.dataset import Dataset
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.outputs import write_text
@@ -19,7 +20,6 @@ LOG = logging.getLogger("samsemi")
 MODEL_WEIGHTS = "model.safetensors"
 MODEL_CARD = "model.json"
 SCHEMA = "samsemi.model/1"
-AGAIN = "train the model again, or use the samsemi that wrote it"
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def read_model_card(folder: Path) -> ModelCard:
             f"{folder} is not a finished run: it has no {MODEL_CARD}",
             "give the --out folder of `samsemi warmstart` or `finetune`; finish an interrupted one with --resume",
         )
-    values = read_object(path, AGAIN)
-    need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a model", AGAIN)
-    return from_json(ModelCard, values, str(path), AGAIN)
+    values = read_object(path, remedies.MODEL)
+    need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a model", remedies.MODEL)
+    return from_json(ModelCard, values, str(path), remedies.MODEL)
 
 
 def load_model(folder: Path) -> Segmenter:
@@ -69,7 +69,7 @@ def load_model(folder: Path) -> Segmenter:
         segmenter = Segmenter(card.model)
         check_size(segmenter)
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}/{MODEL_CARD} describes no model of this version ({error})", AGAIN) from None
+        raise CheckpointError(f"{folder}/{MODEL_CARD} describes no model of this version ({error})", remedies.MODEL) from None
     weights = load_tensors(Path(folder) / MODEL_WEIGHTS)
     load_strictly(segmenter, weights, str(Path(folder) / MODEL_WEIGHTS), "train the model again")
     need_own_weights(Path(folder), card, weights)

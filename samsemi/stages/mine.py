@@ -15,8 +15,7 @@ from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined, overlays_of
 from samsemi.mining.pipeline import claimed_store, mine_store
-from samsemi.mining.precision import describe_precision, describe_share
-from samsemi.mining.scores import THRESHOLDS
+from samsemi.mining.precision import describe_decision, describe_share, given_thresholds
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
@@ -140,10 +139,8 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration:
 
 def note_given(options: MineOptions, calibration: Mapping[str, Any]) -> None:
     """What the estimated precision is of, where other thresholds are given than it was estimated for."""
-    given = [name for name in (f"min_{name}" for name in (*THRESHOLDS, "quality")) if getattr(options, name) is not None]
-    if given and "precision" in calibration:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        console.note(f"{describe_precision(calibration)}, by the calibration's own thresholds, not by {flags}")
+    if given_thresholds(options) and "precision" in calibration:
+        console.note(describe_decision(calibration, options))
 
 
 def with_precision(by_class: Mapping[str, Mapping[str, int]], calibration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

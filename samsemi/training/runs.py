@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tomli_w
 
+from samsemi import remedies
 from samsemi.errors import CheckpointError
 from samsemi.folders import Claim, Kind, kept_folder, removed_meanwhile
 from samsemi.inputs import read_rows, read_text
@@ -29,7 +30,6 @@ from samsemi.schemas import need_schema, read_object
 
 LOG = logging.getLogger("samsemi")
 SCHEMA = "samsemi.run/1"
-AGAIN = "start the run again with --overwrite"
 CONFIG = "config.toml"
 LAST = Path("last")
 STATE = LAST / "state.safetensors"
@@ -119,7 +119,7 @@ def mark_of(folder: Path) -> Path:
 def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
     """RefusedError where a run was made from other inputs; one of before the schema is compared in those that it names."""
     path = folder / mark_of(folder)
-    before = read_object(path, AGAIN)
+    before = read_object(path, remedies.RUN)
     if "schema" not in before:
         made_from = {name: value for name, value in made_from.items() if name in before}
     else:
@@ -139,7 +139,7 @@ def read_config(folder: Path, command: str) -> dict[str, object]:
     try:
         return {**tomllib.loads(read_text(path)).get(command, {})}
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})", AGAIN) from None
+        raise CheckpointError(f"{path} cannot be read ({error})", remedies.RUN) from None
 
 
 def describe_environment() -> dict[str, str]:
@@ -167,7 +167,7 @@ class History:
             for row in rows:
                 int(row["iteration"]), [float(value) for value in row.values() if value]
         except (OSError, ValueError, TypeError, LookupError) as error:
-            raise CheckpointError(f"{self.path} is damaged ({error})", AGAIN) from None
+            raise CheckpointError(f"{self.path} is damaged ({error})", remedies.RUN) from None
         return rows
 
     def add(self, **row: object) -> None:

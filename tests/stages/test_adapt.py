@@ -578,7 +578,7 @@ def test_model_without_maps_of_the_labeled_cases(dataset, few, folds, warm, tmp_
 
 def test_stream_that_draws_no_scenes(few, tmp_path, drawer):
     arguments = ("adapt", few, "--out", tmp_path / "SAM.safetensors", *ONE, "--all")
-    refused(USAGE, *arguments, "--stream", drawer.replace(":draw", ":wrong"), said=("--stream", "float64"))
+    refused(CHECKPOINT, *arguments, "--stream", drawer.replace(":draw", ":wrong"), said=("--stream", "float64"))
 
 
 def test_data_set_that_is_not_there_or_lacks_a_split(few, tmp_path):
