@@ -112,9 +112,9 @@ class StoreWriter:
         refuse_file(self.path.parent)
         if self.path.is_dir():
             raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
-        for path in inputs:
-            if resolve(self.path) == resolve(path):
-                raise RefusedError(f"{self.path} is read by this command", "give another --out")
+        own = resolve(self.path)
+        if any(own == resolve(path) for path in inputs):
+            raise RefusedError(f"{self.path} is read by this command", "give another --out")
         if self.path.exists() and not is_store(self.path):
             raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
         begun = self.find_parts()
