@@ -100,6 +100,14 @@ CARDS = {
 }
 
 
+def test_size_that_the_network_cannot_have_is_two_lines(model, images, tmp_path):
+    path = model / "model.json"
+    values = json.loads(path.read_text())
+    values["model"]["size"] -= 1
+    path.write_text(json.dumps(values))
+    refused(CHECKPOINT, "predict", images, "--model", model, "--out", tmp_path / "o", said=("model.json",))
+
+
 @pytest.mark.parametrize("card", CARDS)
 def test_model_card_that_cannot_be_is_two_lines(model, images, tmp_path, monkeypatch, card):
     monkeypatch.setattr(smp, "create_model", lambda *_, **__: pytest.fail("was built"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -143,8 +143,8 @@ def check_size(segmenter: Segmenter) -> None:
     """RuntimeError for a size that its networks cannot have; computes nothing."""
     square = torch.empty(1, 3, segmenter.spec.size, segmenter.spec.size, device="meta")
     for network in segmenter.modules():
-        check = getattr(network, "check_input_shape", None)
-        if callable(check):
+        check: Any = getattr(network, "check_input_shape", None)
+        if check:
             check(square)
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from processes import Ended
 
 HEADER = ("kind", "tried", "loading", "middle", "closing", "survived", "lost")
-
-
 HOSTILE = "hostile "
 """How the kinds of the corpus begin."""
 LEGEND = "loading, middle, closing: where a kill struck; of all else: middle, what was refused, closing, what had no effect"

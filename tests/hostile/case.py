@@ -41,7 +41,7 @@ class Case:
     out: str = "out"
     """What may be written: names that begin so."""
     user: bool = False
-    """Whether it runs as a user who is not root, where this one is."""
+    """Whether it runs without the rights that root alone has."""
     left: Callable[[Place], bool] | None = None
     """What must hold afterwards."""
 

@@ -389,6 +389,12 @@ def test_a_store_is_not_written_over_an_input(tmp_path):
         writer_of(tmp_path / "cache.h5", inputs=[tmp_path / "x" / ".." / "cache.h5"])
 
 
+def test_an_input_that_is_a_circle_of_links_is_named(tmp_path):
+    (tmp_path / "cache.h5").symlink_to("cache.h5")
+    with pytest.raises(RefusedError, match=r"cache\.h5"):
+        writer_of(tmp_path / "s.h5", inputs=[tmp_path / "cache.h5"])
+
+
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
 @pytest.mark.parametrize("name", ["notes.txt", "000000.h5", "000001.h5", ".000001.h5.part"])
 def test_files_of_others_among_the_parts_stay_and_are_named(tmp_path, how, name):
