@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from samsemi import clock, console, interrupts, offline
-from samsemi.errors import DeviceError, ProblemsFound, SamsemiError, UsageError, is_out_of_memory
+from samsemi.errors import ProblemsFound, SamsemiError, UsageError, device_error
 from samsemi.options.commands import GROUPS, STAGES, find_command
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
@@ -25,9 +25,6 @@ from samsemi.options.shared import ConsoleOptions
 from samsemi.outputs import refusal
 from samsemi.parameters import as_parameter
 from samsemi.usage import WrongUsage, command_class
-
-NO_DEVICE = ("no kernel image is available", "CUDA-capable device", "CUDA driver version", "CUDA unknown error")
-"""What torch says of a GPU that is there and cannot be used: too old or too new for it, taken by others, or with another driver."""
 
 app = typer.Typer(
     name="samsemi",
@@ -153,14 +150,11 @@ def answer(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        refused = refusal(error)
+        refused = refusal(error) or device_error(error)
         return report(refused) if refused else bug()
     except Exception as error:
-        if is_out_of_memory(error):
-            return report(DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam"))
-        if isinstance(error, RuntimeError) and any(text in str(error) for text in NO_DEVICE):
-            return report(DeviceError(f"the GPU cannot be used: {error}", "give --device cpu, or see `samsemi info` for what is there"))
-        return bug()
+        lacking = device_error(error)
+        return report(lacking) if lacking else bug()
 
 
 def bug() -> int:

@@ -26,6 +26,8 @@ STATUS_WIDTH = 76
 """Of a terminal that has room for a status after the times."""
 TABLE_WIDTH = 80
 """Of tables that go to a file or a pipe."""
+LONGEST_LINE = 1000
+"""Letters of an error or a hint."""
 
 _quiet = True
 
@@ -100,7 +102,9 @@ def fail(message: str, hint: str) -> None:
 
 
 def one_line(text: str) -> str:
-    return " ".join(str(text).split())
+    """A text without line breaks; of one that is very long, such as a path of thousands of letters, the beginning and the end."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
 
 
 def format_seconds(seconds: float) -> str:

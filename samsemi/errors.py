@@ -15,6 +15,14 @@
 Everything else that is raised is a bug of samsemi and keeps its traceback (exit code 1).
 """
 
+import errno
+
+NO_DEVICE = ("no kernel image is available", "CUDA-capable device", "CUDA driver version", "CUDA unknown error")
+"""What torch says of a GPU that is there and cannot be used: too old or too new for it, taken by others, or with another driver."""
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+WORKER_GONE = "DataLoader worker (pid"
+"""How torch begins to say that a process that loads images was ended from outside."""
+
 
 class SamsemiError(Exception):
     """A foreseeable failure: ``message`` says what and where, ``hint`` what to do next."""
@@ -73,8 +81,24 @@ class NothingUsable(SamsemiError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """True for Python's and torch's out-of-memory errors, without importing torch."""
+    """Whether Python, torch or the system lacks memory. Imports no torch."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    messages = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
+    if isinstance(error, RuntimeError):
+        return any(said in str(error) for said in NO_MEMORY)
+    return isinstance(error, OSError) and error.errno == errno.ENOMEM
+
+
+def device_error(error: Exception) -> DeviceError | None:
+    """What Python or torch raises where the machine lacks something, as an error of ours; None for anything else. Imports no torch."""
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    if WORKER_GONE in text:
+        return DeviceError(
+            f"a process that loads images was ended from outside, by lack of memory or by somebody: {text.splitlines()[0]}",
+            "go on with --resume and fewer --workers; 0 loads in this process",
+        )
+    if is_out_of_memory(error):
+        return DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam")
+    if any(said in text for said in NO_DEVICE):
+        return DeviceError(f"the GPU cannot be used: {error}", "give --device cpu, or see `samsemi info` for what is there")
+    return None

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from samsemi.outputs import OLD, locked_output, make_folder, new_name, refuse_fi
 
 PICTURE_MARK = b"Software\0samsemi"
 """Text in the header of every picture that is written here."""
+ARCHIVE_MARK = b"written by samsemi"
+"""Comment of every .npz archive that is written here: its last bytes."""
 HEADER = 2048
 """Bytes of a picture in which its mark stands."""
 AWAY = "move it away, or give another --out"
@@ -79,12 +81,17 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def has_mark(path: Path) -> bool:
-    """False for a picture or an HDF5 file without the mark that is written into every one here, for a link, and for no plain file."""
+    """False for a picture, an archive or an HDF5 file without the mark that is written into every one here, for a link, and for no plain
+    file."""
     if path.is_symlink() or not path.is_file():
         return False
     if path.suffix == ".png":
         with open(path, "rb") as file:
             return PICTURE_MARK in file.read(HEADER)
+    if path.suffix == ".npz":
+        with open(path, "rb") as file:
+            file.seek(-min(len(ARCHIVE_MARK), path.stat().st_size), os.SEEK_END)
+            return file.read() == ARCHIVE_MARK
     return path.suffix != ".h5" or schema_of(path).startswith("samsemi.")
 
 
@@ -153,9 +160,16 @@ def kept_folder(claim: Claim) -> Iterator[Path]:
     new = folder.with_name(f".{folder.name}.new")
     with locked_output(folder, claim.break_lock, [new]) as lock:
         place = choose_place(folder, new, claim)
+        made = not place.exists()
         make_folder(place)
-        with unmoved(place):
-            yield place
+        try:
+            with unmoved(place):
+                yield place
+        except BaseException:
+            with suppress(OSError):  # something was written, or it has gone
+                if made:
+                    place.rmdir()
+            raise
         if place == new:
             swap(new, folder, claim.kind, lock)
 

@@ -1,5 +1,9 @@
-"""HDF5 files that may be anything: nothing outside of the file is read, and what is damaged in it is named. Needs no torch."""
+"""HDF5 files: those that are read may be anything, nothing outside of them is read, and what is damaged is named; those that are
+written are whole or absent. Needs no torch."""
 
+import errno
+import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +13,7 @@ import numpy as np
 
 from samsemi.errors import CheckpointError
 from samsemi.inputs import need_regular
+from samsemi.outputs import whole_file
 
 MOST_OBJECTS = 64
 """Groups and datasets in a file; no file of samsemi comes near."""
@@ -20,6 +25,11 @@ MOST_PACKED = 1100
 """Bytes that a byte of gzip can hold, at most."""
 DAMAGE = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What h5py raises where bytes are not what their place promises."""
+CHECKED, EARLIEST = "v110", "earliest"
+"""Versions of the format: HDF5's own tables have checksums, but a file that was open to be written when it was killed cannot be opened
+again; the other way round."""
+CANNOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What the system says where a file system cannot reserve room."""
 
 
 @contextmanager
@@ -102,3 +112,40 @@ def read_whole(dataset: h5py.Dataset) -> np.ndarray:
     if dataset.size * dataset.dtype.itemsize > packed * dataset.id.get_storage_size():
         raise ValueError(f"{dataset.name} has fewer bytes than its shape says")
     return dataset[:]
+
+
+@contextmanager
+def new_hdf5(path: Path, version: str = CHECKED) -> Iterator[h5py.File]:
+    """An HDF5 file made in memory, which appears under its name only when it is whole and on disk.
+
+    HDF5 itself never writes where there may be no room: it cannot close a file of which it could write half.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver=version) as file:
+        yield file
+    with whole_file(path) as part:
+        part.write_bytes(content.getbuffer())
+
+
+@contextmanager
+def large_hdf5(path: Path, room: int) -> Iterator[h5py.File]:
+    """Likewise for a file of up to ``room`` bytes, more than memory may hold: the room is reserved before HDF5 writes."""
+    with whole_file(path) as part:
+        with new_hdf5(part):
+            pass
+        with open(part, "r+b") as file:
+            reserve(file.fileno(), os.path.getsize(part), room)
+        with h5py.File(part, "r+", libver=CHECKED) as file:  # and cuts off what is left over when it is closed
+            yield file
+
+
+def reserve(descriptor: int, end: int, size: int) -> None:
+    """OSError where a file that ends at a byte cannot grow by so many; where the system, or the file system, cannot reserve, nothing is."""
+    try:
+        os.posix_fallocate(descriptor, end, size)
+    except OSError as error:
+        os.ftruncate(descriptor, end)
+        if error.errno not in CANNOT_RESERVE:
+            raise
+    except AttributeError:  # macOS has no such call
+        return

@@ -13,7 +13,7 @@ from typing import Any
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 EXIT_CODE = 130
-AGAIN = 0.01
+RESEND = 0.01
 """Seconds after which a signal that was lost is sent again."""
 LOG = logging.getLogger("samsemi")
 
@@ -27,8 +27,9 @@ def stop(number: int, frame: object) -> None:
 def leave_terminal(number: int) -> None:
     """After SIGHUP show nothing more on a terminal, which may be gone: writing to it would fail."""
     for descriptor in (1, 2) if number == getattr(signal, "SIGHUP", None) else ():
-        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        with suppress(OSError):  # closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def watched() -> Iterator[None]:
 
     def send_again(lost: Any) -> None:
         if lost.exc_type is KeyboardInterrupt:
-            threading.Timer(AGAIN, _thread.interrupt_main).start()  # at once it would strike here, and be dropped again
+            threading.Timer(RESEND, _thread.interrupt_main).start()  # at once it would strike here, and be dropped again
         else:
             report(lost)
 

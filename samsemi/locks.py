@@ -106,18 +106,9 @@ class Lock:
     def __init__(self, output: Path, path: Path, file: int, previous: Holder | None):
         self.output, self.path, self.file, self.previous = output, path, file, previous
         self.holder = describe_self()
-        self.write()
         self.ended = threading.Event()
         self.beating = threading.Thread(target=self.beat, name=f"lock of {output.name}", daemon=True)
         self.beating.start()
-
-    def write(self) -> None:
-        """Say in the file who holds it."""
-        content = json.dumps({"schema": SCHEMA, **asdict(self.holder)}).encode() + b"\n"
-        with guarded(self.file):
-            if os.pwrite(self.file, content, 0) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            os.ftruncate(self.file, len(content))
 
     def beat(self) -> None:
         while not self.ended.wait(BEAT):
@@ -127,7 +118,8 @@ class Lock:
     def note_made(self, path: Path) -> None:
         """The output is being written at ``path``, and will be renamed when it is whole."""
         self.holder = replace(self.holder, made=identify(path))
-        self.write()
+        with guarded(self.file):
+            write_holder(self.file, self.holder)
 
     def was_made(self, path: Path) -> bool:
         """Whether a command that ended before it could say so has made what stands there, wholly."""
@@ -182,20 +174,54 @@ def take_lock(output: Path, break_lock: bool) -> Lock:
     path, previous = lock_path(output), None
     while True:
         try:
-            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            file = create_unseen(path) or create_empty(path)
         except FileExistsError:
             previous = remove_stale(output, path, break_lock) or previous
             continue
-        try:
-            return Lock(output, path, file, previous)
-        except OSError:  # no room for it: half a lock would be nobody's
-            path.unlink(missing_ok=True)
-            os.close(file)
+        return Lock(output, path, file, previous)
+
+
+def create_unseen(path: Path) -> int | None:
+    """A new lock file of this process, open, that gets its name when it says whose it is; FileExistsError where something stands there.
+    None where the system cannot make a file without a name, or give it one: it can on Linux, on most file systems."""
+    try:
+        file = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        return None
+    try:
+        write_holder(file, describe_self())
+        os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)  # which makes Python follow the link
+    except OSError as error:
+        os.close(file)
+        if error.errno in (errno.EEXIST, errno.ENOSPC, errno.EDQUOT):
             raise
+        return None
+    return file
+
+
+def create_empty(path: Path) -> int:
+    """A new lock file of this process, open, which for a moment says nothing; FileExistsError where something stands there."""
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    try:
+        write_holder(file, describe_self())
+    except OSError:  # no room for it: half a lock would be nobody's
+        path.unlink(missing_ok=True)
+        os.close(file)
+        raise
+    return file
+
+
+def write_holder(file: int, holder: Holder) -> None:
+    """Say in a lock file who holds it."""
+    content = json.dumps({"schema": SCHEMA, **asdict(holder)}).encode() + b"\n"
+    if os.pwrite(file, content, 0) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(file, len(content))
 
 
 def remove_stale(output: Path, path: Path, break_lock: bool) -> Holder | None:
-    """Remove the lock of a process that is gone; its holder, where it was still there. RefusedError for any other."""
+    """Remove the lock of a process that is gone; its holder, where it was still there. RefusedError for any other, and for a file that says
+    nothing: whose it is cannot be known."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -206,9 +232,8 @@ def remove_stale(output: Path, path: Path, break_lock: bool) -> Holder | None:
         with guarded(file):
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise foreign_lock(path)
-            text = os.pread(file, LONGEST, 0)
-            holder = parse_holder(text) if text else None
-            if text and not holder:
+            holder = parse_holder(os.pread(file, LONGEST, 0))
+            if not holder:
                 raise foreign_lock(path)
             if not break_lock and is_live(holder, os.fstat(file).st_mtime):
                 raise being_written(output, holder)
@@ -237,7 +262,7 @@ def being_written(output: Path, holder: Holder | None) -> RefusedError:
 
 
 def foreign_lock(path: Path) -> RefusedError:
-    return RefusedError(f"{path} is no lock of samsemi", "remove it yourself, or give another --out")
+    return RefusedError(f"{path} is no lock of samsemi", "remove it yourself where no command writes there, or give another --out")
 
 
 def parse_holder(text: bytes) -> Holder | None:
@@ -252,10 +277,10 @@ def parse_holder(text: bytes) -> Holder | None:
     return holder if fits else None
 
 
-def is_live(holder: Holder | None, touched: float) -> bool:
+def is_live(holder: Holder, touched: float) -> bool:
     """Whether the process of a lock may still write."""
     here = describe_self()
-    if holder and (holder.host, holder.processes) == (here.host, here.processes):
+    if (holder.host, holder.processes) == (here.host, here.processes):
         if holder.pid == here.pid:
             return holder.token == here.token
         return start_of(holder.pid) == holder.started

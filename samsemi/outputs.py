@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
     **dict.fromkeys((errno.EACCES, errno.EPERM), RIGHTS),
     **dict.fromkeys((errno.EBUSY, errno.EXDEV), MOUNTED),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n), or give fewer --workers"),
     errno.EROFS: "that disk is read-only: give another --out",
     errno.ENAMETOOLONG: "give a shorter --out",
 }
@@ -169,6 +170,22 @@ def refuse_file(folder: Path) -> None:
         existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     if not existing.is_dir():
         raise RefusedError(f"{existing} is a file", "give another --out")
+
+
+def refuse_taken(out: Path, what: str, is_own: Callable[[Path], bool], replaced: bool, inputs: Sequence[Path] = ()) -> None:
+    """RefusedError where a file may not be written: a folder or one of the ``inputs`` stands there, or what is not ``what`` the command
+    writes, or anything unless it is ``replaced`` or taken up."""
+    refuse_file(out.parent)
+    if out.is_dir():
+        raise RefusedError(f"{out} is a folder", "give a file name as --out")
+    with refused_paths(out):
+        own = out.resolve()
+    if any(own == Path(path).resolve() for path in inputs):
+        raise RefusedError(f"{out} is read by this command", "give another --out")
+    if out.exists() and not is_own(out):
+        raise RefusedError(f"{out} is not {what}", "give another --out, or remove it yourself")
+    if out.exists() and not replaced:
+        raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
 
 
 def refuse_inside(out: Path, images: Path) -> None:

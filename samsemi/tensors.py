@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from samsemi.errors import CheckpointError
+from samsemi.inputs import need_regular
 from samsemi.outputs import whole_file
 
 CARD = "samsemi"
@@ -60,13 +61,14 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [repr(error)])[0]
 
 
-def load_metadata(path: Path) -> dict[str, str]:
+def load_metadata(path: Path, hint: str = NO_WEIGHTS) -> dict[str, str]:
     """The text in the header of a safetensors file; CheckpointError where it cannot be read."""
     try:
+        need_regular(path)
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})", "remove the run folder and start again") from None
+        raise CheckpointError(f"{path} cannot be read ({error})", hint) from None
 
 
 def load_strictly(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str, hint: str) -> None:

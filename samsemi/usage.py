@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from samsemi.errors import UsageError
-from samsemi.options.config import refuse_code
+from samsemi.options.config import refuse_from_file
 from samsemi.options.fields import Option, check_value
 from samsemi.parameters import describe_option, help_text, spelling, usage, value_name
 
@@ -35,7 +35,7 @@ def command_class(options: Sequence[Option]) -> type[TyperCommand]:
                 raise usage_error(error, ctx.command_path, options, {option.name: text for option, text in given}) from None
             for option in options:
                 if ctx.get_parameter_source(option.name).name == "DEFAULT_MAP":
-                    refuse_code(option, ctx.params[option.name])
+                    refuse_from_file(option, ctx.params[option.name])
             return rest
 
     return Command

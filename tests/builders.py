@@ -23,6 +23,7 @@ from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import Mined
 from samsemi.sam.original import OriginalNetwork, OriginalSam
 from samsemi.sam.protocol import SamBackend, load_sam
+from samsemi.segmenters.checkpoints import load_model, read_model_card, save_model
 from samsemi.tensors import load_tensors
 from samsemi.training.runs import Run
 
@@ -160,6 +161,14 @@ def watched_states(found: dict[Path, dict[str, torch.Tensor]]) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "finish", watch)
         yield
+
+
+def train_on(run: Path) -> None:
+    """Another model in a run folder, as if it had been trained further."""
+    segmenter, card = load_model(run), read_model_card(run)
+    for value in segmenter.state_dict().values():
+        value += 1
+    save_model(run, segmenter, {"scores": card.scores, "made_from": card.made_from})
 
 
 def truncate(path: Path) -> None:

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
+import h5py
+
 from samsemi import cli
 from samsemi.options.commands import STAGES
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod")
+CHANGED = {"os.rename": slice(2), "os.link": slice(1, 2), "os.symlink": slice(1, 2)}
+"""Which arguments of a change are what is changed, where it is not the first alone."""
 FOREIGN = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pty.spawn")
 """Events by which a command reaches another machine or starts another program."""
 UNSYNCED = (".png", ".npz")
@@ -72,18 +76,33 @@ class Watch:
             self.synced.add(os.fstat(descriptor).st_ino)
 
         os.fsync = note_fsync
+        self.watch_hdf5()
         sys.addaudithook(self.hook)
+
+    def watch_hdf5(self) -> None:
+        """Note the rows that HDF5 writes to files by itself, of which Python tells nothing."""
+        write = h5py.Dataset.__setitem__
+
+        def note_write(dataset: h5py.Dataset, *arguments: object) -> None:
+            if os.path.exists(dataset.file.filename):
+                self.change("hdf5", [os.path.abspath(dataset.file.filename)])
+            write(dataset, *arguments)
+
+        h5py.Dataset.__setitem__ = note_write
 
     def hook(self, event: str, arguments: tuple) -> None:
         if event in FOREIGN:
             self.note(f"{event} {arguments[:2]}")
         elif event in CHANGES or (event == "open" and arguments[2:] and arguments[2] & WRITING):
-            self.change(event, [os.path.abspath(os.fsdecode(a)) for a in arguments[:2] if isinstance(a, str | bytes | os.PathLike)])
+            changed = arguments[CHANGED.get(event, slice(1))]  # an open file is no path: it was noted when it was opened
+            self.change(event, [os.path.abspath(os.fsdecode(path)) for path in changed if isinstance(path, str | bytes | os.PathLike)])
 
     def change(self, event: str, paths: Sequence[str]) -> None:
-        if not any(path.startswith(str(self.below)) for path in paths):
-            if not all(path.startswith(("/dev/", "/proc/")) for path in paths):  # of an open file there is none: it was noted when opened
-                self.note(f"outside {event} {paths}")
+        if not paths or (event == "os.mkdir" and os.path.isdir(paths[0])):
+            return
+        if not all(path.startswith((f"{self.below}/", "/dev/", "/proc/")) for path in paths):
+            self.note(f"outside {event} {paths}")
+        if not any(path.startswith(f"{self.below}/") for path in paths):
             return
         self.changes += 1
         if self.changes == self.die_at:

@@ -19,10 +19,10 @@ MODULES = {
 }
 
 FLOORS = [
-    {"errors", "console", "clock", "interrupts", "losses", "inputs"},
-    {"locks", "schemas", "hdf5", "offline"},
+    {"errors", "console", "clock", "interrupts", "losses", "inputs", "remedies"},
+    {"locks", "schemas", "offline"},
     {"outputs"},
-    {"devices"},
+    {"devices", "hdf5"},
     {"tensors"},
     {"options"},
     {"functions", "parameters"},

@@ -76,6 +76,12 @@ def test_tables_are_part_of_the_result_and_of_no_json(capsys):
     assert json.loads(capsys.readouterr().out) == {"dice": 0.5}
 
 
+def test_very_long_error_is_cut_in_the_middle(capsys):
+    console.fail("a" + "x" * 5000 + "z: File name too long", "b")
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: axx") and error.endswith("z: File name too long") and len(error) < 1100 and hint == "hint: b"
+
+
 def test_log_of_the_library_becomes_lines(capsys, shown):
     logger = logging.getLogger("samsemi")
     logger.info("going on at 100% of [it]")

@@ -30,6 +30,7 @@ from builders import (
     read_array,
     refused,
     succeed,
+    train_on,
     truncate,
     write_image,
 )
@@ -904,8 +905,7 @@ def test_resuming_a_run_with_another_model_or_store_is_refused(dataset, run, sto
     succeed(*mine_with(dataset, run, path, "--sam", "none", "--overwrite"))
     refused(REFUSED, *arguments, "--resume", said=(tmp_path / "fine", "store"))
     shutil.copy(store, path)
-    tensors = load_file(run / "model.safetensors")
-    save_file({name: tensor + 1 for name, tensor in tensors.items()}, run / "model.safetensors")
+    train_on(run)
     refused(REFUSED, *arguments, "--resume", said=(tmp_path / "fine", "model"))
 
 
@@ -922,8 +922,7 @@ def test_resuming_predictions_with_another_model_or_other_options_is_refused(pic
     arguments = ("predict", tmp_path / "few", "--out", tmp_path / "p")
     succeed(*arguments, "--model", warm)
     refused(REFUSED, *arguments, "--model", warm, "--resume", "--overlays", said=(tmp_path / "p", "overlays"))
-    tensors = load_file(run / "model.safetensors")
-    save_file({name: tensor + 1 for name, tensor in tensors.items()}, run / "model.safetensors")
+    train_on(run)
     refused(REFUSED, *arguments, "--model", run, "--resume", said=(tmp_path / "p", "model"))
 
 
@@ -946,15 +945,15 @@ def test_no_room_for_weights(dataset, tmp_path, small_files):
     assert not [name for name in files_in(tmp_path) if name.endswith((".part", "model.safetensors"))]
 
 
-@pytest.mark.parametrize("size", [3_000, 9_000])
-def test_no_room_for_a_store_ends_as_an_error_not_as_a_crash(dataset, warm, tmp_path, size):
+@pytest.mark.parametrize("size, file", [(3_000, "s.h5.parts/000000.h5"), (9_000, "s.h5.parts/000000.h5"), (100_000, "s.h5")])
+def test_no_room_for_a_store_ends_as_an_error_not_as_a_crash(dataset, warm, tmp_path, size, file):
     pytest.importorskip("resource")
     script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, -1)); from samsemi.cli import run; run()"
     arguments = [str(word) for word in (*mine_with(dataset, warm, tmp_path / "s.h5"), "--device", "cpu", "--quiet")]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == REFUSED
-    error, hint = done.stderr.splitlines()[-2:]
-    assert error == f"error: {tmp_path / 's.h5.parts' / '000000.h5'}: File too large"
+    *before, error, hint = done.stderr.splitlines()
+    assert error == f"error: {tmp_path / file}: File too large" and all(line.startswith("warning: ") for line in before)
     assert "--resume" in hint
     succeed(*mine_with(dataset, warm, tmp_path / "s.h5"), "--resume")
 
@@ -1041,6 +1040,30 @@ def test_out_of_memory_says_what_to_lower(monkeypatch, error):
     outcome = call("info", "--quiet")
     assert_complains(outcome, DEVICE, "out of memory")
     assert "--batch-size" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 77) is killed by signal: Killed. "),
+        RuntimeError("DataLoader worker (pid(s) 77, 78) exited unexpectedly"),
+    ],
+)
+def test_loading_process_that_is_gone_is_no_bug(monkeypatch, error):
+    monkeypatch.setattr(info_stage, "info", fail_with(error))
+    outcome = call("info", "--quiet")
+    assert_complains(outcome, DEVICE, "a process that loads images was ended", "(pid")
+    assert "--workers" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(errno.EMFILE, REFUSED, "ulimit -n"), (errno.ENFILE, REFUSED, "ulimit"), (errno.ENOMEM, DEVICE, "memory")]
+)
+def test_what_the_system_lacks_is_no_bug(monkeypatch, number, code, said):
+    monkeypatch.setattr(info_stage, "info", fail_with(OSError(number, os.strerror(number), "somewhere")))
+    outcome = call("info", "--quiet")
+    assert_complains(outcome, code, "somewhere")
+    assert said in outcome.err
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

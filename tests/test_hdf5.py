@@ -1,5 +1,6 @@
 """HDF5 files that lead out of themselves are refused wherever one is opened; what is damaged is named."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from samsemi.errors import CheckpointError
-from samsemi.hdf5 import MOST_OBJECTS, named_damage, need_dataset, open_hdf5, read_whole
+from samsemi.hdf5 import MOST_OBJECTS, large_hdf5, named_damage, need_dataset, new_hdf5, open_hdf5, read_whole
 from samsemi.inspection.things import inspect
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.store import Store, read_provenance
@@ -123,3 +124,38 @@ def test_shape_that_the_file_does_not_hold_is_not_filled_up(tmp_path):
         for name in ("huge", "packed"):
             with pytest.raises(CheckpointError, match="x is damaged .*fewer bytes"), named_damage("x", "again"):
                 read_whole(file[name])
+
+
+def fill(file: h5py.File) -> None:
+    file.attrs["schema"] = "samsemi.test/1"
+    file["probs"] = np.arange(1000)
+
+
+def test_large_file_is_the_same_as_one_made_in_memory_whatever_room_was_reserved(tmp_path):
+    with new_hdf5(tmp_path / "a.h5") as file:
+        fill(file)
+    with large_hdf5(tmp_path / "b.h5", 10**7) as file:
+        fill(file)
+    for name in ("a.h5", "b.h5"):
+        with h5py.File(tmp_path / name) as file:
+            assert file["probs"][:].tolist() == list(range(1000)) and file.attrs["schema"] == "samsemi.test/1"
+        assert (tmp_path / name).stat().st_size < 20_000
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="macOS cannot reserve room")
+def test_large_file_that_finds_no_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match=r"No space left.*b\.h5"), large_hdf5(tmp_path / "b.h5", 10**7):
+        pytest.fail("was written to")
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_that_fails_leaves_nothing(tmp_path):
+    for make in (new_hdf5, lambda path: large_hdf5(path, 1000)):
+        with pytest.raises(KeyError), make(tmp_path / "a.h5") as file:
+            fill(file)
+            raise KeyError
+    assert not list(tmp_path.iterdir())

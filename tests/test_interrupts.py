@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP, at any moment: exit code 130, one plain line, no traceback."""
 
+import errno
 import gc
 import json
 import os
@@ -179,3 +180,28 @@ def test_reader_that_has_gone_stops_no_work(tmp_path):
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes streams")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_shell_has_closed_lead_nowhere(closed, tmp_path):
+    """And what is printed never stands in a file that was opened meanwhile."""
+    script = (
+        "import os; from samsemi import __main__ as entry, cli\n"
+        "def write(): file = open('own', 'w'); os.write(1, b'noise'); os.write(2, b'noise'); os._exit(cli.main())\n"
+        "cli.run = write; entry.run()"
+    )
+    done = subprocess.run(["sh", "-c", f'"$0" -c "$1" check nothing {closed}', sys.executable, script], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 4 and b"Traceback" not in done.stderr
+    assert (tmp_path / "own").read_bytes() == b""
+
+
+def test_terminal_is_left_although_a_stream_is_closed(monkeypatch):
+    """As where a library has closed it."""
+
+    def fstat(descriptor: int):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fstat", fstat)
+        interrupts.stop(signal.SIGHUP, None)

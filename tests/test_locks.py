@@ -1,5 +1,6 @@
 """Locks of outputs: who holds them, when they are stale, and that nobody's are taken twice."""
 
+import errno
 import json
 import os
 import subprocess
@@ -136,18 +137,22 @@ def test_holder_touches_its_lock(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "content",
     [
+        "",
         "my notes",
         "[]",
         "[" * 9000,
         '{"schema": "other/1"}',
         json.dumps({"schema": SCHEMA, **asdict(replace(describe_self(), token="../x"))}),
     ],
-    ids=["text", "a list", "deep", "another schema", "no token"],
+    ids=["nothing", "text", "a list", "deep", "another schema", "no token"],
 )
 @pytest.mark.parametrize("break_lock", [True, False])
 def test_what_is_no_lock_is_never_removed(tmp_path, content, break_lock):
     (tmp_path / ".out.lock").write_text(content)
     with pytest.raises(RefusedError, match=r"\.out\.lock is no lock of samsemi"), locked(tmp_path / "out", break_lock):
+        pass
+    age(tmp_path / ".out.lock", STALE + 5)
+    with pytest.raises(RefusedError, match="is no lock of samsemi"), locked(tmp_path / "out", break_lock):
         pass
     assert (tmp_path / ".out.lock").read_text() == content
 
@@ -159,13 +164,33 @@ def test_link_fifo_or_folder_in_place_of_a_lock_is_refused_at_once(tmp_path, mak
         pass
 
 
-def test_lock_that_was_not_yet_written_counts_as_held(tmp_path):
-    (tmp_path / ".out.lock").write_text("")
-    with pytest.raises(RefusedError, match="has not said yet"), locked(tmp_path / "out"):
-        pass
-    age(tmp_path / ".out.lock", STALE + 5)
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="a system that makes no file without a name")
+def test_lock_is_never_there_without_its_holder(tmp_path, monkeypatch):
+    """So that an empty file of its name is never a lock, however a command was killed."""
+    seen = []
+
+    def look(file: int, content: bytes, at: int) -> int:
+        seen.append(files_in(tmp_path))
+        return os.write(file, content)
+
+    monkeypatch.setattr(os, "pwrite", look)
     with locked(tmp_path / "out"):
-        pass
+        assert seen == [set()] and files_in(tmp_path) == {".out.lock"}
+
+
+@pytest.mark.parametrize("lacks", ["O_TMPFILE", "link"])
+def test_lock_without_files_that_have_no_name(tmp_path, monkeypatch, lacks):
+    """As on macOS, and on file systems that have no links."""
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, lacks, refuse) if lacks == "link" else monkeypatch.delattr(os, lacks, raising=False)
+    with locked(tmp_path / "out"):
+        assert json.loads((tmp_path / ".out.lock").read_text())["pid"] == os.getpid()
+        with pytest.raises(RefusedError, match="is being written by"):
+            locks.take_lock(tmp_path / "out", break_lock=False)
+    assert files_in(tmp_path) == set()
 
 
 def test_lock_of_a_folder_lies_in_it_where_nothing_can_lie_beside_it(tmp_path, monkeypatch):
@@ -218,8 +243,11 @@ def test_start_of_a_process_is_known_and_stays(tmp_path):
     assert start_of(2**22 + 1) is None
 
 
-def test_lock_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [True, False])
+def test_lock_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch, named):
     """Half a lock would be taken for a file of others, and be in the way for ever."""
+    if not named:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     monkeypatch.setattr(os, "pwrite", lambda file, content, at: os.write(file, content[:20]))
     with pytest.raises(OSError, match="No space left"), locked(tmp_path / "out"):
         pass

@@ -12,7 +12,7 @@ from builders import CHECKPOINT, DATA, REFUSED, USAGE, call, read_array, refused
 
 from samsemi.errors import CheckpointError, RefusedError
 from samsemi.options.adapt import AdaptOptions
-from samsemi.segmenters.checkpoints import save_model
+from samsemi.segmenters.checkpoints import load_model, save_model
 from samsemi.segmenters.networks import smp
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
 from samsemi.stages.adapt import refuse_out
@@ -63,6 +63,17 @@ def test_configuration_file_names_no_code(tmp_path, where):
     assert again.code == DATA and "no such data set" in again.err, "given on the command line it may run, once there is a data set"
 
 
+@pytest.mark.parametrize("command", ["warmstart", "distill"])
+def test_configuration_file_asks_for_no_network(tmp_path, command):
+    config = tmp_path / "c.toml"
+    config.write_text(f'[{command}]\nencoder-weights = "imagenet"\n')
+    arguments = (command, "d", "--out", "o", "--config", config)
+    refused(USAGE, *arguments, said=("encoder_weights = 'imagenet' needs the network, which a file may not ask for",))
+    refused(DATA, *arguments, "--encoder-weights", "imagenet", said=("no such data set",))
+    config.write_text(f'[{command}]\nencoder-weights = "none"\n')
+    refused(DATA, *arguments, said=("no such data set",))
+
+
 def test_configuration_file_may_name_a_sam_that_is_no_code(tmp_path):
     (tmp_path / "c.toml").write_text('[mine]\nsam = "ellipse"\n')
     refused(DATA, "mine", "d", "--model", "m", "--out", "s.h5", "--config", tmp_path / "c.toml", said=("no such data set",))
@@ -87,6 +98,14 @@ CARDS = {
     "nested": {"encoder": [[[["x"]]]]},
     "more": {"weights_url": "https://example.org"},
 }
+
+
+def test_size_that_the_network_cannot_have_is_two_lines(model, images, tmp_path):
+    path = model / "model.json"
+    values = json.loads(path.read_text())
+    values["model"]["size"] -= 1
+    path.write_text(json.dumps(values))
+    refused(CHECKPOINT, "predict", images, "--model", model, "--out", tmp_path / "o", said=("model.json",))
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -124,9 +143,11 @@ def test_weights_that_are_none_predict_nothing(model, images, tmp_path, change, 
 
 
 def test_model_that_predicts_nan_is_an_error(model, images, tmp_path):
-    path = model / "model.safetensors"
-    tensors = load_tensors(path)
-    save_tensors(path, tensors | {name: value - 2 for name, value in tensors.items() if name.endswith("running_var")})
+    broken = load_model(model)
+    for name, values in broken.state_dict().items():
+        if name.endswith("running_var"):
+            values -= 2
+    save_model(model, broken, {})
     refused(CHECKPOINT, "predict", images, "--model", model, "--out", tmp_path / "o", said=("the model predicts NaN",))
 
 
@@ -175,7 +196,18 @@ def test_finished_run_that_is_no_longer_whole_is_an_error(model, gone):
 def test_pipe_in_place_of_adapted_weights_is_not_waited_for(tmp_path):
     out = tmp_path / "sam.safetensors"
     os.mkfifo(out)
-    with pytest.raises(RefusedError, match="was not made by this command"):
+    with pytest.raises(RefusedError, match="is not an adapted SAM"):
+        refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
+
+
+TEACHER = {"schema": "samsemi.teacher/1", "sam": "tiny", "sam_weights": "0", "side": 64, "learned_prompts": True, "temperature": 1.0}
+
+
+@pytest.mark.parametrize("header", [{"samsemi": json.dumps(TEACHER)}, {"samsemi": "{"}, {"other": "{}"}], ids=["teacher", "cut", "none"])
+def test_weights_of_another_command_are_never_replaced_by_adapted_ones(tmp_path, header):
+    out = tmp_path / "teacher.safetensors"
+    save_tensors(out, {"a": torch.ones(1)}, header)
+    with pytest.raises(RefusedError, match="is not an adapted SAM"):
         refuse_out(out, AdaptOptions(dataset=tmp_path, out=out, overwrite=True))
 
 
@@ -213,3 +245,15 @@ def test_masks_of_more_classes_than_are_named_are_refused(images, tmp_path):
         write_image(tmp_path / "masks" / f"{name}.png", np.tile(np.arange(6, dtype=np.uint8), (20, 5)))
     prepare = ("prepare", images, "--masks", tmp_path / "masks", "--out", tmp_path / "d")
     refused(DATA, *prepare, "--classes", "polyp,vessel", said=("values",))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", None], ids=["empty", "short", "of numpy"])
+def test_archive_among_the_probabilities_that_samsemi_has_not_written_stays(model, images, tmp_path, content):
+    command = ("predict", images, "--model", model, "--out", tmp_path / "out", "--probabilities")
+    succeed(*command)
+    succeed(*command, "--overwrite")
+    own = tmp_path / "out" / "probabilities" / "mine.npz"
+    own.write_bytes(content) if content is not None else np.savez(own, probs=np.zeros(3))
+    before = own.read_bytes()
+    refused(REFUSED, *command, "--overwrite", said=(own,))
+    assert own.read_bytes() == before

@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 
@@ -219,3 +220,10 @@ def test_weights_in_half_precision_and_one_layer_of_zeros_are_weights():
     tensors = {name: value.half() for name, value in module.state_dict().items()}
     load_strictly(module, {**tensors, "0.weight": torch.zeros(3, 4)}, "w", "hint")
     assert not module[0].weight.any()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_header_of_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "state.safetensors")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        load_metadata(tmp_path / "state.safetensors")

@@ -55,6 +55,7 @@ LEARNING: dict[str, dict[str, object]] = {
     "share-auto": {"pseudo_share": "auto"},
     "sure-1": {"sure_pixels": 1.0},
     "sure-0.5": {"sure_pixels": 0.5},
+    "online": {"schedule": "online"},
 }
 """Variant -> options of `finetune` on the store of `all`; other variants are stores of MINING, or `alone`, which learns from no store."""
 RESAMPLES = 2000
@@ -67,8 +68,8 @@ class Place:
         self.images, self.out, self.checkpoint, self.unlabeled = data, out, checkpoint, unlabeled
         self.iterations = ITERATIONS[data.name]
 
-    def prepare(self) -> None:
-        """`data`, in which the development images are the unlabeled ones; `others`, in which they are the test cases."""
+    def prepare(self, *wanted: str) -> None:
+        """Of `data`, in which the development images are the unlabeled ones, and `others`, in which they are the test cases, the wanted."""
         split = self.out / "split.csv"
         if not split.exists():
             write_split(deal_before(list_ids(self.images / "images"), 10, 1), split)
@@ -78,10 +79,10 @@ class Place:
         known = [row for row in rows if row[1] != "unlabeled"]
         aside, rest = unlabeled[: DEVELOPMENT[self.images.name]], unlabeled[DEVELOPMENT[self.images.name] :]
         parts = {"data": known + aside, "others": known + rest[: self.unlabeled] + [(name, "test") for name, _ in aside]}
-        for name, chosen in parts.items():
+        for name in wanted:
             if not (self.out / name).exists():
                 file = self.out / f"{name}.csv"
-                file.write_text("id,split\n" + "".join(f"{case},{part}\n" for case, part in chosen))
+                file.write_text("id,split\n" + "".join(f"{case},{part}\n" for case, part in parts[name]))
                 masks = self.images / "masks"
                 samsemi.prepare(images=self.images / "images", masks=masks, split=file, out=self.out / name, quiet=True)
 
@@ -221,7 +222,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.command == "compare":
         return compare(arguments.out, arguments.against)
     place = Place(arguments.data.resolve(), arguments.out.resolve(), arguments.sam_checkpoint, arguments.unlabeled)
-    place.prepare()
+    place.prepare("data", *(["others"] if arguments.command == "students" else []))
     for variant in arguments.variants:
         name = arguments.named or variant
         if arguments.command == "labels":

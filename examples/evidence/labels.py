@@ -28,6 +28,8 @@ SIZE = 128
 """Side of the labels, in pixels: that of the network which would learn them."""
 BEST = (1.0, 0.75, 0.5, 0.25)
 """Share of the objects that is accepted."""
+HEAVY = 0.5
+"""Pixels above this weight are looked at on their own."""
 CERTAIN = (1.0, 0.5, 0.25)
 """Share of the pixels of an image over which labels are compared: of as many as that one has which ignores most."""
 RESAMPLES = 2000
@@ -40,10 +42,6 @@ class Scores(NamedTuple):
     """Of the label map with the truth, mean over the classes that either has."""
     weighted: float
     """The same, each pixel counted by its weight."""
-    learned: float
-    """Share of the pixels that is not ignored."""
-    denied: float
-    """Share of the true foreground that is learned as background; NaN without foreground."""
 
 
 def main() -> None:
@@ -106,7 +104,7 @@ def compare(dataset: Path, files: dict[str, str]) -> None:
         one, other = found[first][1.0], scores[1.0]
         both = sorted(one.keys() & other.keys())
         gains = [describe_gain([getattr(other[i], key) - getattr(one[i], key) for i in both]) for key in ("dice", "weighted")]
-        means = [f"{np.mean([getattr(s, key) for s in other.values()]):.3f}" for key in ("dice", "weighted")]
+        means = [f"{np.nanmean([getattr(s, key) for s in other.values()]):.3f}" for key in ("dice", "weighted")]
         columns = [name, len(other), count_lost(arrays[name]), *means, len(both), *(gains if name != first else ["", ""])]
         print_row(columns)
     common = sorted(set.intersection(*(set(scores[1.0]) for scores in found.values())))
@@ -118,12 +116,39 @@ def compare(dataset: Path, files: dict[str, str]) -> None:
             gains = [describe_gain(over[:, number, k] - over[:, 0, k]) if number else "" for k in range(2)]
             dice, wrong = np.nanmean(over[:, number], axis=0)
             print_row([name, f"{share:.0%}", f"{dice:.3f}", gains[0], f"{wrong:.1%}", gains[1]])
-    print("\n| labels | best objects | images | pixels that are learned | true foreground learned as background |")
-    print("|---|---|---|---|---|")
-    for name, scores in found.items():
-        for share, rows in scores.items():
-            learned, denied = (np.nanmean([getattr(s, key) for s in rows.values()]) for key in ("learned", "denied"))
-            print_row([name, f"{share:.0%}", len(rows), f"{learned:.1%}", f"{denied:.1%}"])
+    print_cut_offs(arrays, truths, num_classes)
+
+
+def print_cut_offs(arrays: Mapping[str, Mapping[str, np.ndarray]], truths: Mapping[str, np.ndarray], num_classes: int) -> None:
+    """Of each cut-off what is learned, and what weighs more than HEAVY, pooled over the images; and of those that the first lacks."""
+    print(
+        "\n| labels | best objects | images | pixels that are learned | true foreground learned as background |"
+        + f" pixels of weight above {HEAVY:g} | Dice over them | true foreground called background by them |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    first = next(iter(arrays))
+    for name, one in arrays.items():
+        for share in BEST:
+            own, others = (find_labeled(some, share) for some in (one, arrays[first]))
+            for title, ids in ((name, own), (f"{name}, where {first} has none", own - others)):
+                if ids:
+                    parts = [np.stack([one[f"{share:g}/{i}/{part}"] for i in ids]) for part in ("label", "weight")]
+                    print_row([title, f"{share:.0%}", len(ids), *describe_pixels(*parts, np.stack([truths[i] for i in ids]), num_classes)])
+
+
+def find_labeled(arrays: Mapping[str, np.ndarray], share: float) -> set[str]:
+    """The images of a dump that have a label at this cut-off."""
+    return {key.split("/")[1] for key in arrays if key.startswith(f"{share:g}/") and key.endswith("/label")}
+
+
+def describe_pixels(label: np.ndarray, weight: np.ndarray, truth: np.ndarray, num_classes: int) -> list[str]:
+    """Of all pixels of some images (N, S, S): the share that is learned, and that of the true foreground among it that is called
+    background; the same of a weight above HEAVY, and between them its Dice."""
+    known, inside = truth != IGNORE, (truth > 0) & (truth != IGNORE)
+    learned, heavy = (known & (weight > least) for least in (0, HEAVY))
+    denied = [f"{(chosen & inside & (label == 0)).sum() / max(inside.sum(), 1):.1%}" for chosen in (learned, heavy)]
+    shares = [f"{chosen.sum() / known.sum():.1%}" for chosen in (learned, heavy)]
+    return [shares[0], denied[0], shares[1], f"{mean_dice(label, truth, heavy * 1.0, num_classes):.3f}", denied[1]]
 
 
 def print_row(columns: Sequence[object]) -> None:
@@ -182,9 +207,7 @@ def score(arrays: Mapping[str, np.ndarray], truths: dict[str, np.ndarray], num_c
 def score_image(label: np.ndarray, weight: np.ndarray, truth: np.ndarray, num_classes: int) -> Scores:
     """A label map and its weights against a truth, all (SIZE, SIZE)."""
     known = truth != IGNORE
-    learned, inside = (weight > 0) & known, (truth > 0) & known
-    denied = (learned & inside & (label == 0)).sum() / inside.sum() if inside.any() else np.nan
-    return Scores(*(mean_dice(label, truth, w, num_classes) for w in (known * 1.0, known * weight)), learned.mean(), denied)
+    return Scores(*(mean_dice(label, truth, w, num_classes) for w in (known * 1.0, known * weight)))
 
 
 def mean_dice(label: np.ndarray, truth: np.ndarray, weight: np.ndarray, num_classes: int) -> float:

@@ -12,12 +12,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
-from samsemi.errors import UsageError
+from samsemi.errors import CheckpointError
 from samsemi.mining.folds import FoldMaps
 from samsemi.options.mine import MineOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.preprocessing import Preprocessing, place_masks
 from samsemi.sam.prompts import find_objects, make_prompts, number_objects, shared_most
+from samsemi.sam.protocol import call_own
 from samsemi.sam.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
 from samsemi.sam.windows import LEAST_SIDE, Window, round_window, slices_of, zoom_window
 from samsemi.training.batches import AUGMENT
@@ -123,17 +124,29 @@ def scene_of_case(case: Case, num_classes: int, fold_maps: FoldMaps | None = Non
 
 
 def scene_of_drawing(draw: Callable[[int], tuple], number: int) -> Scene:
-    """What a function of the user's draws: image, masks, and, as a rule not, whether these are all objects; UsageError where it is
-    not an image and masks."""
-    image, masks, *exhaustive = draw(number)
-    if image.dtype != np.uint8 or image.shape[2:] != (3,) or masks.dtype != bool or masks.shape[1:] != image.shape[:2]:
-        raise UsageError(
-            f"--stream: scene {number} is {image.dtype} {image.shape} and {masks.dtype} {masks.shape}",
-            "draw an image (H, W, 3) uint8 and masks (N, H, W) bool",
-        )
+    """What a function of the user's draws: image, masks, and, as a rule not, whether these are all objects; CheckpointError where it
+    fails, or draws no image and masks."""
+    image, masks, exhaustive = read_drawing(call_own(draw, f"--stream: scene {number}", number), number)
     numbers = np.arange(1, len(masks) + 1, dtype=np.int32)
     valid = np.ones(image.shape[:2], np.float32)
-    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), valid, exhaustive=exhaustive == [True])
+    return Scene(np.array(image), masks * numbers[:, None, None], np.ones(len(masks), np.uint8), valid, exhaustive=exhaustive)
+
+
+def read_drawing(drawn: object, number: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The image, the masks and whether these are all objects; CheckpointError for anything else."""
+    image, masks, *rest = drawn if isinstance(drawn, tuple | list) and len(drawn) > 1 else (drawn, None)
+    fits = is_array(image, np.uint8) and is_array(masks, bool) and image.size and image.shape[2] == 3 and masks.shape[1:] == image.shape[:2]
+    if not fits:
+        found = (f"{part.dtype} {part.shape}" if isinstance(part, np.ndarray) else type(part).__name__ for part in (image, masks))
+        raise CheckpointError(
+            f"--stream: scene {number} is {' and '.join(found)}", "draw an image (H, W, 3) uint8 and masks (N, H, W) bool"
+        )
+    return image, masks, any(isinstance(part, bool | np.bool_) and part for part in rest)
+
+
+def is_array(found: object, kind: type) -> bool:
+    """Whether that is an array of three axes of this type."""
+    return isinstance(found, np.ndarray) and found.dtype == kind and found.ndim == 3
 
 
 @dataclass(frozen=True)

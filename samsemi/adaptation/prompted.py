@@ -58,7 +58,7 @@ def measure_prompted(
     for case in cases:
         image, label = read_case_image(case), read_case_label(case, case.mask, len(classes))
         start = time.monotonic()
-        embedding = (encode or sam.encode)([image])[0]
+        embedding = (encode or partial(encode_images, sam))([image])[0]
         seconds += time.monotonic() - start
         views: dict[str, Segment] = {"": partial(decode_masks, sam, embedding)}
         views |= {f"_zoom_{factor:g}": partial(decode_crops, sam, image, factor, {}) for factor in zooms}

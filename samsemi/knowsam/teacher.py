@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 
+from samsemi import remedies
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.sam.protocol import FEATURES, SamBackend, SamNetwork, TrainableSam, load_sam
@@ -28,7 +29,6 @@ from samsemi.tensors import CARD, load_metadata, load_strictly, load_tensors, sa
 
 TEACHER = "teacher.safetensors"
 SCHEMA = "samsemi.teacher/1"
-AGAIN = "run `samsemi distill` again, or use the samsemi that wrote it"
 LARGEST_SIDE = 256
 """Pixels at which a larger SAM sees an image by default. Source: KnowSAM."""
 TOKENS = 2
@@ -224,7 +224,7 @@ class TeacherCard:
 
     def __post_init__(self) -> None:
         if not 16 <= self.side <= 4096 or self.side % 16 or not self.temperature > 0:
-            raise UsageError(f"side {self.side} or temperature {self.temperature} cannot be", AGAIN)
+            raise UsageError(f"side {self.side} or temperature {self.temperature} cannot be", remedies.TEACHER)
 
 
 def save_teacher(folder: Path, teacher: Teacher, sam: SamBackend, about: Mapping[str, object]) -> None:
@@ -242,8 +242,8 @@ def read_teacher_card(folder: Path) -> TeacherCard:
         values = parse_object(load_metadata(path).get(CARD, ""), str(path))
     except CheckpointError:
         raise CheckpointError(f"{path} is no teacher", "run `samsemi distill` again") from None
-    need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a teacher", AGAIN)
-    return from_json(TeacherCard, values, str(path), AGAIN)
+    need_schema(values.pop("schema", SCHEMA), SCHEMA, str(path), "a teacher", remedies.TEACHER)
+    return from_json(TeacherCard, values, str(path), remedies.TEACHER)
 
 
 def load_sam_of_teacher(folder: Path, checkpoint: Path | None, option: str, device: torch.device, precision: str) -> SamBackend:

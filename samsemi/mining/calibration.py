@@ -29,7 +29,6 @@ from samsemi.mining.precision import (
     describe_share,
     estimate_precision,
     measure_bias,
-    wilson_interval,
 )
 from samsemi.mining.scores import THRESHOLDS
 from samsemi.mining.store import Mined
@@ -163,7 +162,7 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
             }
             for k in range(1, num_classes)
         }
-    about["curve"] = trace_curve(table.unseen, judged, len(cases))
+    about["curve"] = trace_curve(table, judged, len(cases))
     LOG.info(f"calibrated with {len(judged.iou)} objects of {len(cases)} cases: {describe_precision(about)}")
     return choose_policy(options, replace(base, sam_share=shares[best])), about
 
@@ -247,7 +246,8 @@ def judge_cases(
 
 
 def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps | None, shares: Sequence[float]) -> Truth:
-    """The objects that are mined in a case; an image that cannot be read has none, and one with a score that is no number is left out."""
+    """The objects that are mined in a case; an image that cannot be read has none. Left out is what no threshold accepts: objects of
+    which SAM's mask is empty, or a score is no number."""
     images = read_case_images([case])
     if fold_maps:
         found = miner.prompt(images, [fold_maps.read(case.id, image.shape[:2]) for image in images.values()])
@@ -257,8 +257,8 @@ def judge_case(case: Case, miner: Miner, num_classes: int, fold_maps: FoldMaps |
         return np.zeros((0, len(THRESHOLDS))), np.zeros((0, 2, len(shares))), np.zeros(0, dtype=int)
     mined, _ = found[case.id]
     scores, truth = score_table(mined), measure_objects(mined, read_case_label(case, case.mask, num_classes), num_classes, shares)
-    known = np.isfinite(scores).all(axis=1)
-    return scores[known], truth[known], mined.class_id[known].astype(int)
+    learnable = np.isfinite(scores).all(axis=1) & (mined.area > 0)
+    return scores[learnable], truth[learnable], mined.class_id[learnable].astype(int)
 
 
 def measure_objects(mined: Mined, label: np.ndarray, num_classes: int, shares: Sequence[float]) -> np.ndarray:
@@ -299,20 +299,21 @@ def predict_unseen(judged: Judged) -> np.ndarray:
     return unseen
 
 
-def trace_curve(quality: np.ndarray, judged: Judged, images: int) -> list[dict[str, object]]:
-    """What thresholds give, from accepting all to accepting little: shares of objects and images, precision with its interval, mean true
-    Dice."""
+def trace_curve(table: Applied, judged: Judged, images: int) -> list[dict[str, object]]:
+    """What thresholds give, from accepting all to accepting little: shares of objects and images, mean true Dice, and the precision with
+    its interval, estimated as that of what is accepted is: who chooses a threshold by the curve chooses it by these objects, too."""
     points: list[dict[str, object]] = []
-    for threshold in np.unique(np.quantile(quality, np.linspace(0, 1, CURVE_POINTS, endpoint=False), method="lower")):
-        accepted = quality >= threshold
-        precision = float((judged.iou[accepted] >= RIGHT).mean())
+    for threshold in np.unique(np.quantile(table.unseen, np.linspace(0, 1, CURVE_POINTS, endpoint=False), method="lower")):
+        accepted = table.unseen >= threshold
+        chosen = table[accepted]
+        precision, interval = estimate_precision(chosen.right, chosen.optimism, chosen.spread)
         points.append(
             {
                 "min_quality": float(threshold),
                 "objects": float(accepted.mean()),
                 "images": len(np.unique(judged.image[accepted])) / images,
                 "precision": precision,
-                "precision_interval": wilson_interval(precision, int(accepted.sum())),
+                "precision_interval": interval,
                 "dice": float(judged.dice[accepted].mean()),
             }
         )

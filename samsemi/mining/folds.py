@@ -7,17 +7,16 @@ import h5py
 import numpy as np
 import torch
 
+from samsemi import remedies
 from samsemi.data.dataset import Case, read_case_image
 from samsemi.errors import CheckpointError, DataError
-from samsemi.hdf5 import named_damage, need_dataset, open_hdf5, read_whole
+from samsemi.hdf5 import named_damage, need_dataset, new_hdf5, open_hdf5, read_whole
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import MOST_SIDE
-from samsemi.mining.store_writer import new_hdf5
 from samsemi.schemas import need_schema
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_input
 
 SCHEMA = "samsemi.out-of-fold/1"
-AGAIN = "train the model again with `samsemi warmstart --folds 5`"
 OUT_OF_FOLD = "out_of_fold.h5"
 """File of a run folder."""
 
@@ -70,10 +69,10 @@ class FoldMaps:
         if not path.is_file():
             raise CheckpointError(f"{path.parent} has no out-of-fold maps", "train it with `samsemi warmstart --folds 5`")
         self.path = path
-        with open_hdf5(path, AGAIN) as file, named_damage(path, AGAIN):
-            need_schema(file.attrs.get("schema"), SCHEMA, str(path), "a file of out-of-fold predictions", AGAIN)
-            ids = need_dataset(file, "ids", h5py.string_dtype(), (None,), AGAIN)
-            maps = need_dataset(file, "probs", np.dtype("u1"), (len(ids), *[None] * 3), AGAIN)
+        with open_hdf5(path, remedies.FOLDS) as file, named_damage(path, remedies.FOLDS):
+            need_schema(file.attrs.get("schema"), SCHEMA, str(path), "a file of out-of-fold predictions", remedies.FOLDS)
+            ids = need_dataset(file, "ids", h5py.string_dtype(), (None,), remedies.FOLDS)
+            maps = need_dataset(file, "probs", np.dtype("u1"), (len(ids), *[None] * 3), remedies.FOLDS)
             self.row = {name.decode(): i for i, name in enumerate(read_whole(ids))}
             self.num_classes = maps.shape[1]
             if len(self.row) < len(maps) or not 0 < maps.shape[2] == maps.shape[3] <= MOST_SIDE:
@@ -84,7 +83,7 @@ class FoldMaps:
     def need(self, ids: Sequence[str], num_classes: int | None = None) -> None:
         """CheckpointError where a case has no map, or the maps are of another number of classes."""
         if num_classes not in (None, self.num_classes):
-            raise CheckpointError(f"{self.path} has maps of {self.num_classes} classes, the data set has {num_classes}", AGAIN)
+            raise CheckpointError(f"{self.path} has maps of {self.num_classes} classes, the data set has {num_classes}", remedies.FOLDS)
         missing = [name for name in ids if name not in self.row]
         if missing:
             raise CheckpointError(
@@ -95,6 +94,6 @@ class FoldMaps:
     def read(self, case_id: str, image_size: tuple[int, int]) -> np.ndarray:
         """(K, H, W) float32 probabilities at the size of the image; CheckpointError for a case that is not there."""
         self.need([case_id])
-        with open_hdf5(self.path, AGAIN) as file, named_damage(f"{self.path}, case {case_id}", AGAIN):
+        with open_hdf5(self.path, remedies.FOLDS) as file, named_damage(f"{self.path}, case {case_id}", remedies.FOLDS):
             probs = torch.from_numpy(file["probs"][self.row[case_id]]).float()[None] / 255
         return torch.nn.functional.interpolate(probs, image_size, mode="bilinear")[0].numpy()

@@ -15,6 +15,7 @@ from samsemi.devices import peak_memory
 from samsemi.mining.calibration import find_sources
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, map_size_of, mine_cases, open_writer, provenance_of
+from samsemi.mining.store_writer import find_parts
 from samsemi.options.mine import MineOptions
 from samsemi.sam.protocol import SamBackend, choose_masks, encode_images
 from samsemi.segmenters.segmenter import Segmenter
@@ -48,7 +49,7 @@ def forecast(
             miner.windows, start = 0, time.perf_counter()
             mine_cases(measured, miner, writer)
             seconds = (time.perf_counter() - start) / len(measured)
-        stored = sum(part.stat().st_size for part in writer.find_parts()) / len(measured)
+        stored = sum(part.stat().st_size for part in find_parts(own.out)) / len(measured)
     judged = sum(map(len, find_sources(sam, dataset, fold_maps).values())) if options.calibrate else 0
     windows = miner.windows / len(measured)
     return {

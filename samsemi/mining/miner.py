@@ -129,8 +129,7 @@ def open_writer(path: Path, options: MineOptions, sam: SamBackend, provenance: P
     pointed = any("point" in kinds for kinds in choose_kinds(options, sam))
     num_points = options.positive_points + options.negative_points + other_points(options, num_classes)
     sizes = (sam.mask_size, num_points if pointed else 0, num_classes)
-    goes_on = options.resume or options.part is not None or options.merge
-    return StoreWriter(path, provenance, *sizes, options.overwrite, goes_on, input_paths(options), map_size)
+    return StoreWriter(path, provenance, *sizes, options.overwrite, options.goes_on, input_paths(options), map_size)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from samsemi.segmenters.segmenter import Segmenter
 from samsemi.training.batches import Sample
 
 LOG = logging.getLogger("samsemi")
-IN_VAIN = 100
-"""Images in a row without an accepted object, of which is warned."""
+WARN_AFTER = 100
+"""Images in a row without an accepted object, after which is warned."""
 
 
-class Picture(NamedTuple):
+class CaseImage(NamedTuple):
     """The image of a case, as it is mined."""
 
     id: str
@@ -32,29 +32,29 @@ class Picture(NamedTuple):
     """(H, W, 3) uint8."""
 
 
-def load_picture(case: Case) -> Picture:
-    return Picture(case.id, read_case_image(case))
+def load_case_image(case: Case) -> CaseImage:
+    return CaseImage(case.id, read_case_image(case))
 
 
 class OnlineLabels:
-    """Labels the pictures of a batch as ``mine`` would with the miner's model as it is then, and as ``finetune`` reads a store."""
+    """Labels the images of a batch as ``mine`` would with the miner's model as it is then, and as ``finetune`` reads a store."""
 
     def __init__(self, miner: Miner, policy: Policy, classes: Sequence[str], size: int, counts: Counter[str]):
         self.miner, self.policy, self.classes, self.size = miner, policy, classes, size
         self.counts = counts
         """Of what was mined: images, those with an accepted object, and by class objects and accepted ones; added to what it holds."""
-        self.in_vain = 0
+        self.without = 0
         """Images in a row without an accepted object."""
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Sample]:
-        """The samples of some pictures; one that is there twice is mined once."""
-        images = {picture.id: picture.image for picture in pictures}
+    def __call__(self, cases: Sequence[CaseImage]) -> list[Sample]:
+        """The samples of some cases; one that is there twice is mined once."""
+        images = {case.id: case.image for case in cases}
         found = self.miner.mine(images)
         num_classes = len(self.classes)
         samples = {name: mined_sample(images[name], mined, self.policy, num_classes, self.size) for name, (mined, _) in found.items()}
-        for picture in pictures:
-            self.count(found[picture.id][0])
-        return [samples[picture.id] for picture in pictures]
+        for case in cases:
+            self.count(found[case.id][0])
+        return [samples[case.id] for case in cases]
 
     def count(self, mined: Mined) -> None:
         accepted = decide(mined, self.policy) == 0
@@ -62,9 +62,9 @@ class OnlineLabels:
         for k, name in enumerate(self.classes[1:], start=1):
             own = mined.class_id == k
             self.counts.update({f"objects_{name}": int(own.sum()), f"accepted_{name}": int((own & accepted).sum())})
-        self.in_vain = 0 if accepted.any() else self.in_vain + 1
-        if self.in_vain and self.in_vain % IN_VAIN == 0:
-            LOG.warning(f"no pseudo-label is accepted in the last {self.in_vain} unlabeled images")
+        self.without = 0 if accepted.any() else self.without + 1
+        if self.without and self.without % WARN_AFTER == 0:
+            LOG.warning(f"no pseudo-label is accepted in the last {self.without} unlabeled images")
 
 
 def refuse_several_models(store: Store) -> None:

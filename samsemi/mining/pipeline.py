@@ -18,7 +18,8 @@ from samsemi.mining.drift import measure_drift, warn_of_drift
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, cut_batches, map_size_of, mine_cases, open_writer, provenance_of, store_policy
 from samsemi.mining.store import Store
-from samsemi.mining.store_writer import StoreWriter, parts_of
+from samsemi.mining.store_writer import StoreWriter, parts_of, refuse_store
+from samsemi.options.config import input_paths
 from samsemi.options.mine import MineOptions, parse_part
 from samsemi.options.sams import DISTILLED, HF, PLACED, find_entry, names_hub
 from samsemi.options.shared import PolicyOptions
@@ -31,6 +32,15 @@ from samsemi.tensors import hash_file, hash_tensors
 from samsemi.training.runs import History
 
 LOG = logging.getLogger("samsemi")
+
+
+@contextmanager
+def claimed_store(options: MineOptions) -> Iterator[None]:
+    """Hold the lock of the store that is to be mined, or of a share; RefusedError, before anything else is done, where it may not be
+    written."""
+    with locked_shares(options) if options.part is None else locked_share(options):
+        refuse_store(options.out, options.overwrite, options.goes_on, input_paths(options))
+        yield
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ def mine_store(
     options: MineOptions,
     fold_maps: FoldMaps | None = None,
 ) -> tuple[Store | None, Work]:
-    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the work that it was.
+    """The store ``options.out``, mined with the mean map of the models and calibrated, or found finished; and the work that it was. Within
+    ``claimed_store``.
 
     With ``options.part`` only the parts of that share, without a store, which is None; with ``options.merge`` nothing is mined.
     """
@@ -61,18 +72,17 @@ def mine_store(
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
     hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
     provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
-    with locked_shares(options) if options.part is None else locked_share(options):
-        writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
-        if writer.is_finished():
-            refuse_changed_files(dataset.cases.values())
-            LOG.info(f"{options.out} is finished already")
-            return Store(options.out), Work()
-        if options.merge:
-            need_parts(writer, len(cut_batches(cases, options)))
-        with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
-            images = mine_cases(cases, miner, writer)
-            if options.part is None:
-                finish_store(writer, miner, dataset, fold_maps)
+    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
+    if writer.is_finished():
+        refuse_changed_files(dataset.cases.values())
+        LOG.info(f"{options.out} is finished already")
+        return Store(options.out), Work()
+    if options.merge:
+        need_parts(writer, len(cut_batches(cases, options)))
+    with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
+        images = mine_cases(cases, miner, writer)
+        if options.part is None:
+            finish_store(writer, miner, dataset, fold_maps)
     work = Work(images, miner.windows, miner.cache.hits if miner.cache else 0)
     if options.embeddings:
         LOG.info(f"{work.cached} of {work.windows} windows were in {options.embeddings}")
@@ -149,14 +159,6 @@ def prepare_again(
     return MiningAgain(dataset, loaded, options)
 
 
-def move_to(again: MiningAgain, run: Path) -> MiningAgain:
-    """The same in another run folder than it was prepared for: one that is not yet in its place."""
-    options, planned = again.options, again.options.model[0]
-    places = {name: path for name in ("out", "embeddings") if (path := getattr(options, name)).is_relative_to(planned)}
-    moved = {name: run / path.relative_to(planned) for name, path in places.items()}
-    return replace(again, options=replace(options, model=(run,), **moved))
-
-
 def earlier_config(store: Store) -> dict[str, object]:
     """The options of stores that were mined before there was a choice."""
     entry = find_entry(str(store.provenance.config.get("sam")))
@@ -188,7 +190,8 @@ def remine(again: MiningAgain, segmenter: Segmenter, iteration: int) -> Store:
     """Mine all unlabeled cases with another model, that alone; SAM's embeddings come from the cache."""
     LOG.info(f"mining again at iteration {iteration}")
     options = replace(again.options, out=store_path(again, iteration))
-    store, _ = mine_store(again.dataset.split("unlabeled"), [segmenter], again.sam, again.dataset, options)
+    with claimed_store(options):
+        store, _ = mine_store(again.dataset.split("unlabeled"), [segmenter], again.sam, again.dataset, options)
     assert store is not None  # a part alone would be none
     return store
 

@@ -107,9 +107,14 @@ def numbers(policy: Policy) -> dict[str, float]:
 
 
 def score_table(mined: Mined) -> np.ndarray:
-    """(N, 7) float64: the scores that decide, in the order of THRESHOLDS; a predicted IoU above 1 is 1."""
-    columns = [np.asarray(getattr(mined, name), dtype=np.float64) for name in THRESHOLDS]
-    return np.minimum(np.stack(columns, axis=1), 1.0)
+    """(N, 7) float64: the scores that decide, in the order of THRESHOLDS."""
+    return np.stack(bounded_scores(mined), axis=1, dtype=np.float64)
+
+
+def bounded_scores(mined: Mined) -> list[np.ndarray]:
+    """The (N,) scores in the order of THRESHOLDS; an IoU that SAM predicts below 0 is 0, so that a threshold of 0 asks nothing, and one
+    above 1 is 1."""
+    return [np.clip(getattr(mined, name), 0, 1) for name in THRESHOLDS]
 
 
 def quality_of(mined: Mined, policy: Policy) -> np.ndarray:
@@ -130,7 +135,7 @@ def least_quality(mined: Mined, policy: Policy) -> np.ndarray:
 
 def decide(mined: Mined, policy: Policy) -> np.ndarray:
     """(N,) index into REASONS for each object."""
-    scores = [getattr(mined, name) for name in THRESHOLDS] + [quality_of(mined, policy)]
+    scores = [*bounded_scores(mined), quality_of(mined, policy)]
     least = [*(getattr(policy, f"min_{name}") for name in THRESHOLDS), least_quality(mined, policy)]
     failed = np.stack([mined.area == 0, *(~(score >= value) for score, value in zip(scores, least, strict=True))])
     reason = np.where(failed.any(axis=0), failed.argmax(axis=0) + 1, 0)

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from samsemi.mining.scores import THRESHOLDS
+from samsemi.options.shared import PolicyOptions
+
 LEAST_ACCEPTED = 5
 """Objects over which a precision is measured, at least."""
 RESAMPLES = 200
@@ -85,8 +88,20 @@ def describe_precision(about: Mapping[str, Any]) -> str:
     """The estimate of a calibration in words; of a store that keeps no interval, the estimate alone."""
     found, how = describe_share(about["precision"], about.get("precision_interval")), ""
     if "precision_interval" in about:
-        how = " (Wilson, 95 %)"
+        how = " (95 % interval)"
     return f"estimated precision of what is accepted {found}{how}, target {about['target_precision']:g}"
+
+
+def describe_decision(about: Mapping[str, Any], options: PolicyOptions) -> str:
+    """``describe_precision``, and by which thresholds: where the options give others, it is not of what they accept."""
+    flags = given_thresholds(options)
+    return describe_precision(about) + (f", by the calibration's own thresholds, not by {', '.join(flags)}" if flags else "")
+
+
+def given_thresholds(options: PolicyOptions) -> list[str]:
+    """The flags of the thresholds that the options give."""
+    names = (f"min_{name}" for name in (*THRESHOLDS, "quality"))
+    return ["--" + name.replace("_", "-") for name in names if getattr(options, name) is not None]
 
 
 def describe_share(share: float, interval: Sequence[float] | None) -> str:

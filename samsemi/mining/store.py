@@ -24,11 +24,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from samsemi import hdf5
+from samsemi import hdf5, remedies
+from samsemi.data.dataset import is_safe_id
 from samsemi.errors import CheckpointError
 from samsemi.hdf5 import named_damage, need_dataset, read_whole
-from samsemi.mining.consistency import AGAIN, check_calibration, check_maps, check_tables
 from samsemi.mining.scores import COLUMNS, SCORES
+from samsemi.mining.store_checks import check_calibration, check_maps, check_tables
 from samsemi.sam.prompts import grow_boxes
 from samsemi.schemas import from_json, need_schema, parse_object
 
@@ -117,7 +118,7 @@ class Store:
         self.path = Path(path)
         self.provenance = read_provenance(self.path)
         self.identity = identify_content(self.path)
-        with open_hdf5(self.path) as file, named_damage(self.path, AGAIN):
+        with open_hdf5(self.path) as file, named_damage(self.path, remedies.STORE):
             self.earlier = file.attrs["schema"] == EARLIER
             need_tables(file, self.path, NEW_COLUMNS if self.earlier else ())
             self.images, self.objects = read_whole(file["images"]), read_whole(file["objects"])
@@ -127,8 +128,11 @@ class Store:
             self.sha256 = [value.decode() for value in read_whole(file[HASHES])] if HASHES in file else [""] * len(self.ids)
             if self.earlier:
                 self.objects = convert_objects(self.objects, self.images, self.provenance.config)
+        unsafe = next((image_id for image_id in self.ids if not is_safe_id(image_id)), None)
+        if unsafe is not None:
+            raise CheckpointError(f"{self.path} is a damaged store: '{unsafe:.100}' is no id", remedies.STORE)
         if len(set(self.ids)) < len(self.ids) or len(self.sha256) != len(self.ids):
-            raise CheckpointError(f"{self.path} is a damaged store: its images are not told apart", AGAIN)
+            raise CheckpointError(f"{self.path} is a damaged store: its images are not told apart", remedies.STORE)
         self.row = {image_id: i for i, image_id in enumerate(self.ids)}
         self.handle: tuple[int, h5py.File] | None = None
 
@@ -166,7 +170,7 @@ class Store:
         """The fields of Mined that are maps."""
         rows, image, file = self.rows(image_id), self.row[image_id], self.file()
         where = f"{self.path}, image {image_id}"
-        with named_damage(where, AGAIN):
+        with named_damage(where, remedies.STORE):
             if self.earlier:
                 maps = rebuild_maps(file["prior"][rows], self.objects["class_id"][rows], self.num_classes)
             else:
@@ -178,7 +182,7 @@ class Store:
     def read_points(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         """(N, P, 2) x y and (N, P) labels of the points that SAM was prompted with."""
         rows = self.rows(image_id)
-        with named_damage(f"{self.path}, image {image_id}", AGAIN):
+        with named_damage(f"{self.path}, image {image_id}", remedies.STORE):
             return self.file()["points/coords"][rows], self.file()["points/labels"][rows]
 
 
@@ -231,8 +235,8 @@ def need_tables(file: h5py.File, path: Path, lacking: Sequence[str]) -> None:
         known = {column: row[column] for column in row.names or () if column not in lacking}
         columns = ", ".join(sorted(set(file[name].dtype.names or ()) ^ set(known)))
         if columns:
-            raise CheckpointError(f"{path}: the table {name} is of another version of samsemi: {columns:.200}", AGAIN)
-        need_dataset(file, name, np.dtype(list(known.items())), (None,), AGAIN)
+            raise CheckpointError(f"{path}: the table {name} is of another version of samsemi: {columns:.200}", remedies.STORE)
+        need_dataset(file, name, np.dtype(list(known.items())), (None,), remedies.STORE)
 
 
 def need_maps(file: h5py.File, objects: np.ndarray, earlier: bool) -> tuple[int, int]:
@@ -245,14 +249,14 @@ def need_maps(file: h5py.File, objects: np.ndarray, earlier: bool) -> tuple[int,
     if not 0 < side <= across <= MOST_SIDE or not 1 < classes <= MOST_CLASSES or points > MOST_POINTS:
         raise ValueError(f"maps of {side} and {across} px of {classes} classes, {points} points")
     byte = np.dtype("u1")
-    need_dataset(file, "probs", byte, (count, side, side), AGAIN)
-    need_dataset(file, "points/coords", np.dtype("f4"), (count, points, 2), AGAIN)
-    need_dataset(file, "points/labels", np.dtype("i1"), (count, points), AGAIN)
+    need_dataset(file, "probs", byte, (count, side, side), remedies.STORE)
+    need_dataset(file, "points/coords", np.dtype("f4"), (count, points, 2), remedies.STORE)
+    need_dataset(file, "points/labels", np.dtype("i1"), (count, points), remedies.STORE)
     if earlier:
-        need_dataset(file, "prior", byte, (count, side, side), AGAIN)
+        need_dataset(file, "prior", byte, (count, side, side), remedies.STORE)
     else:
-        need_dataset(file, "network_probs", byte, (images, classes, across, across), AGAIN)
-        need_dataset(file, "components", np.dtype("u2"), (images, across, across), AGAIN)
+        need_dataset(file, "network_probs", byte, (images, classes, across, across), remedies.STORE)
+        need_dataset(file, "components", np.dtype("u2"), (images, across, across), remedies.STORE)
     return side, classes
 
 
@@ -262,16 +266,16 @@ def open_hdf5(path: Path) -> h5py.File:
         raise CheckpointError(f"{path} is a folder, a store is a file", "give the file that `samsemi mine` wrote as --out")
     if not Path(path).exists():
         raise CheckpointError(f"{path}: no such store", "make it with `samsemi mine`; finish an interrupted one with --resume")
-    return hdf5.open_hdf5(path, AGAIN)
+    return hdf5.open_hdf5(path, remedies.STORE)
 
 
 def read_provenance(path: Path) -> Provenance:
     """What a store was made with and from; CheckpointError for a file that is not one, or of another schema."""
-    with open_hdf5(path) as file, named_damage(path, AGAIN):
+    with open_hdf5(path) as file, named_damage(path, remedies.STORE):
         schema = file.attrs.get("schema")
         known = EARLIER if isinstance(schema, str) and schema == EARLIER else SCHEMA
         need_schema(schema, known, str(path), "a pseudo-label store", "give a store made by `samsemi mine`")
-        about = {name: parse_object(file.attrs[name], f"{path}, {name}", AGAIN) for name in ABOUT}
-    provenance = from_json(Provenance, about, str(path), AGAIN)
+        about = {name: parse_object(file.attrs[name], f"{path}, {name}", remedies.STORE) for name in ABOUT}
+    provenance = from_json(Provenance, about, str(path), remedies.STORE)
     check_calibration(provenance.calibration, f"{path}, calibration")
     return provenance

@@ -9,8 +9,7 @@ with the lock of its own share of the batches, may write into one folder of part
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
 from samsemi.folders import AWAY, schema_of
+from samsemi.hdf5 import large_hdf5, new_hdf5
 from samsemi.mining.store import (
     ABOUT,
     EARLIER,
@@ -35,13 +35,15 @@ from samsemi.mining.store import (
     open_hdf5,
     read_provenance,
 )
-from samsemi.outputs import PART, is_temporary, new_name, refuse_changes, refuse_file, refused_paths, remove, try_file, whole_file
+from samsemi.outputs import PART, is_temporary, new_name, refuse_changes, refuse_taken, refused_paths, remove, try_file
 from samsemi.sam.prompts import Prompts
 
 PARTS = f"{'[0-9]' * 6}.h5"
 """Names of parts, as a pattern."""
 ROWS_PER_CHUNK = 1024
 """Of a table."""
+SPARE = 2**19
+"""Bytes that a store may need more than its parts: the last chunks of its tables are not full."""
 
 
 @dataclass(frozen=True)
@@ -107,48 +109,22 @@ class StoreWriter:
 
     def claim(self, overwrite: bool, resume: bool, inputs: Sequence[Path]) -> None:
         """Refuse what exists, remove it, or take it up; what is no store, or is one of the ``inputs``, is never removed."""
-        refuse_file(self.path.parent)
-        if self.path.is_dir():
-            raise RefusedError(f"{self.path} is a folder", "give a file name as --out")
-        with refused_paths(self.path):
-            own = self.path.resolve()
-        if any(own == Path(path).resolve() for path in inputs):
-            raise RefusedError(f"{self.path} is read by this command", "give another --out")
-        if self.path.exists() and not is_store(self.path):
-            raise RefusedError(f"{self.path} is not a store", "give another --out, or remove it yourself")
-        begun = self.find_parts()
+        refuse_store(self.path, overwrite, resume, inputs)
+        begun = find_parts(self.path)
         if overwrite:
             self.remove_parts()
-        elif resume:
-            if begun:
-                refuse_earlier(begun[0], self.path)
-            if begun or self.path.exists():
-                before = read_provenance(begun[0] if begun else self.path)
-                refuse_changes(before.flat(), self.provenance.flat(), str(self.path))
-        elif self.path.exists():
-            raise RefusedError(f"{self.path} exists", "give another --out, or --overwrite")
-        elif begun:
-            raise RefusedError(f"{self.path} was begun and not finished", "go on with --resume, or start anew with --overwrite")
+        elif begun or self.path.exists():
+            before = read_provenance(begun[0] if begun else self.path)
+            refuse_changes(before.flat(), self.provenance.flat(), str(self.path))
         self.finished = self.path.exists() and not overwrite and not begun
-        try_file(self.path)
 
     def is_finished(self) -> bool:
         """True where the whole store stands, and none is being made in its place."""
         return self.finished
 
-    def find_parts(self) -> list[Path]:
-        """The parts so far; RefusedError where something stands among them that is none."""
-        if self.parts.is_symlink() or (self.parts.exists() and not self.parts.is_dir()):
-            raise RefusedError(f"{self.parts} is no folder of parts", AWAY)
-        found = sorted(path for path in self.parts.iterdir() if not is_temporary(path)) if self.parts.exists() else []
-        for part in found:
-            if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
-                raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)
-        return found
-
     def remove_parts(self) -> None:
         """Remove the parts with their folder, all at once: those that are there are all that were written."""
-        if self.find_parts():
+        if find_parts(self.path):
             aside = new_name(self.parts.parent, PART)
             self.parts.rename(aside)
             remove(aside)
@@ -210,7 +186,7 @@ class StoreWriter:
         provenance = self.provenance
         if policy is not None:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
-        parts = self.find_parts()
+        parts = find_parts(self.path)
         self.need_all(parts, ids)
         merge(parts, self.path, provenance, self.shape)
         self.finished = True
@@ -231,9 +207,38 @@ class StoreWriter:
             raise missing_part(self.part_path(len(parts)))
 
 
+def resolve(path: Path) -> Path:
+    """A path without links; RefusedError for a circle of them."""
+    with refused_paths(path):
+        return Path(path).resolve()
+
+
 def parts_of(store: Path) -> Path:
     """The folder of the parts of a store that is being written."""
     return store.with_name(store.name + ".parts")
+
+
+def refuse_store(store: Path, overwrite: bool, resume: bool, inputs: Sequence[Path] = ()) -> None:
+    """RefusedError where a store may not be written, by what stands there; what it was mined with and from is not compared."""
+    refuse_taken(store, "a store", is_store, overwrite or resume, inputs)
+    begun = find_parts(store)
+    if begun and not overwrite:
+        if not resume:
+            raise RefusedError(f"{store} was begun and not finished", "go on with --resume, or start anew with --overwrite")
+        refuse_earlier(begun[0], store)
+    try_file(store)
+
+
+def find_parts(store: Path) -> list[Path]:
+    """The parts of a store so far; RefusedError where something stands among them that is none."""
+    parts = parts_of(store)
+    if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
+        raise RefusedError(f"{parts} is no folder of parts", AWAY)
+    found = sorted(path for path in parts.iterdir() if not is_temporary(path)) if parts.exists() else []
+    for part in found:
+        if not (part.match(PARTS) and part.is_file() and not part.is_symlink() and is_store(part)):
+            raise RefusedError(f"{part} is no part of a store, and is not removed", AWAY)
+    return found
 
 
 def missing_part(part: Path) -> CheckpointError:
@@ -257,13 +262,6 @@ def refuse_earlier(part: Path, path: Path) -> None:
         raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
 
 
-@contextmanager
-def new_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file that appears under its name only when it is whole and on disk."""
-    with whole_file(path) as part, h5py.File(part, "w", libver="v110") as file:  # whose own tables have checksums
-        yield file
-
-
 def write_maps(file: h5py.File, mined: Mined | None, image: int, first: int) -> None:
     """The maps of the ``image``-th image, whose objects begin at ``first``; nothing of one that could not be read."""
     if mined is None:
@@ -277,8 +275,8 @@ def write_maps(file: h5py.File, mined: Mined | None, image: int, first: int) -> 
 def create(file: h5py.File, provenance: Provenance, images: int, objects: int, shape: Shape) -> None:
     """The empty tables of a store of so many images and objects."""
     file.attrs["schema"] = SCHEMA
-    for name in ABOUT:
-        file.attrs[name] = json.dumps(getattr(provenance, name), sort_keys=True)
+    for name in ABOUT:  # of fixed length: other texts HDF5 keeps apart, without a checksum
+        file.attrs[name] = np.bytes_(json.dumps(getattr(provenance, name), sort_keys=True))
     create_table(file, "images", (images,), IMAGE_ROW)
     create_table(file, HASHES, (images,), "S64")
     create_table(file, "objects", (objects,), OBJECT_ROW)
@@ -309,7 +307,7 @@ def merge(parts: Sequence[Path], path: Path, provenance: Provenance, shape: Shap
         with open_hdf5(part) as file:
             counts.append((len(file["images"]), len(file["objects"])))
     images, objects = np.sum(counts, axis=0) if counts else (0, 0)
-    with new_hdf5(path) as target:
+    with large_hdf5(path, sum(part.stat().st_size for part in parts) + SPARE) as target:
         create(target, provenance, int(images), int(objects), shape)
         image = first = 0
         for part, (some_images, some_objects) in zip(parts, counts, strict=True):

@@ -55,14 +55,10 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
     return {name: [value] if known[name].repeated and isinstance(value, str) else value for name, value in values.items()}
 
 
-def refuse_code(option: Option, value: object) -> None:
-    """UsageError for a value from a configuration file that names code to run, or something to download."""
-    if not option.field.code or not (names_code(value) or names_hub(value)):
-        return
-    if names_code(value):
-        what, allowed = "is code, which a file may not have run", "may run"
-    else:
-        what, allowed = "is no folder; a file may not have it downloaded", "may be downloaded"
-    raise UsageError(
-        f"--config: {option.name} = '{value!s:.60}' {what}", f"give {option.flag} {value!s:.60} on the command line if it {allowed}"
-    )
+def refuse_from_file(option: Option, value: object) -> None:
+    """UsageError for a value from a configuration file that names code to run, or asks for the network."""
+    given, flag = f"--config: {option.name} = '{value!s:.60}'", f"{option.flag} {value!s:.60}"
+    if option.field.code and names_code(value):
+        raise UsageError(f"{given} is code, which a file may not have run", f"give {flag} on the command line if it may run")
+    if value in option.field.online or (option.field.code and names_hub(value)):
+        raise UsageError(f"{given} needs the network, which a file may not ask for", f"give {flag} on the command line if it may be used")

@@ -58,7 +58,9 @@ class DistillOptions(TrainingOptions, PolicyOptions):
         ),
     ] = "unet,vnet"
     size: NetworkSize = 256
-    encoder_weights: Annotated[Literal["none", "imagenet"], Field("Network", "imagenet: pretrained encoders.", metavar="NAME")] = "none"
+    encoder_weights: Annotated[
+        Literal["none", "imagenet"], Field("Network", "imagenet: pretrained encoders.", metavar="NAME", online=("imagenet",))
+    ] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"
     preset: Annotated[Literal["short"] | None, Field("Training", "Settings for hundreds of steps.", neutral=True, presets=PRESETS)] = None
     iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = PUBLISHED_ITERATIONS

@@ -42,6 +42,8 @@ class Field:
     """Does not change what is computed: with --resume it may have another value."""
     code: bool = False
     """May name code of the user's own, which runs: a configuration file may not, since it may come from others."""
+    online: tuple[str, ...] = ()
+    """Values for which it connects to another machine: a configuration file may not have them, either."""
     presets: Mapping[str, Mapping[str, object]] | None = None
     """Of an option whose value names a set of values of others, for those that are not given: these sets."""
 

@@ -39,7 +39,13 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     pseudo_weight: Annotated[float, Field("Training", "Weight of the pseudo-label loss.", min=0.0, max=10.0)] = 1.0
     pseudo_share: Annotated[
         float | Literal["auto"],
-        Field("Training", "Unlabeled share of a batch; auto: that of the accepted.", min=0.05, max=0.95, metavar="X|auto"),
+        Field(
+            "Training",
+            "Unlabeled share of a batch; auto: each image as often as a labeled one, half at most.",
+            min=0.05,
+            max=0.95,
+            metavar="X|auto",
+        ),
     ] = 0.5
     ramp_up: Annotated[float, Field("Training", "Share of the steps in which --pseudo-weight is reached.", min=0.0, max=1.0)] = 0.4
     from_scratch: Annotated[bool, Field("Training", "Start each round from random weights.")] = False

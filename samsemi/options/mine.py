@@ -90,6 +90,11 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     merge: Annotated[bool, Field("Run", "Make the store of all parts, which are there; calibrates, mines nothing.", neutral=True)] = False
     dry_run: Annotated[bool, Field("Run", "Write nothing: time, disk and memory, measured on a few images.", neutral=True)] = False
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether parts that are there are taken up."""
+        return self.resume or self.part is not None or self.merge
+
     def __post_init__(self):
         super().__post_init__()
         parse_prompts(self.prompts)

@@ -26,7 +26,12 @@ class WarmstartOptions(TrainingOptions):
     encoder_weights: Annotated[
         str,
         Field(
-            "Network", "none, imagenet (downloads them), or a checkpoint FILE.", metavar="FILE", choices=("none", "imagenet"), hashed=True
+            "Network",
+            "none, imagenet (downloads them), or a checkpoint FILE.",
+            metavar="FILE",
+            choices=("none", "imagenet"),
+            hashed=True,
+            online=("imagenet",),
         ),
     ] = "none"
     decoder_channels: DecoderChannels = "256,128,64,32,16"

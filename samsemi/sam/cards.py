@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samsemi import remedies
 from samsemi.errors import CheckpointError
 from samsemi.schemas import from_json, parse_object
 from samsemi.tensors import CARD, load_metadata
-
-AGAIN = "adapt the SAM again, or use the samsemi that wrote it"
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,9 @@ def read_card(checkpoint: Path) -> SamCard:
     """The card of weights; CheckpointError for one that is damaged, or of another version."""
     if Path(checkpoint).suffix != ".safetensors":
         return SamCard()
-    try:
-        text = load_metadata(checkpoint).get(CARD, "{}")
-    except CheckpointError as error:
-        raise CheckpointError(error.message, "give a .safetensors or .pth file of weights") from None
+    text = load_metadata(checkpoint, "give a .safetensors or .pth file of weights").get(CARD, "{}")
     where = f"the header of {checkpoint}"
-    return from_json(SamCard, parse_object(text, where, AGAIN), where, AGAIN)
+    return from_json(SamCard, parse_object(text, where, remedies.SAM), where, remedies.SAM)
 
 
 def need_sam(card: SamCard, name: str, checkpoint: Path, hint: str) -> None:

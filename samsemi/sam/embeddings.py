@@ -6,7 +6,6 @@ before have none and are read all the same. There is a dataset for each tensor o
 A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
 """
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,9 +17,9 @@ import torch
 
 from samsemi.data.images import hash_pixels
 from samsemi.errors import CheckpointError
-from samsemi.hdf5 import named_damage, open_hdf5
+from samsemi.hdf5 import EARLIEST, named_damage, new_hdf5, open_hdf5, reserve
 from samsemi.inputs import need_regular
-from samsemi.outputs import locked_output, named_errors, whole_file
+from samsemi.outputs import locked_output, named_errors
 from samsemi.sam.protocol import Embedding, SamBackend, encode_images
 
 SCHEMA = "samsemi.embeddings/1"
@@ -28,8 +27,6 @@ KEYS = "keys"
 """Dataset of what the pixels of each image hash to; all others are tensors."""
 OVERHEAD = 2**16
 """Bytes that HDF5 needs at most for the keys and the index of a batch."""
-CANNOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What the system says where a file system cannot reserve room."""
 AGAIN = "remove it, or give another file"
 ANOTHER = "give another file, which need not be there yet"
 
@@ -87,6 +84,8 @@ class EmbeddingCache:
         row = self.row[key]
         with named_damage(f"--embeddings {self.path}: row {row}", AGAIN):
             tensors = {name: torch.from_numpy(self.file[name][row]).float() for name in self.file if name != KEYS}
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("NaN or infinity")
         return Embedding(tensors, image_size)
 
     def append(self, keys: Sequence[str], tensors: Mapping[str, np.ndarray]) -> None:
@@ -94,7 +93,8 @@ class EmbeddingCache:
         before: HDF5 cannot be trusted with a file that it could write half of."""
         count = len(self.row)
         with named_errors(self.path):
-            reserve(self.file.id.get_vfd_handle(), sum(rows.nbytes for rows in tensors.values()) + OVERHEAD)
+            room = sum(rows.nbytes for rows in tensors.values()) + OVERHEAD
+            reserve(self.file.id.get_vfd_handle(), self.file.id.get_filesize(), room)  # cut off when the file is opened again
             for name, rows in (*tensors.items(), (KEYS, np.array([key.encode() for key in keys], dtype="S64"))):
                 if name not in self.file:
                     shape = rows.shape[1:]
@@ -114,22 +114,8 @@ class EmbeddingCache:
 
 def create(path: Path, about: Mapping[str, str]) -> None:
     """An empty cache, whole or not at all."""
-    with whole_file(path) as part, h5py.File(part, "w") as file:
+    with new_hdf5(path, EARLIEST) as file:
         file.attrs.update(about)
-
-
-def reserve(descriptor: int, size: int) -> None:
-    """OSError where a file cannot grow by so many bytes. What is reserved HDF5 uses, or cuts off when it flushes; where the system, or the
-    file system, cannot reserve, nothing is."""
-    end = os.fstat(descriptor).st_size
-    try:
-        os.posix_fallocate(descriptor, end, size)
-    except OSError as error:
-        os.ftruncate(descriptor, end)
-        if error.errno not in CANNOT_RESERVE:
-            raise
-    except AttributeError:  # macOS has no such call
-        return
 
 
 def refuse_other_files(path: Path) -> None:

@@ -19,12 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samsemi.errors import CheckpointError, SamsemiError, UsageError
+from samsemi.errors import CheckpointError, SamsemiError, UsageError, device_error
 from samsemi.options.sams import SAMS, Masks, find_entry, find_function
 from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
 
+PACKAGE = Path(__file__).parents[1]
 MOST_MASK_SIZE = 4096
+LONGEST_NAME = 1000
+"""Of a backend, and of its identity."""
+KEYS = "keys"
+"""What no tensor of an embedding is called: the cache needs the name for itself."""
 BACKEND = "see samsemi/sam/protocol.py for what a backend must return; of a SAM of samsemi, its weights or its cache are damaged"
 FEATURES = "features"
 """Name of the tensor of an embedding that every network has: (C, h, w), its features of the image."""
@@ -35,7 +40,7 @@ class Embedding:
     """SAM's embedding of one image."""
 
     tensors: Mapping[str, Tensor]
-    """float32, by name, of the same shapes for all images; which ones there are is up to the backend, and none may be called 'keys'."""
+    """float32, by name, of the same shapes for all images; which ones is up to the backend; named like variables, none KEYS."""
     image_size: tuple[int, int]
     """(H, W) of the image."""
 
@@ -213,14 +218,21 @@ def need_backend(sam: object, name: str) -> SamBackend:
     if wrong:
         raise CheckpointError(f"--sam {name}: what it returns has no {', '.join(wrong)} of the right type", BACKEND)
     assert isinstance(sam, SamBackend)
+    if wrong := [key for key in ("name", "identity") if not fits_attribute(getattr(sam, key))]:
+        raise CheckpointError(f"--sam {name}: its {wrong[0]} is {getattr(sam, wrong[0])!a:.60}", "a line of text is needed")
     if not 0 < sam.mask_size <= MOST_MASK_SIZE:
         raise CheckpointError(f"--sam {name}: its mask_size is {sam.mask_size}", f"a side of 1 to {MOST_MASK_SIZE} pixels is needed")
     return sam
 
 
+def fits_attribute(text: str) -> bool:
+    """Whether a text can stand in the header of an HDF5 file, and in a line."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
+
+
 def encode_images(sam: SamBackend, images: Sequence[np.ndarray]) -> list[Embedding]:
     """``sam.encode``; CheckpointError where it returns anything else than it has to."""
-    found = sam.encode(images)
+    found = call_backend(sam, sam.encode, images)
     problem = list_problem(found, len(images), Embedding)
     for embedding, image in zip([] if problem else found, images, strict=False):
         problem = problem or embedding_problem(embedding, found[0], image)
@@ -231,7 +243,7 @@ def encode_images(sam: SamBackend, images: Sequence[np.ndarray]) -> list[Embeddi
 
 def decode_prompts(sam: SamBackend, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
     """``sam.decode``; CheckpointError where it returns anything else than it has to."""
-    found = sam.decode(embeddings, prompts)
+    found = call_backend(sam, sam.decode, embeddings, prompts)
     problem = list_problem(found, len(prompts), MaskBatch)
     for output, embedding, given in zip([] if problem else found, embeddings, prompts, strict=False):
         problem = problem or masks_problem(output, embedding.image_size, len(given))
@@ -240,12 +252,22 @@ def decode_prompts(sam: SamBackend, embeddings: Sequence[Embedding], prompts: Se
     return found
 
 
+def call_backend(sam: SamBackend, method: Callable, *arguments: object) -> Any:
+    """What a method of a backend returns; CheckpointError where one of the user's own fails."""
+    if type(sam).__module__.startswith("samsemi."):
+        return method(*arguments)
+    return call_own(method, f"{sam.name}: {getattr(method, '__name__', 'its method')}", *arguments)
+
+
 def embedding_problem(embedding: Embedding, first: Embedding, image: np.ndarray) -> str:
     """What is wrong with the embedding of an image, the ``first`` of whose batch has tensors of the same shapes; '' where nothing is."""
     tensors, others = embedding.tensors, first.tensors
     if not isinstance(tensors, Mapping) or not isinstance(others, Mapping) or set(tensors) != set(others):
         return "tensors that are no table, or not the same for all images"
-    problems = (tensor_problem(str(name), tensor, getattr(others[name], "shape", ())) for name, tensor in tensors.items())
+    nameless = next((name for name in tensors if not (isinstance(name, str) and name.isidentifier() and name.isascii())), None)
+    if nameless is not None or KEYS in tensors:
+        return f"a tensor of the name {KEYS if nameless is None else nameless!a:.60}, which it may not have"
+    problems = (tensor_problem(name, tensor, getattr(others[name], "shape", ())) for name, tensor in tensors.items())
     return size_problem(embedding.image_size, image.shape[:2]) or next(filter(None, problems), "")
 
 
@@ -273,30 +295,43 @@ def size_problem(found: object, wanted: tuple[int, ...]) -> str:
 
 
 def tensor_problem(name: str, found: object, shape: Sequence[int]) -> str:
-    """What is wrong with a tensor of floats of a shape; '' where nothing is."""
-    if not isinstance(found, Tensor) or not found.is_floating_point():
-        return f"{name} of {getattr(found, 'dtype', type(found).__name__)}, not a tensor of floats"
+    """What is wrong with a tensor of numbers of a shape; '' where nothing is."""
+    if not isinstance(found, Tensor) or found.dtype != torch.float32:
+        return f"{name} of {getattr(found, 'dtype', type(found).__name__)}, not a tensor of float32"
+    if found.layout != torch.strided or found.is_meta:
+        return f"{name} of {'no numbers (on meta)' if found.is_meta else found.layout}, not a plain tensor"
+    if found.requires_grad:
+        return f"{name} that requires gradients; compute it within torch.inference_mode()"
     if tuple(found.shape) != tuple(shape):
         return f"{name} of shape {tuple(found.shape)}, not {tuple(shape)}"
-    return "" if found.sum(dtype=torch.float32).isfinite() else f"{name} with NaN or infinity"
+    return "" if found.sum().isfinite() else f"{name} with NaN or infinity"
 
 
 Loader = Callable[[Path | None, torch.device, str], SamBackend]
 
 
-def call_own(function: Callable, given: str, *arguments: object) -> Any:
-    """What code of the user's own returns; UsageError, beginning with what was given and with the place, where it fails."""
+def call_own(function: Callable, given: str, *arguments: object, kind: type[SamsemiError] = CheckpointError) -> Any:
+    """What code of the user's own returns; an error of a kind, beginning with what was given and with the place in it, where it fails. Lack
+    of memory is not its fault."""
     try:
         return function(*arguments)
     except SamsemiError:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        if device_error(error):
+            raise
         reason = (str(error).splitlines() or [""])[0]
-        raise UsageError(
-            f"{given}: {type(error).__name__} in {place.filename}, line {place.lineno}: {reason:.200}",
-            "repair that function; run it alone to see more",
+        raise kind(
+            f"{given}: {type(error).__name__}{place_in_own(error)}: {reason:.200}", "repair that function; run it alone to see more"
         ) from None
+
+
+def place_in_own(error: Exception) -> str:
+    """' in FILE, line N': where an error left the first file that is none of samsemi's; '' where it came from none."""
+    called = traceback.extract_tb(error.__traceback__)
+    others = [frame for frame in called if not Path(frame.filename).is_relative_to(PACKAGE)]
+    own = [frame for frame in others if frame.filename == others[0].filename]
+    return f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
 
 
 def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision: str = "fp32") -> SamBackend:
@@ -305,7 +340,7 @@ def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision
     if entry is None and ":" not in name:
         raise UsageError(f"--sam {name}: unknown backend", f"one of {', '.join(SAMS)}, distilled:RUN, hf:FOLDER, or MODULE:FUNCTION")
     function = find_function(entry.loader if entry else name, f"--sam {name}")
-    loader: Loader = partial(function, entry) if entry else partial(call_own, function, f"--sam {name}")
+    loader: Loader = partial(function, entry) if entry else partial(call_own, function, f"--sam {name}", kind=UsageError)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise CheckpointError(f"--sam-checkpoint {checkpoint}: no such file", "check the path")
     return need_backend(loader(checkpoint, device, precision), name)

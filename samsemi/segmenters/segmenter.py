@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -137,6 +137,15 @@ def new_segmenter(spec: ModelSpec, seed: int, encoder_weights: str | None = None
         name = spec.encoder or ",".join(spec.peers)
         raise UsageError(f"{name} cannot see images of {spec.size} px ({first_line(error)})", "give another --size, or network") from None
     return segmenter.train()
+
+
+def check_size(segmenter: Segmenter) -> None:
+    """RuntimeError for a size that its networks cannot have; computes nothing."""
+    square = torch.empty(1, 3, segmenter.spec.size, segmenter.spec.size, device="meta")
+    for network in segmenter.modules():
+        check: Any = getattr(network, "check_input_shape", None)
+        if check:
+            check(square)
 
 
 def to_input(image: np.ndarray, size: int) -> Tensor:

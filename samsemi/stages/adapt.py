@@ -22,19 +22,20 @@ from samsemi.adaptation.tables import tabulate_measured
 from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
-from samsemi.errors import RefusedError, UsageError
+from samsemi.errors import CheckpointError, RefusedError, UsageError
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
 from samsemi.options.adapt import AdaptOptions, parse_zoom
+from samsemi.options.config import input_paths
 from samsemi.options.sams import NETWORKS, find_function
-from samsemi.outputs import locked_output, refuse_file
+from samsemi.outputs import locked_output, refuse_taken
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.lora import fold_lora
-from samsemi.sam.original import untrained
+from samsemi.sam.original import read_card, untrained
 from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
-from samsemi.tensors import CARD, hash_file, hash_tensors, load_metadata, load_tensors, save_tensors
+from samsemi.tensors import CARD, hash_file, hash_tensors, load_tensors, save_tensors
 from samsemi.training.batches import AUGMENT, Stream
 from samsemi.training.loop import Goal, fit, keep_model, seconds_of, start_training
 from samsemi.training.runs import FINISHED, KEPT, STATE, History, Run, mark_of, open_run, run_folder
@@ -64,19 +65,18 @@ def adapt(options: AdaptOptions) -> dict[str, object]:
     """Train a SAM and keep it; with ``--evaluate`` measure it on a split."""
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
+    if options.out is None:
+        return evaluate_sam(options, dataset, *load_start(options, dataset, device))
+    return train_sam(options, options.out, dataset, device)
+
+
+def load_start(options: AdaptOptions, dataset: Dataset, device: torch.device) -> tuple[SamBackend, Segmenter | None]:
+    """The SAM to train or to measure, with random weights where ``from_scratch``, and the model whose objects prompt it."""
     torch.manual_seed(options.seed)
     segmenter = load_model_for(dataset, options.model).to(device) if options.model else None
-    sam = load_start(options, device)
-    if options.out is None:
-        return evaluate_sam(options, dataset, sam, segmenter)
-    return train_sam(options, options.out, dataset, sam, segmenter)
-
-
-def load_start(options: AdaptOptions, device: torch.device) -> SamBackend:
-    """The SAM to train or to measure; with random weights where ``from_scratch``."""
     if options.from_scratch:
-        return untrained(options.sam, device, options.precision)
-    return load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+        return untrained(options.sam, device, options.precision), segmenter
+    return load_sam(options.sam, options.sam_checkpoint, device, options.precision), segmenter
 
 
 def evaluate_sam(options: AdaptOptions, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
@@ -117,25 +117,26 @@ def tables(result: Mapping[str, Any]) -> list[console.Table]:
     return tabulate_measured(result) if "split" in result else []
 
 
-def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, sam: SamBackend, segmenter: Segmenter | None) -> dict[str, object]:
-    """Train ``sam`` into ``out``."""
-    if not isinstance(sam, TrainableSam):
-        raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
-    refuse_out(out, options)
-    val = need_objects(dataset, "val")
-    setting = Setting(options, out, dataset, every_other_patient(val) if options.keep == "best" else val, sam, segmenter)
-    fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
-    made_from = describe_inputs(setting, fold_maps)
-    stream = choose_stream(options, dataset, fold_maps)
-    folder = out.with_suffix(".run")
-    with locked_output(out, options.break_lock), run_folder(folder, options) as place:
-        refuse_lost(out, place)
-        run = open_run(options, made_from, place)
-        if not run.finished:
-            train_and_draw(setting, stream, made_from, run)
-            if (place / KEPT).exists():
-                (place / KEPT).replace(out)
-            run.finish()
+def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, device: torch.device) -> dict[str, object]:
+    """Train a SAM into ``out``."""
+    val, folder = need_objects(dataset, "val"), out.with_suffix(".run")
+    with locked_output(out, options.break_lock):
+        refuse_out(out, options)
+        with run_folder(folder, options) as place:
+            refuse_lost(out, place)
+            sam, segmenter = load_start(options, dataset, device)
+            if not isinstance(sam, TrainableSam):
+                raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
+            setting = Setting(options, out, dataset, every_other_patient(val) if options.keep == "best" else val, sam, segmenter)
+            fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
+            made_from = describe_inputs(setting, fold_maps)
+            stream = choose_stream(options, dataset, fold_maps)
+            run = open_run(options, made_from, place)
+            if not run.finished:
+                train_and_draw(setting, stream, made_from, run)
+                if (place / KEPT).exists():
+                    (place / KEPT).replace(out)
+                run.finish()
     return describe_training(setting, folder)
 
 
@@ -199,17 +200,17 @@ def draw_before_and_after(run: Run, setting: Setting, before: Sequence[np.ndarra
 def refuse_out(out: Path, options: AdaptOptions) -> None:
     """RefusedError where ``--out`` exists and may not, or should not, be written to."""
     run = out.with_suffix(".run")
-    refuse_file(out.parent)
-    if not out.exists():
-        return
-    if not (options.resume or options.overwrite):
-        raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
-    if not out.is_file() or CARD not in load_metadata(out):
-        raise RefusedError(f"{out} was not made by this command", "give another --out, or remove it yourself")
-    if options.resume and not (run / mark_of(run)).exists():
+    refuse_taken(out, "an adapted SAM", is_adapted, options.overwrite or options.resume, input_paths(options))
+    if out.exists() and options.resume and not (run / mark_of(run)).exists():
         raise RefusedError(f"{out} is there, but not its {run} to go on from", "start anew with --overwrite, or give another --out")
-    if options.sam_checkpoint and options.sam_checkpoint.resolve() == out.resolve():
-        raise RefusedError(f"{out} is the --sam-checkpoint, which this command reads", "give another --out")
+
+
+def is_adapted(path: Path) -> bool:
+    """Whether a file has the card of a SAM that was adapted: weights of other commands, such as a teacher's, have another."""
+    try:
+        return path.is_file() and read_card(path).sam is not None
+    except CheckpointError:
+        return False
 
 
 def refuse_lost(out: Path, run: Path) -> None:

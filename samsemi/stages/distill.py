@@ -32,18 +32,18 @@ def distill(options: DistillOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val, unlabeled = need_objects(dataset, "labeled"), need_objects(dataset, "val"), need_cases(dataset, "unlabeled")
-    store = open_store(options.store, dataset) if options.store else None
-    sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    model = build_knowsam(options, dataset.classes, sam).to(device)
-    made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
-    made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
-    policy = store_policy(store, options) if store else None
-    usable = usable_cases(store, dataset, policy) if store and policy else []
-    made_from |= describe_store(store, usable) if store else {}
-    load_labeled = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
-    load_unlabeled = unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size)
-    half = options.batch_size // 2
     with run_folder(options.out, options) as out:
+        store = open_store(options.store, dataset) if options.store else None
+        sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+        model = build_knowsam(options, dataset.classes, sam).to(device)
+        made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
+        made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
+        policy = store_policy(store, options) if store else None
+        usable = usable_cases(store, dataset, policy) if store and policy else []
+        made_from |= describe_store(store, usable) if store else {}
+        load_labeled = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
+        load_unlabeled = unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size)
+        half = options.batch_size // 2
         run = open_run(options, made_from, out)
         if not run.finished:
             warn_of_few_iterations(options)

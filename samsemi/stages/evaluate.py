@@ -53,15 +53,15 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     split = options.split or ("unlabeled" if options.store else "test")
     cases = need_cases(dataset, split)
     earlier = read_scores(options.against) if options.against else None
-    segmenter = load_model_for(dataset, options.model).to(choose_device(options.device)) if options.model else None
-    if segmenter:
-        labels_of = model_labels(segmenter, options.precision)
-    elif options.predictions:
-        labels_of = folder_labels(options.predictions, cases, dataset)
-    else:
-        assert options.store, "EvalOptions takes one of the three"
-        labels_of, cases = store_labels(options.store, options, cases, dataset)
     with new_folder(Claim.of(options.out, EVALUATION, options)) as out:
+        segmenter = load_model_for(dataset, options.model).to(choose_device(options.device)) if options.model else None
+        if segmenter:
+            labels_of = model_labels(segmenter, options.precision)
+        elif options.predictions:
+            labels_of = folder_labels(options.predictions, cases, dataset)
+        else:
+            assert options.store, "EvalOptions takes one of the three"
+            labels_of, cases = store_labels(options.store, options, cases, dataset)
         scores = score_cases(cases, labels_of, dataset, options.tolerance)
         metrics = summarize_scores(scores, dataset, options.seed)
         metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}

@@ -34,13 +34,15 @@ LABELS = Kind("exported labels", (ABOUT,), r"(labels|coco)\.json|[^/]+\.png")
 def export_labels(options: ExportLabelsOptions) -> dict[str, object]:
     """Write the labels of every image with an accepted object, at its own size; NothingUsable where there is none."""
     dataset = read_dataset(options.dataset) if options.dataset else None
-    store = open_store(options.store, dataset) if dataset else Store(options.store)
-    policy = store_policy(store, options)
-    names = accepted_ids(store, policy)
-    if not names:
-        raise NothingUsable(f"{options.store}: no pseudo-label is accepted", "give lower --min-..., or mine with a model trained longer")
-    classes = dataset.classes if dataset else number_classes(store)
     with new_folder(Claim.of(options.out, LABELS, options)) as out:
+        store = open_store(options.store, dataset) if dataset else Store(options.store)
+        policy = store_policy(store, options)
+        names = accepted_ids(store, policy)
+        if not names:
+            raise NothingUsable(
+                f"{options.store}: no pseudo-label is accepted", "give lower --min-..., or mine with a model trained longer"
+            )
+        classes = dataset.classes if dataset else number_classes(store)
         if options.format == "png":
             found = write_masks(out, store, names, policy, classes, options.ignore_below)
         else:

@@ -18,9 +18,9 @@ from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
 from samsemi.mining.miner import describe_store, open_store, readable_cases, store_policy, usable_cases
-from samsemi.mining.online import OnlineLabels, load_picture, open_labels, refuse_several_models
-from samsemi.mining.pipeline import MiningAgain, move_to, note_drift, prepare_again, remine, store_path
-from samsemi.mining.precision import describe_precision
+from samsemi.mining.online import OnlineLabels, load_case_image, open_labels, refuse_several_models
+from samsemi.mining.pipeline import MiningAgain, note_drift, prepare_again, remine, store_path
+from samsemi.mining.precision import describe_decision
 from samsemi.mining.pseudolabels import unlabeled_loader, usable_ids
 from samsemi.mining.store import Store
 from samsemi.options.finetune import FinetuneOptions
@@ -29,13 +29,13 @@ from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
 from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
 from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
-from samsemi.training.runs import Run, open_run, run_folder
+from samsemi.training.runs import Run, is_finished, open_run, run_folder
 
 MOST_PSEUDO = 0.5
 """The largest share of a batch that ``--pseudo-share auto`` gives to pseudo-labeled images."""
-RECORDED = ("labeled", "pseudo_labeled", "pseudo_share")
+RECORDED = ("labeled", "pseudo_labeled", "unlabeled", "pseudo_share")
 """Of what a run is made from, what stands in its result as well."""
-AGAIN = "FinetuneOptions refuses to mine again without a store"
+NO_STORE = "FinetuneOptions refuses to mine again without a store"
 
 
 @dataclass(frozen=True)
@@ -68,40 +68,49 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
-    store = open_store(options.store, dataset) if options.store else None
-    segmenter = load_model_for(dataset, options.model)
-    made_from: dict[str, object] = {
-        "dataset": dataset.fingerprint(),
-        "model": hash_tensors(segmenter.state_dict()),
-        "labeled": len(labeled),
-    }
-    if store:
-        made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
-        if "precision" in store.provenance.calibration:
-            console.note(f"{store.path}: {describe_precision(store.provenance.calibration)}, by the calibration's own thresholds")
-    if options.store or options.distill:
-        made_from["pseudo_share"] = pseudo_share(dataset, options, store)
-    again = plan_mining(store, dataset, options, device) if store else None
-    teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
-    made_from |= {"teacher": teacher.weights} if teacher else {}
     with run_folder(options.out, options) as out:
+        store = open_store(options.store, dataset) if options.store else None
+        segmenter = load_model_for(dataset, options.model)
+        teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
+        made_from = describe_inputs(dataset, options, segmenter, store, teacher)
+        again = plan_mining(store, dataset, options, out, device) if store and not is_finished(out) else None
         run = open_run(options, made_from, out)
         if not run.finished:
-            again = move_to(again, out) if again else None
             train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
     warn_of_worse_round(options.out, options.rounds)
     rounds = [options.out / "rounds" / str(number) for number in range(1, options.rounds)]
     return {**summarize_run(options.out, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
 
 
-def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, device: torch.device) -> MiningAgain | None:
-    """What mining again needs, before anything is written; nothing where nothing is mined while training."""
+def describe_inputs(
+    dataset: Dataset, options: FinetuneOptions, segmenter: Segmenter, store: Store | None, teacher: Distilled | None
+) -> dict[str, object]:
+    """What a run is made from: kept with it, and compared when it is resumed."""
+    made_from: dict[str, object] = {
+        "dataset": dataset.fingerprint(),
+        "model": hash_tensors(segmenter.state_dict()),
+        "labeled": len(dataset.split("labeled")),
+    }
+    if store:
+        made_from |= describe_store(store, usable_cases(store, dataset, store_policy(store, options)))
+        if options.schedule == "online":  # what the store accepts is not what is learned
+            del made_from["pseudo_labeled"]
+            made_from["unlabeled"] = len(readable_cases(store, dataset))
+        if "precision" in store.provenance.calibration:
+            console.note(f"{store.path}: {describe_decision(store.provenance.calibration, options)}")
+    if store or teacher:
+        made_from["pseudo_share"] = pseudo_share(dataset, options, store)
+    return made_from | ({"teacher": teacher.weights} if teacher else {})
+
+
+def plan_mining(store: Store, dataset: Dataset, options: FinetuneOptions, out: Path, device: torch.device) -> MiningAgain | None:
+    """What mining again into a run folder needs, before anything is written; nothing where nothing is mined while training."""
     if options.schedule == "once" and options.rounds == 1:
         return None
     if options.schedule == "online":
         refuse_several_models(store)
     places = (options.sam, options.sam_checkpoint, options.embeddings)
-    return prepare_again(store, dataset, options.out, *places, device, options.break_lock)
+    return prepare_again(store, dataset, out, *places, device, options.break_lock)
 
 
 def load_distilled(folder: Path, options: FinetuneOptions, dataset: Dataset, device: torch.device) -> Distilled:
@@ -133,7 +142,7 @@ def train_rounds(setting: Setting, segmenter: Segmenter, store: Store | None, ma
 
 def mine_again(setting: Setting, segmenter: Segmenter, iteration: int, before: Store | None) -> Store:
     """A store of another model, or the one before where nothing in the new one is accepted; notes how far it has drifted."""
-    assert setting.again and before, AGAIN
+    assert setting.again and before, NO_STORE
     options, dataset = setting.options, setting.dataset
     store = remine(setting.again, segmenter, iteration)
     share = pseudo_share(dataset, options, store)
@@ -171,7 +180,7 @@ def open_online(setting: Setting, state: TrainingState, store: Store | None) -> 
     """What labels images by the averaged weights of the moment; None where labels come from a store."""
     if setting.options.schedule != "online":
         return nullcontext()
-    assert setting.again and store, AGAIN
+    assert setting.again and store, NO_STORE
     return open_labels(setting.again, state.averaged, store_policy(store, setting.options), state.counts)
 
 
@@ -189,7 +198,7 @@ def cut_pieces(iterations: int, every: int) -> list[tuple[int, int]]:
 def renew_store(setting: Setting, state: TrainingState, start: int, stop: int, before: Store | None) -> Store | None:
     """The store for iterations ``start`` to ``stop``: found where the run was interrupted after it was mined, or mined now; the one
     from before where these iterations are done, or nothing in it is accepted."""
-    assert setting.again, AGAIN
+    assert setting.again, NO_STORE
     path = store_path(setting.again, start)
     if state.iteration > start and path.exists():
         found = Store(path)
@@ -211,7 +220,7 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, la
     view = augment_strongly if options.strong and setting.teacher is None else augment
     learnt = [Stream(setting.labeled, load_labeled, max(1, options.batch_size - count))]
     if store and labels:
-        return [*learnt, Stream(readable_cases(store, setting.dataset), load_picture, count, view, labels)]
+        return [*learnt, Stream(readable_cases(store, setting.dataset), load_case_image, count, view, labels)]
     policy = store_policy(store, options) if store else None
     usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable

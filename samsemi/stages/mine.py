@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.forecast import forecast
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined, overlays_of
-from samsemi.mining.pipeline import mine_store
-from samsemi.mining.precision import describe_precision, describe_share
-from samsemi.mining.scores import THRESHOLDS
+from samsemi.mining.pipeline import claimed_store, mine_store
+from samsemi.mining.precision import describe_decision, describe_share, given_thresholds
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
@@ -36,20 +36,17 @@ def mine(options: MineOptions) -> dict[str, object]:
         need_known(overlays_of(options.out), OVERLAYS)
     dataset = read_dataset(options.dataset)
     cases = need_cases(dataset, "unlabeled")
-    segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
-    sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
-    refuse_other_classes(sam, dataset)
-    fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
-    if options.dry_run:
-        return foresee(forecast(cases, segmenters, sam, dataset, options, fold_maps))
-    start = time.monotonic()
-    store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
-    seconds = time.monotonic() - start
-    speed = {
-        "images_per_second": work.images / max(seconds, 1e-9),
-        "windows": work.windows,
-        "windows_cached": work.cached,
-    }
+    with nullcontext() if options.dry_run else claimed_store(options):
+        segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
+        sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
+        refuse_other_classes(sam, dataset)
+        fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
+        if options.dry_run:
+            return foresee(forecast(cases, segmenters, sam, dataset, options, fold_maps))
+        start = time.monotonic()
+        store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
+        seconds = time.monotonic() - start
+    speed = {"images_per_second": work.images / max(seconds, 1e-9), "windows": work.windows, "windows_cached": work.cached}
     if store is None:
         return {"store": str(options.out), "sam": sam.name, "part": options.part, "images": work.images, "seconds": clock.lap(), **speed}
     policy = store_policy(store, options)
@@ -155,10 +152,8 @@ def refuse_useless(result: Mapping[str, Any], options: MineOptions, calibration:
 
 def note_given(options: MineOptions, calibration: Mapping[str, Any]) -> None:
     """What the estimated precision is of, where other thresholds are given than it was estimated for."""
-    given = [name for name in (f"min_{name}" for name in (*THRESHOLDS, "quality")) if getattr(options, name) is not None]
-    if given and "precision" in calibration:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        console.note(f"{describe_precision(calibration)}, by the calibration's own thresholds, not by {flags}")
+    if given_thresholds(options) and "precision" in calibration:
+        console.note(describe_decision(calibration, options))
 
 
 def with_precision(by_class: Mapping[str, Mapping[str, int]], calibration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from samsemi.data.masks import write_mask
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError
-from samsemi.folders import Claim, Kind, kept_folder
+from samsemi.folders import ARCHIVE_MARK, Claim, Kind, kept_folder
 from samsemi.options.predict import PredictOptions
 from samsemi.outputs import refuse_changes, refuse_inside, whole_file, write_text
 from samsemi.schemas import read_object
@@ -45,10 +45,10 @@ PREDICTIONS = Kind("predictions", (ABOUT,), r"predictions\.json|.+\.png|probabil
 def predict(options: PredictOptions) -> dict[str, object]:
     """Write DIR/ID.png of class indices for every image that can be read; the others are named and counted."""
     refuse_inside(options.out, options.images)
-    images = image_or_folder(options.images)
-    segmenter = load_model(options.model)
     device = choose_device(options.device)
     with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
+        images = image_or_folder(options.images)
+        segmenter = load_model(options.model)
         note_options(out, options, segmenter)
         left = {name for name in images if not is_whole(out / f"{name}.png", images[name])}
         unreadable = write_predictions(out, images, left, segmenter.to(device), options)
@@ -168,8 +168,10 @@ def write_prediction(
 
 
 def write_probabilities(path: Path, probs: np.ndarray) -> None:
-    """An .npz file with ``probs`` in half precision, as numpy writes it but without the time of day: the same numbers are the same file."""
+    """An .npz file with ``probs`` in half precision, as numpy writes it but with a mark and without the time of day: of the same numbers
+    it is the same file."""
     entry = zipfile.ZipInfo("probs.npy")
     entry.compress_type = zipfile.ZIP_DEFLATED
     with whole_file(path, sync=False) as part, zipfile.ZipFile(part, "w") as archive, archive.open(entry, "w", force_zip64=True) as file:
         np.lib.format.write_array(file, probs.astype(np.float16), allow_pickle=False)
+        archive.comment = ARCHIVE_MARK

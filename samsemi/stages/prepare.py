@@ -33,9 +33,9 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         refuse_inside(options.out, folder)
     found = LAYOUTS[detect_layout(options.images, options.masks)].find(options.images, options.masks)
     console.note(found.note)
-    classes, values = read_values(found.cases, options)
-    cases = split_cases([with_group(case, options.groups) for case in found.cases], options)
     with new_folder(Claim.of(options.out, DATASET, options)) as folder:
+        classes, values = read_values(found.cases, options)
+        cases = split_cases([with_group(case, options.groups) for case in found.cases], options)
         cases = write_masks(cases, folder, values)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         verified = verify(dataset, console.progress)

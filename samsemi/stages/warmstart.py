@@ -30,8 +30,8 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
-    build_segmenter(options, dataset)  # an encoder that cannot be is refused before anything is written
     with run_folder(options.out, options) as out:
+        build_segmenter(options, dataset)  # an encoder that cannot be is refused before anything is written
         train_supervised(labeled, val, dataset, options, out, device)
         for fold, folder in zip(folds, fold_folders(out, len(folds)), strict=True):
             console.note(f"{folder.name.replace('-', ' ')} of {len(folds)}")

@@ -17,20 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from samsemi import clock, console, interrupts
+from samsemi import clock, console, interrupts, remedies
 from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.metrics import dice_score
 from samsemi.options.shared import TrainingOptions
 from samsemi.schemas import from_json, parse_object
-from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, read_model_card, save_model
+from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, need_own_weights, read_model_card, save_model
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
 from samsemi.training.meter import Forecast, Meter, SaveTimer, TrainingStatus
 from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
-from samsemi.training.runs import AGAIN, History, Run
+from samsemi.training.runs import History, Run
 
 LOG = logging.getLogger("samsemi")
 WARM_UP = 0.05
@@ -125,11 +125,10 @@ class TrainingState:
 
     def load(self, path: Path) -> None:
         """Continue from a saved state; CheckpointError where it is not one of this model."""
-        again = "start the run again with --overwrite"
-        text = load_metadata(path).get("state")
+        text = load_metadata(path, remedies.RUN).get("state")
         if text is None:
-            raise CheckpointError(f"{path} is not a training state", again)
-        numbers = from_json(Progress, parse_object(text, str(path), again), str(path), again)
+            raise CheckpointError(f"{path} is not a training state", remedies.RUN)
+        numbers = from_json(Progress, parse_object(text, str(path), remedies.RUN), str(path), remedies.RUN)
         tensors = load_tensors(path)
         hint = "go on with the samsemi that began it, or start again with another --out"
         for name, module in (("model", self.model), ("averaged", self.averaged)):
@@ -321,7 +320,8 @@ def summarize_run(run: Path, others: Sequence[Path] = ()) -> dict[str, object]:
     card = read_model_card(run)
     rows = History(run / "history.csv").rows
     if not rows or not (run / MODEL_WEIGHTS).is_file():
-        raise CheckpointError(f"{run} is no longer whole: its {MODEL_WEIGHTS if rows else 'history.csv'} is gone", AGAIN)
+        raise CheckpointError(f"{run} is no longer whole: its {MODEL_WEIGHTS if rows else 'history.csv'} is gone", remedies.RUN)
+    need_own_weights(run, card, load_tensors(run / MODEL_WEIGHTS))
     return {
         "run": str(run),
         **card.scores,

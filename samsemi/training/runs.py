@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tomli_w
 
+from samsemi import remedies
 from samsemi.errors import CheckpointError
 from samsemi.folders import Claim, Kind, kept_folder, removed_meanwhile
 from samsemi.inputs import read_rows, read_text
@@ -29,7 +30,6 @@ from samsemi.schemas import need_schema, read_object
 
 LOG = logging.getLogger("samsemi")
 SCHEMA = "samsemi.run/1"
-AGAIN = "start the run again with --overwrite"
 CONFIG = "config.toml"
 LAST = Path("last")
 STATE = LAST / "state.safetensors"
@@ -99,22 +99,27 @@ def open_run(options: ResumableOptions, made_from: Mapping[str, object], folder:
         write_text(folder / BEGUN, json.dumps({"schema": SCHEMA, **made_from}, indent=2) + "\n")
         write_text(folder / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         write_text(folder / CONFIG, tomli_w.dumps({command_name(options): config}))
-    run = Run(folder, (folder / STATE).exists(), (folder / FINISHED).exists())
+    run = Run(folder, (folder / STATE).exists(), is_finished(folder))
     if run.finished:
         run.finish()  # where it was interrupted in doing so
         LOG.info(f"{folder} is finished already")
     return run
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether nothing is left to do in a run folder."""
+    return (folder / FINISHED).exists()
+
+
 def mark_of(folder: Path) -> Path:
     """The mark of a run folder, as a path within it."""
-    return FINISHED if (Path(folder) / FINISHED).exists() else BEGUN
+    return FINISHED if is_finished(Path(folder)) else BEGUN
 
 
 def refuse_other_inputs(folder: Path, made_from: Mapping[str, object]) -> None:
     """RefusedError where a run was made from other inputs; one of before the schema is compared in those that it names."""
     path = folder / mark_of(folder)
-    before = read_object(path, AGAIN)
+    before = read_object(path, remedies.RUN)
     if "schema" not in before:
         made_from = {name: value for name, value in made_from.items() if name in before}
     else:
@@ -134,7 +139,7 @@ def read_config(folder: Path, command: str) -> dict[str, object]:
     try:
         return {**tomllib.loads(read_text(path)).get(command, {})}
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})", AGAIN) from None
+        raise CheckpointError(f"{path} cannot be read ({error})", remedies.RUN) from None
 
 
 def describe_environment() -> dict[str, str]:
@@ -162,7 +167,7 @@ class History:
             for row in rows:
                 int(row["iteration"]), [float(value) for value in row.values() if value]
         except (OSError, ValueError, TypeError, LookupError) as error:
-            raise CheckpointError(f"{self.path} is damaged ({error})", AGAIN) from None
+            raise CheckpointError(f"{self.path} is damaged ({error})", remedies.RUN) from None
         return rows
 
     def add(self, **row: object) -> None:

@@ -16,7 +16,7 @@ CELL = 8
 class Stub:
     """Sees the label in the image, 60 times the class; its embedding has a cell for each 8 x 8 px of the padded square."""
 
-    side, preprocessing = 64, LONGEST_SIDE
+    name, side, preprocessing = "stub", 64, LONGEST_SIDE
 
     def __init__(self, features: str):
         self.features, self.rng = features, np.random.default_rng(0)

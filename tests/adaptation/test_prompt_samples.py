@@ -26,7 +26,7 @@ from samsemi.adaptation.prompt_samples import (
     zoom_scene,
 )
 from samsemi.data.dataset import IGNORE, Case
-from samsemi.errors import CheckpointError, UsageError
+from samsemi.errors import CheckpointError
 from samsemi.mining.folds import FoldMaps
 from samsemi.sam.preprocessing import LONGEST_SIDE
 from samsemi.sam.prompts import find_objects, make_prompts
@@ -138,11 +138,23 @@ def test_drawn_objects_may_overlap():
         (np.zeros((9, 9, 3), np.uint8), np.zeros((1, 9, 9), np.uint8)),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), bool)),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((1, 9, 8), bool)),
+        (np.zeros((0, 9, 3), np.uint8), np.zeros((1, 0, 9), bool)),
     ],
 )
-def test_what_is_no_scene_is_a_usage_error(image, masks):
-    with pytest.raises(UsageError, match="--stream: scene 3"):
+def test_what_is_no_scene_is_named(image, masks):
+    with pytest.raises(CheckpointError, match="--stream: scene 3"):
         scene_of_drawing(lambda number: (image, masks), 3)
+
+
+@pytest.mark.parametrize("drawn", [None, 3, "ab", (), (np.zeros((9, 9, 3), np.uint8),), [None, None], ([], []), iter(())])
+def test_what_is_no_image_with_masks_is_named(drawn):
+    with pytest.raises(CheckpointError, match="--stream: scene 3 is "):
+        scene_of_drawing(lambda number: drawn, 3)
+
+
+def test_drawing_that_fails_is_named_with_the_place():
+    with pytest.raises(CheckpointError, match=r"--stream: scene 3: ZeroDivisionError in .*test_prompt_samples\.py, line \d+"):
+        scene_of_drawing(lambda number: 1 / 0, 3)
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -34,7 +34,7 @@ def place(development, monkeypatch, tmp_path):
             tmp_path / "wbc" / "masks" / f"{i:02d}.png"
         )
     place = development.Place(tmp_path / "wbc", tmp_path / "out", None, 20)
-    place.prepare()
+    place.prepare("data", "others")
     return place
 
 

@@ -27,9 +27,24 @@ def test_scores_of_a_label_by_hand(labels):
     scores = labels.score_image(label, weight, truth, 2)
     assert scores.dice == pytest.approx(2 / 3)
     assert scores.weighted == pytest.approx(2 / 2.6)
-    assert scores.learned == 1 and scores.denied == 0.5
-    weight[0, 1] = 0
-    assert labels.score_image(label, weight, truth, 2)[2:] == (0.75, 0)
+
+
+def test_pixels_of_much_weight_are_described_on_their_own(labels):
+    """Of eight pixels one is ignored; of four of true foreground two are called background, one of them at a high weight."""
+    truth, label = np.array([[[1, 1, 0, 0]], [[1, 1, 0, 255]]]), np.array([[[1, 0, 0, 0]], [[1, 0, 1, 1]]])
+    weight = np.array([[[1.0, 0.6, 0.5, 0.0]], [[0.9, 0.2, 0.8, 1.0]]])
+    assert labels.describe_pixels(label, weight, truth, 2) == ["85.7%", "50.0%", "57.1%", "0.667", "25.0%"]
+
+
+def test_cut_offs_show_what_is_learned_in_images_that_the_first_leaves_out(labels, capsys):
+    truths = {name: np.array([[1, 0]]) for name in ("a", "b")}
+    first, second = ({f"1/{name}/{part}": np.array([[1, 0]]) for name in ids for part in ("label", "weight")} for ids in ("a", "ab"))
+    second["1/b/label"] = np.array([[0, 0]])
+    second["1/b/weight"] = np.array([[0.3, 0.4]])
+    labels.print_cut_offs({"first": first, "second": second}, truths, 2)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines() if line][2:]
+    assert [row[:3] for row in rows] == [["first", "100%", "1"], ["second", "100%", "2"], ["second, where first has none", "100%", "1"]]
+    assert rows[0][3:] == ["50.0%", "0.0%", "50.0%", "1.000", "0.0%"] and rows[2][3:] == ["100.0%", "100.0%", "0.0%", "nan", "0.0%"]
 
 
 def test_labels_are_compared_over_as_many_of_their_most_certain_pixels_whatever_their_trust(labels):

@@ -1,24 +1,24 @@
 """``make faults``: kills, full disks and damaged files, tried on every command; exit code 1 where anything is lost.
 
-python -m faults [--kills 100] [--only kill,disk,damage] [--jobs mine,predict] [--seed 0]
+python -m faults [--kills 100] [--only kill,disk,damage,hostile] [--jobs mine,predict] [--cases PATTERN] [--seed 0]
 """
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from faults.damage import SUBJECTS, damage
 from faults.full_disk import fill_disk
 from faults.jobs import JOBS
 from faults.kills import Place, kill_job
-from faults.tally import Tally, show
+from faults.tally import HOSTILE, Tally, show
 from hostile.case import Case
-from hostile.corpus import TOPICS, run_case
+from hostile.corpus import CASES, FAMILIES, run_case
 from processes import preload
 from small_world import make_world
 
@@ -36,6 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=100, help="kills of mine; the others in proportion")
     parser.add_argument("--only", default="kill,disk,damage,hostile", help="kinds of faults")
     parser.add_argument("--jobs", default="", help="commands; default: all")
+    parser.add_argument("--cases", default="", help="hostile cases whose names match")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--world", type=Path, help="folder of the data set and models, kept for the next time")
     return parser.parse_args()
@@ -64,18 +65,20 @@ def collect(options: argparse.Namespace, root: Path) -> list[Tally]:
             if not wanted or subject.words(place.world)[0] in wanted:
                 row(damage(subject, place, max(3, round(options.kills * 0.12)), options.seed))
     if "hostile" in kinds:
-        for topic, cases in TOPICS.items():
-            row(judge_hostile(topic, [case for case in cases if not wanted or case.command in wanted], place))
+        cases = [case for case in CASES if re.search(options.cases, case.name) and (not wanted or case.command in wanted)]
+        for family, members in FAMILIES.items():
+            if chosen := [case for case in cases if case.kind in members]:
+                row(judge_hostile(family, chosen, place))
     return tallies
 
 
-def judge_hostile(topic: str, cases: Sequence[Case], place: Place) -> Tally:
+def judge_hostile(family: str, cases: list[Case], place: Place) -> Tally:
     """A row of hostile cases: 'middle' are those that were refused, 'closing' those that were accepted."""
-    tally = Tally(f"hostile {topic}", needs_middle=False)
+    tally = Tally(f"{HOSTILE}{family}", needs_middle=False)
     for case in cases:
         outcome = run_case(case, place.world, place.sandbox / "hostile")
         lost = [f"{outcome.kind}: {case.name}: {outcome.problem}"] if outcome.kind != "well" else []
-        tally.add("middle" if outcome.ended.code else "closing", lost, outcome.ended)
+        tally.add("middle" if outcome.ended.code else "closing", lost, outcome.ended, name=case.name)
     return tally
 
 

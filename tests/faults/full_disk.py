@@ -55,20 +55,24 @@ def file_named(ended: Ended) -> str:
     return Path(name).suffix or name
 
 
+def room_of(folder: Path) -> int:
+    """Bytes of the pages that the files below a folder take."""
+    return sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file())
+
+
 def fill_disk(job: Job, place: Place, tries: int, seed: int = 0) -> list[Tally]:
     """A job on disks too small for it, and with files that may not grow; two rows, and which kinds of files found no room."""
     disk, files = Tally(f"full disk {job.name}"), Tally(f"file limit {job.name}")
     reference = make_reference(job, place)
     dice = random.Random(f"{seed} {job.name}")
-    sizes = {name: (place.folder / name).stat().st_size for name in reference.values}
-    before = sum(path.stat().st_size for path in place.old(job).rglob("*") if path.is_file())
-    total = sum(-(-size // PAGE) * PAGE for size in sizes.values())
+    sizes = [(place.folder / name).stat().st_size for name in reference.values]
+    before, total = room_of(place.old(job)), room_of(place.folder)
     for _ in range(tries):
         size = before + max(PAGE, round(dice.uniform(0.05, 0.95) * total))
         with small_disk(place.folder, size) as mounted:
             if mounted:
                 try_room(job, reference, place, Limits(), f"{size} bytes", disk)
-    smallest, largest = min(sizes.values()), max(sizes.values())
+    smallest, largest = min(sizes), max(sizes)
     for _ in range(tries):
         limit = round(smallest * (largest / smallest) ** dice.uniform(0, 0.98))
         try_room(job, reference, place, Limits(file=limit), f"files of {limit} bytes", files)

@@ -81,6 +81,7 @@ JOBS = (
     Job("mine, overwrite", 0.2, mine("--overwrite"), "out.h5", before=mine("--sam", "none")),
     Job("finetune, once", 0.15, finetune(), FINISHED, RESUME),
     Job("finetune, continuous", 0.15, finetune("--schedule", "continuous", "--remine-every", 3), FINISHED, RESUME),
+    Job("finetune, online", 0.1, finetune("--schedule", "online"), FINISHED, RESUME),
     Job("distill", 0.3, distill, FINISHED, RESUME),
     Job("adapt", 0.1, adapt, "out.run/made_from.json", RESUME),
     Job("warmstart, folds", 0.1, warmstart, FINISHED, RESUME),

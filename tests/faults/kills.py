@@ -162,8 +162,15 @@ def outputs_in(values: Mapping[str, Values]) -> list[dict[str, Values]]:
     return list(outputs.values())
 
 
+def dead_locks(folder: Path) -> dict[str, Values]:
+    """The locks of a process that was killed. One that is still the same when the job was taken up, which did not need its file, keeps
+    nobody from it: the next who writes there takes it over."""
+    return {name: values for name, values in values_of(folder, broken=False).items() if name.endswith(".lock")}
+
+
 def take_up(job: Job, reference: Reference, place: Place) -> tuple[Ended, list[str]]:
     """Take a killed job up to its end; what differs from the reference."""
+    dead = dead_locks(place.folder)
     ended = run((*job.words(place.world), *job.again), place.folder, place.log)
     fault = ended.fault()
     if fault:
@@ -171,7 +178,8 @@ def take_up(job: Job, reference: Reference, place: Place) -> tuple[Ended, list[s
     if ended.code and (ended.code != REFUSED or job.again):
         return ended, [f"not taken up, exit {ended.code}: {ended.err.strip()[-300:]}"]
     try:
-        lost = differences(values_of(place.folder), reference.values)
+        found = {name: values for name, values in values_of(place.folder).items() if dead.get(name) != values}
+        lost = differences(found, reference.values)
     except Exception as error:
         return ended, [f"a file does not open: {error!r}"]
     return ended, [f"{line} (exit {ended.code}: {ended.err.strip()[-200:]})" if ended.code else line for line in lost]

@@ -43,13 +43,18 @@ class Case:
     out: str = "out"
     """What may be written: names that begin so."""
     user: bool = False
-    """Whether it runs as a user who is not root, where this one is."""
+    """Whether it runs without the rights that root alone has."""
     left: Callable[[Place], bool] | None = None
     """What must hold afterwards."""
 
     @property
     def codes(self) -> tuple[int, ...]:
         return self.code if isinstance(self.code, tuple) else (self.code,)
+
+    @property
+    def kind(self) -> str:
+        """What is hostile: the name up to its colon."""
+        return self.name.split(":")[0]
 
     @property
     def command(self) -> str:

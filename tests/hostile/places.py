@@ -81,7 +81,7 @@ CASES = [
         )
         for command in WRITING
     ),
-    *(Case(f"out: {command} in /proc", line(command, "/proc/self/x"), REFUSED, "/proc/self") for command in WRITING),
+    *(Case(f"out: {command} in /proc", line(command, "/proc/self/x"), REFUSED, "/proc/") for command in WRITING),
     *(
         guarded(
             f"{command} --overwrite on a foreign folder with its mark",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from hostile.case import CHECKPOINT, DATA, NOTHING, REFUSED, Case, Place, at, data, link, replace, text
+from hostile.case import CHECKPOINT, DATA, DEVICE, NOTHING, REFUSED, USAGE, Case, Place, at, data, link, replace, text
 
 EXPORT = "export-labels store.h5 --out out"
 LEARN = "finetune {dataset} --model {warm} --store store.h5 --out out --iterations 2 --min-confidence 0 --min-quality 0"
@@ -186,8 +186,17 @@ TABLES: dict[str, tuple[str, Change]] = {
     "made from a list": (LEARN, attribute("made_from", "[1]")),
     "a calibration of text": (LEARN, attribute("calibration", '{"precision": "high", "by_class": 3}')),
 }
-FINE = ("a component beyond the last object", "an image of another size, learnt", "the schema of yesterday")
-"""What may also be read, if the result is sound."""
+OTHERS = {
+    "a component beyond the last object": (0, CHECKPOINT),
+    "an image of another size, learnt": (0, CHECKPOINT),
+    "the schema of yesterday": (0, CHECKPOINT),
+    "the network's maps of 200 classes": (0, CHECKPOINT),
+    "an image of 30,000 x 30,000": (CHECKPOINT, DEVICE),
+    "a SAM of one's own": (USAGE,),
+}
+"""Codes that are right as well: some may be read where the result is sound, or are as large as they say."""
+FINE = ("10^12 rows", "one tensor too many")
+"""Caches that may be read."""
 
 CACHES: dict[str, Change] = {
     "a NaN": lambda f: f["features"].__setitem__((0, 0, 0, 0), np.nan),
@@ -212,15 +221,16 @@ CACHES: dict[str, Change] = {
 
 CASES = [
     *(
-        Case(f"store: {name}", line, (0, CHECKPOINT) if name in FINE else (CHECKPOINT,), "" if name in FINE else "store.h5", store(change))
+        Case(f"store: {name}", line, OTHERS.get(name, CHECKPOINT), "" if name in OTHERS else "store.h5", store(change))
         for name, (line, change) in TABLES.items()
     ),
     *(Case(f"store: {name}", EXPORT, CHECKPOINT, "store.h5", in_place("store", write)) for name, write in ODD.items()),
-    *(Case(f"cache: {name}", CACHED, CHECKPOINT, "cache.h5", cache(change)) for name, change in CACHES.items()),
     *(
-        Case(
-            f"cache: {name}", CACHED, (0, CHECKPOINT) if name == "empty" else CHECKPOINT, "", at("cache.h5", write), left=lambda place: True
-        )
+        Case(f"cache: {name}", CACHED, (0, CHECKPOINT) if name in FINE else CHECKPOINT, "cache.h5", cache(change))
+        for name, change in CACHES.items()
+    ),
+    *(
+        Case(f"cache: {name}", CACHED, (0, CHECKPOINT) if name == "empty" else (CHECKPOINT, REFUSED), "cache.h5", at("cache.h5", write))
         for name, write in ODD.items()
     ),
     Case("store: an id of a test case, learnt", LEARN, (CHECKPOINT, DATA), "", id_of("test")),

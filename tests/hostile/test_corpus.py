@@ -1,8 +1,10 @@
 """The corpus covers what strangers can send, and notices what must not happen; all of it runs in `make faults`."""
 
+from collections import Counter
+
 import pytest
 from hostile.case import DATA, Case, Place
-from hostile.corpus import CASES, TOPICS, judge, listing, run_case
+from hostile.corpus import CASES, FAMILIES, judge, listing, run_case
 from processes import Ended
 from small_world import World
 
@@ -12,7 +14,8 @@ from samsemi.options.commands import STAGES
 def test_corpus_covers_every_command_and_names_each_case_once():
     assert len(CASES) == len({case.name for case in CASES}) >= 120
     assert {case.command for case in CASES} == set(STAGES)
-    assert all(len(cases) >= 20 for cases in TOPICS.values())
+    counted = Counter(family for case in CASES for family, kinds in FAMILIES.items() if case.kind in kinds)
+    assert counted.total() == len(CASES) and set(counted) == set(FAMILIES) and min(counted.values()) >= 10
 
 
 CASE = Case("image: drawn", "predict in --model warm --out out", DATA, "x.png")

@@ -12,6 +12,7 @@ from builders import ACCEPT_ALL, block, call, mined_of, succeed
 from samsemi.data.dataset import IGNORE, name_images, read_case_image, read_dataset
 from samsemi.mining.calibration import (
     SHARES,
+    Applied,
     Judged,
     calibrate,
     find_sources,
@@ -25,7 +26,7 @@ from samsemi.mining.calibration import (
 from samsemi.mining.folds import FoldMaps, deal_folds, fold_folders
 from samsemi.mining.miner import Miner
 from samsemi.mining.policy import Policy, decide, quality_of, score_table
-from samsemi.mining.precision import Estimate
+from samsemi.mining.precision import Estimate, estimate_precision
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.scores import REASONS, SCORES
 from samsemi.options.mine import MineOptions
@@ -47,12 +48,27 @@ def judged_of(quality, iou, image=None) -> Judged:
 
 def test_curve_goes_from_everything_to_little_with_the_truth_of_what_is_accepted():
     judged = judged_of([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.0, 1.0], image=[0, 0, 1, 2])
-    curve = trace_curve(judged.scores[:, 0], judged, images=4)
+    curve = trace_curve(applied(judged), judged, images=4)
     intervals = [row.pop("precision_interval") for row in curve]
     assert curve[0] == {"min_quality": 0.1, "objects": 1.0, "images": 0.75, "precision": 0.5, "dice": pytest.approx((0.75 + 1) / 4)}
     assert curve[-1] == {"min_quality": 0.3, "objects": 0.5, "images": 0.5, "precision": 0.5, "dice": 0.5}
     assert intervals[0] == pytest.approx([0.150, 0.850], abs=1e-3) and intervals[-1] == pytest.approx([0.095, 0.905], abs=1e-3)
     assert [row["objects"] for row in curve] == sorted((row["objects"] for row in curve), reverse=True)
+
+
+def test_curve_is_estimated_as_what_is_accepted_is():
+    """Less the optimism, with the spread within patients."""
+    judged = judged_of([0.1, 0.2, 0.3, 0.4], [0.0, 0.6, 0.0, 1.0])
+    table = applied(judged, optimism=0.1, spread=2.0)
+    first = trace_curve(table, judged, images=4)[0]
+    assert (first["precision"], first["precision_interval"]) == estimate_precision(table.right, table.optimism, table.spread)
+    assert first["precision"] == pytest.approx(0.4)
+
+
+def applied(judged: Judged, optimism: float = 0.0, spread: float = 1.0) -> Applied:
+    """All of it accepted, by its first score."""
+    count = len(judged.iou)
+    return Applied(judged.scores[:, 0], np.ones(count, bool), judged.iou >= 0.5, np.full(count, optimism), np.full(count, spread))
 
 
 def test_probabilities_of_unseen_objects_do_not_depend_on_their_own_truth():
@@ -171,14 +187,17 @@ def test_what_should_mostly_be_wrong_is_accepted_only_where_that_is_wanted(datas
     finetune = ("finetune", dataset, "--model", folded, "--iterations", 1, "--out", tmp_path / "run")
     assert call(*finetune, "--store", tmp_path / "s.h5", "--quiet").code == 7
     note = "estimated precision of what is accepted 0.20 [0.04, 0.62]"
-    assert note in succeed(*finetune, "--store", tmp_path / "t.h5").err
+    told = succeed(*finetune, "--store", tmp_path / "t.h5").err
+    assert note in told and "own thresholds" not in told
+    told = succeed(*finetune, "--store", tmp_path / "t.h5", "--min-agreement", 0.01, "--overwrite").err
+    assert f"{note} (95 % interval), target 0.8, by the calibration's own thresholds, not by --min-agreement" in told
 
 
 def test_best_precision_of_half_or_more_is_taken_with_a_warning(dataset, folded, tmp_path, poor):
     poor(0.5)
     outcome = succeed("mine", dataset, "--model", folded, "--sam", "none", "--min-area", 16, "--out", tmp_path / "s.h5")
     assert "warning: a precision of 0.8 is not reached; the best is 0.50 [0.04, 0.62], which is taken" in outcome.err
-    assert "estimated precision of what is accepted 0.50 [0.04, 0.62] (Wilson, 95 %), target 0.8" in outcome.err
+    assert "estimated precision of what is accepted 0.50 [0.04, 0.62] (95 % interval), target 0.8" in outcome.err
     assert "own thresholds" not in outcome.err
 
 
@@ -251,7 +270,9 @@ def test_out_of_fold_predictions_calibrate_only_what_is_predicted_alike(dataset,
     assert f"calibrated on val alone: {path} was predicted with test-time augmentation" in told.err
 
 
-def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded, monkeypatch):
+@pytest.mark.parametrize(("score", "value"), [("predicted_iou", np.nan), ("area", 0)])
+def test_object_that_is_never_accepted_has_no_say_in_the_fit(dataset, folded, monkeypatch, score, value):
+    """Its score is no number, or SAM's mask of it is empty."""
     data, options = read_dataset(dataset), MineOptions(dataset=dataset, model=folded, out="s.h5", min_area=16)
     sam, maps = load_sam("tiny", None, torch.device("cpu")), FoldMaps(folded / "out_of_fold.h5")
     _, whole = calibrate(Miner(load_model(folded), sam, options), data, maps)
@@ -261,7 +282,7 @@ def test_object_whose_score_is_no_number_does_not_spoil_the_fit(dataset, folded,
         prompted = prompt(miner, images, *found)
         for mined, _ in prompted.values():
             if not seen:
-                mined.predicted_iou[0] = np.nan
+                getattr(mined, score)[0] = value
             seen.append(mined)
         return prompted
 

@@ -17,7 +17,7 @@ from samsemi.data.dataset import read_case_images, read_dataset
 from samsemi.mining import miner as mining
 from samsemi.mining import online
 from samsemi.mining.miner import Miner, store_policy
-from samsemi.mining.online import OnlineLabels, Picture, load_picture, open_labels
+from samsemi.mining.online import CaseImage, OnlineLabels, load_case_image, open_labels
 from samsemi.mining.pipeline import prepare_again
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import pseudo_sample
@@ -63,7 +63,7 @@ def test_labels_are_those_that_mine_would_store_with_the_same_weights(dataset, w
     counts: Counter[str] = Counter()
     with open_labels(again, segmenter, policy, counts) as labels:
         for i in range(0, len(cases), 3):
-            made = labels([load_picture(case) for case in cases[i : i + 3]])
+            made = labels([load_case_image(case) for case in cases[i : i + 3]])
             for case, sample in zip(cases[i : i + 3], made, strict=True):
                 wanted = pseudo_sample(case, Store(tmp_path / "again.h5"), policy, 2, segmenter.spec.size)
                 assert all(torch.equal(part, own) for part, own in zip(sample, wanted, strict=True))
@@ -102,7 +102,7 @@ def label(mined, policy: Policy, *names: str):
     """The samples of pictures by name, what was mined, and the counts."""
     miner = FixedMiner(mined)
     labels = OnlineLabels(miner, policy, ("background", "cell", "core"), 32, Counter())
-    samples = labels([Picture(name, np.zeros((32, 32, 3), np.uint8)) for name in names])
+    samples = labels([CaseImage(name, np.zeros((32, 32, 3), np.uint8)) for name in names])
     return samples, miner.calls, labels
 
 
@@ -119,14 +119,14 @@ def test_accepted_objects_are_counted_by_class(mined):
     assert (counts["accepted_cell"], counts["objects_core"], counts["accepted_core"]) == (2, 1, 0)
 
 
-def test_picture_that_is_twice_in_a_batch_is_mined_once(mined):
+def test_image_that_is_twice_in_a_batch_is_mined_once(mined):
     samples, calls, labels = label(mined, Policy(min_confidence=0), "full", "empty", "full")
     assert calls == [["full", "empty"]] and len(samples) == 3
     assert torch.equal(samples[0].target, samples[2].target) and labels.counts["mined_images"] == 3
 
 
 def test_without_an_accepted_object_nothing_weighs_or_the_sure_pixels_do(mined, shown, caplog, monkeypatch):
-    monkeypatch.setattr(online, "IN_VAIN", 2)
+    monkeypatch.setattr(online, "WARN_AFTER", 2)
     rejecting = Policy(min_confidence=0.99)
     samples, _, labels = label(mined, rejecting, "full", "empty")
     assert not any(sample.weight.any() for sample in samples)
@@ -147,6 +147,7 @@ def test_finetune_online_learns_by_the_stores_sam_and_counts_what_it_accepts(dat
     tune = ("finetune", dataset, "--model", warm, "--store", store, "--schedule", "online", *ACCEPT_ALL, *SHORT)
     result = succeed(*tune, "--out", run, "--json").result
     assert files_in(run) == RUN_FILES | {"embeddings.h5"}
+    assert result["unlabeled"] == 9 and "pseudo_labeled" not in result, "what the first store accepts is not what is learned"
     assert result["pseudo_share"] == 0.5 and not [name for name in result if "accepted" in name or "mined" in name]
     rows = read_csv(run / "history.csv")
     assert [(int(row["iteration"]), int(row["mined_images"])) for row in rows] == [(2, 4), (4, 4)]
@@ -159,13 +160,13 @@ def test_finetune_online_learns_by_the_stores_sam_and_counts_what_it_accepts(dat
 def drawn(monkeypatch) -> set[str]:
     """Ids of the unlabeled images that a fine-tuning loads."""
     found: set[str] = set()
-    monkeypatch.setattr("samsemi.stages.finetune.load_picture", lambda case: (found.add(case.id), load_picture(case))[1])
+    monkeypatch.setattr("samsemi.stages.finetune.load_case_image", lambda case: (found.add(case.id), load_case_image(case))[1])
     return found
 
 
 def test_finetune_online_sees_every_unlabeled_image_and_says_that_nothing_is_accepted(dataset, warm, store, tmp_path, drawn, monkeypatch):
     """One image of nine is accepted in the store, but all are drawn; a network that no longer finds anything teaches nothing."""
-    monkeypatch.setattr(online, "IN_VAIN", 6)
+    monkeypatch.setattr(online, "WARN_AFTER", 6)
     monkeypatch.setattr(mining, "find_objects", lambda probs, min_area: find_objects(probs, 10**9))
     highest = np.sort(h5py.File(store)["objects"]["confidence"])[-1].item()
     tune = ("finetune", dataset, "--model", warm, "--store", store, "--schedule", "online", *ACCEPT_ALL, "--min-confidence", highest)
@@ -198,7 +199,7 @@ def test_finetune_online_refuses_stores_of_several_models_and_sams_that_it_canno
     succeed(*tune, tmp_path / "own.h5", *own, *ACCEPT_ALL)
     with h5py.File(shutil.copy(store, tmp_path / "other.h5"), "a") as file:
         file.attrs["made_from"] = json.dumps(json.loads(file.attrs["made_from"]) | {"sam_weights": "0"})
-    refused(CHECKPOINT, *tune, tmp_path / "other.h5", said=(tmp_path / "other.h5", "other weights"))
+    refused(CHECKPOINT, *tune, tmp_path / "other.h5", "--overwrite", said=(tmp_path / "other.h5", "other weights"))
 
 
 def test_finetune_takes_online_labels_and_a_teacher(dataset, warm, store, tmp_path):

@@ -52,6 +52,12 @@ def test_scores_are_in_the_order_of_the_thresholds_and_at_most_1():
     assert score_table(mined_of(block(2, 8, 2, 8), **values))[0] == pytest.approx([0, 1.0, 0.2, 0.3, 0.4, 0.5, 0.6])
 
 
+def test_threshold_of_0_asks_nothing_of_an_iou_that_is_predicted_below_0():
+    mined = mined_of(block(2, 8, 2, 8), predicted_iou=[-0.01])
+    assert decide(mined, ALL).tolist() == [0] and score_table(mined).min() == 0
+    assert decide(mined, replace(ALL, min_predicted_iou=0.01)).tolist() == [REASONS.index("predicted_iou")]
+
+
 def test_fit_finds_the_score_that_tells_right_from_wrong():
     rng = np.random.default_rng(0)
     scores = rng.random((400, COUNT))

@@ -222,10 +222,10 @@ def test_part_that_was_being_written_when_killed_is_ignored_and_removed(tmp_path
         with locked_output(path, break_lock=False):
             writer = writer_of(path)
             commit(writer, 0, "ab")
-            monkeypatch.setattr(store_writer, "write_maps", lambda *_: os._exit(9))
+            monkeypatch.setattr(os, "fsync", lambda *_: os._exit(9))
             commit(writer, 1, "c")
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
-    assert len(list(parts_of(path).rglob("000001.h5"))) == 1, "half-written, in a folder of its own"
+    assert len(list(parts_of(path).rglob("000001.h5"))) == 1, "not yet under its name, in a folder of its own"
     with locked_output(path, False, [parts_of(path)]):
         again = writer_of(path, resume=True)
         assert [part.name for part in again.parts.iterdir()] == ["000000.h5"]
@@ -387,6 +387,12 @@ def test_what_is_no_store_is_never_removed(tmp_path):
 def test_a_store_is_not_written_over_an_input(tmp_path):
     with pytest.raises(RefusedError, match="is read by this command"):
         writer_of(tmp_path / "cache.h5", inputs=[tmp_path / "x" / ".." / "cache.h5"])
+
+
+def test_an_input_that_is_a_circle_of_links_is_named(tmp_path):
+    (tmp_path / "cache.h5").symlink_to("cache.h5")
+    with pytest.raises(RefusedError, match=r"cache\.h5"):
+        writer_of(tmp_path / "s.h5", inputs=[tmp_path / "cache.h5"])
 
 
 @pytest.mark.parametrize("how", ["overwrite", "resume"])

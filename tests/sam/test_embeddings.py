@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from samsemi.errors import CheckpointError, RefusedError
-from samsemi.sam.embeddings import SCHEMA, EmbeddingCache
+from samsemi.sam.embeddings import OVERHEAD, SCHEMA, EmbeddingCache
 from samsemi.sam.protocol import Embedding, load_sam
 
 
@@ -189,6 +189,27 @@ def test_file_system_that_cannot_reserve_room_is_written_to(tmp_path, monkeypatc
     found = encode(tmp_path / "c.h5", CountingSam(), images_of(0, 1))
     monkeypatch.undo()
     assert_identical(found, encode(tmp_path / "c.h5", CountingSam(), images_of(0, 1)))
+
+
+def test_room_that_was_reserved_and_not_used_is_no_more_than_of_one_batch(tmp_path):
+    sam = CountingSam()
+    cache = EmbeddingCache(tmp_path / "c.h5", sam)
+    for seed in range(9):
+        cache.encode(images_of(seed))
+    cache.close()
+    assert (tmp_path / "c.h5").stat().st_size < 2 * OVERHEAD
+    encode(tmp_path / "c.h5", sam, images_of(0))
+    assert (tmp_path / "c.h5").stat().st_size < OVERHEAD, "cut off"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_row_that_is_no_number_is_named(tmp_path, value):
+    encode(tmp_path / "c.h5", CountingSam(), images_of(0, 1))
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        file["features"][1, 0, 0, 0] = value
+    encode(tmp_path / "c.h5", CountingSam(), images_of(0))
+    with pytest.raises(CheckpointError, match=r"c\.h5: row 1 is damaged \(NaN or infinity"):
+        encode(tmp_path / "c.h5", CountingSam(), images_of(1))
 
 
 def test_cache_is_plain_hdf5(tmp_path):

@@ -1,7 +1,9 @@
 """What a backend returns is checked: a wrong one is named, and nothing of it is stored."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,6 +58,13 @@ def test_what_is_right_passes():
         lambda e: replace(e, tensors={"features": torch.ones(2, 3, 3).int()}),
         lambda e: replace(e, tensors={"features": np.ones((2, 3, 3))}),
         lambda e: replace(e, tensors={"features": torch.ones(2, 3, 3) * NAN}),
+        lambda e: replace(e, tensors={"features": torch.ones(2, 3, 3).double()}),
+        lambda e: replace(e, tensors={"features": torch.ones(2, 3, 3).bfloat16()}),
+        lambda e: replace(e, tensors={"features": torch.ones(2, 3, 3, device="meta")}),
+        lambda e: replace(e, tensors={"features": torch.ones(2, 3, 3).to_sparse()}),
+        lambda e: replace(e, tensors={"features": torch.ones(2, 3, 3, requires_grad=True)}),
+        lambda e: replace(e, tensors={"features": None}),
+        lambda e: replace(e, tensors={"features": [1.0]}),
         lambda e: e.tensors["features"],
         lambda e: None,
     ],
@@ -77,6 +86,12 @@ def test_wrong_embedding_is_named(change):
         lambda m: replace(m, low_res_logits=torch.ones(1, 4, 4) > 0),
         lambda m: replace(m, low_res_logits=torch.full((1, 4, 4), torch.inf)),
         lambda m: replace(m, low_res_logits=np.ones((1, 4, 4))),
+        lambda m: replace(m, low_res_logits=torch.ones(1, 4, 4, device="meta")),
+        lambda m: replace(m, low_res_logits=torch.ones(1, 4, 4).to_sparse()),
+        lambda m: replace(m, low_res_logits=torch.ones(1, 4, 4, requires_grad=True)),
+        lambda m: replace(m, low_res_logits=torch.ones(1, 4, 4).half()),
+        lambda m: replace(m, low_res_logits=None),
+        lambda m: replace(m, predicted_iou=[1.0]),
         lambda m: replace(m, input_size=(17, 16)),
         lambda m: replace(m, input_size=16),
         lambda m: replace(m, input_side=0),
@@ -97,11 +112,49 @@ def test_wrong_list_is_named(of):
         decode_prompts(backend(of=of), [embedding_of(image) for image in IMAGES], PROMPTS)
 
 
+@pytest.mark.parametrize("name", ["keys", "a/b", ".", "", "\ud800", 3])
+def test_tensor_of_a_name_that_no_cache_can_hold_is_named(name):
+    of = partial(Embedding, {name: torch.ones(2)})
+    own = SimpleNamespace(**{**vars(backend()), "encode": lambda images: [of(image.shape[:2]) for image in images]})
+    with pytest.raises(CheckpointError, match="own: encode returns a tensor of the name"):
+        encode_images(own, IMAGES)
+
+
+def raise_deep(*arguments):
+    np.reshape(np.ones(3), (2, 2))
+
+
+def test_method_that_fails_is_named_with_the_place_in_the_code_of_the_user():
+    own = SimpleNamespace(**{**vars(backend()), "encode": raise_deep, "decode": raise_deep})
+    where = rf"own: raise_deep: ValueError in {re.escape(__file__)}, line {raise_deep.__code__.co_firstlineno + 1}: cannot reshape"
+    with pytest.raises(CheckpointError, match=where):
+        encode_images(own, IMAGES)
+    with pytest.raises(CheckpointError, match=where):
+        decode_prompts(own, [embedding_of(image) for image in IMAGES], PROMPTS)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()])
+def test_lack_of_memory_in_a_backend_is_not_its_fault(error):
+    def fail(*arguments):
+        raise error
+
+    with pytest.raises(type(error)):
+        encode_images(SimpleNamespace(**{**vars(backend()), "encode": fail}), IMAGES)
+
+
+def test_failure_of_a_sam_of_samsemi_is_a_bug():
+    sam = load_sam("ellipse", None, torch.device("cpu"))
+    with pytest.raises(AttributeError):
+        encode_images(sam, [None])
+
+
 WRONG = {
     "nothing": (None, "name, identity"),
     "no_decode": (SimpleNamespace(**{**vars(backend()), "decode": None}), "decode"),
     "size_of_text": (SimpleNamespace(**{**vars(backend()), "mask_size": "4"}), "mask_size"),
     "huge": (SimpleNamespace(**{**vars(backend()), "mask_size": 10**6}), "mask_size is 1000000"),
+    "surrogate": (SimpleNamespace(**{**vars(backend()), "identity": "\ud800"}), r"identity is '\\ud800'"),
+    "nul": (SimpleNamespace(**{**vars(backend()), "name": "a\0b"}), r"name is 'a\\x00b'"),
 }
 
 
@@ -119,6 +172,14 @@ def returns_size_of_text(*_):
 
 def returns_huge(*_):
     return WRONG["huge"][0]
+
+
+def returns_surrogate(*_):
+    return WRONG["surrogate"][0]
+
+
+def returns_nul(*_):
+    return WRONG["nul"][0]
 
 
 @pytest.mark.parametrize("kind", WRONG)

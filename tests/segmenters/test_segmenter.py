@@ -9,8 +9,9 @@ from torch import nn
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.segmenters.checkpoints import load_model, save_model
-from samsemi.segmenters.segmenter import ModelSpec, Segmenter, predict_batch, predict_image, to_input, to_label
+from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter, predict_batch, predict_image, to_input, to_label
 from samsemi.tensors import hash_tensors
+from samsemi.training.loop import summarize_run
 
 SPEC = ModelSpec("tu-lcnet_035", (8, 8, 8, 8, 8), ("background", "a", "b"), 32)
 
@@ -194,3 +195,20 @@ def test_network_that_cannot_be_is_refused_before_it_is_built(change, said):
     ModelSpec(**spec)
     with pytest.raises(UsageError, match=f"a network of .*{said}"):
         ModelSpec(**spec | change)
+
+
+def test_weights_of_another_run_are_named(segmenter, tmp_path):
+    for seed, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        save_model(tmp_path / name, new_segmenter(SPEC, seed), {"scores": {"val_dice": 0.5}})
+        (tmp_path / name / "history.csv").write_text("iteration,val_dice\n3,0.5\n")
+    (tmp_path / "a" / "model.safetensors").write_bytes((tmp_path / "b" / "model.safetensors").read_bytes())
+    for read in (load_model, summarize_run):
+        with pytest.raises(CheckpointError, match="model.safetensors holds other weights than model.json beside it"):
+            read(tmp_path / "a")
+    card = json.loads((tmp_path / "a" / "model.json").read_text())
+    del card["weights"]
+    (tmp_path / "a" / "model.json").write_text(json.dumps(card))
+    assert hash_tensors(load_model(tmp_path / "a").state_dict()) == hash_tensors(load_model(tmp_path / "b").state_dict()), (
+        "a card of before its weights stood there is read"
+    )

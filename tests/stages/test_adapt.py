@@ -27,6 +27,7 @@ from builders import (
     read_array,
     refused,
     succeed,
+    train_on,
     truncate,
     watched_states,
     write_image,
@@ -456,10 +457,9 @@ def test_inputs_may_lie_elsewhere_on_resumption_and_may_not_differ(few, folds, t
         interrupt_at(patch, adapt_stage, "step", 1)
         assert_interrupted((*arguments, "--sam-checkpoint", weights, "--model", model))
     here = ("--sam-checkpoint", weights.rename(tmp_path / "moved.safetensors"), "--model", model.rename(tmp_path / "moved"))
-    changed = load_tensors(tmp_path / "moved/model.safetensors")
-    save_tensors(tmp_path / "moved/model.safetensors", {name: value + 1 for name, value in changed.items()})
+    train_on(tmp_path / "moved")
     refused(REFUSED, *arguments, *here, "--resume", said=("SAM.run", "model was"), problems=True)  # after a warning of its other cases
-    save_tensors(tmp_path / "moved/model.safetensors", changed)
+    shutil.copytree(folds, tmp_path / "moved", dirs_exist_ok=True)
     refused(REFUSED, *arguments, *here[:2], "--resume", said=("SAM.run", "model was"))
     succeed(*arguments, *here, "--resume")
 
@@ -578,7 +578,7 @@ def test_model_without_maps_of_the_labeled_cases(dataset, few, folds, warm, tmp_
 
 def test_stream_that_draws_no_scenes(few, tmp_path, drawer):
     arguments = ("adapt", few, "--out", tmp_path / "SAM.safetensors", *ONE, "--all")
-    refused(USAGE, *arguments, "--stream", drawer.replace(":draw", ":wrong"), said=("--stream", "float64"))
+    refused(CHECKPOINT, *arguments, "--stream", drawer.replace(":draw", ":wrong"), said=("--stream", "float64"))
 
 
 def test_data_set_that_is_not_there_or_lacks_a_split(few, tmp_path):

@@ -136,3 +136,45 @@ def test_eval_killed_when_all_was_written_runs_again(data, tmp_path, monkeypatch
     assert (tmp_path / "eval/metrics.json").exists()
     succeed(*arguments)
     refused(REFUSED, *arguments, said=("exists and is not empty",))
+
+
+LATE = {
+    "prepare {raw}/images --masks {raw}/masks --out {out}": "prepare.read_values",
+    "warmstart {data} --out {out}": "warmstart.build_segmenter",
+    "adapt {data} --out {out}": "adapt.load_start",
+    "mine {data} --model m --out {out}": "mine.load_model_for",
+    "finetune {data} --model m --out {out}": "finetune.load_model_for",
+    "distill {data} --out {out}": "distill.load_sam",
+    "eval {data} --model m --out {out}": "evaluate.load_model_for",
+    "predict {raw}/images --model m --out {out}": "predict.image_or_folder",
+    "export-labels s.h5 --out {out}": "export_labels.Store",
+}
+"""Each command that writes, and the first of its work that takes long."""
+
+
+@pytest.fixture(scope="module")
+def halved(raw, tmp_path_factory) -> Path:
+    """A data set with an unlabeled case."""
+    out = tmp_path_factory.mktemp("halved") / "data"
+    succeed(*prepare(raw, out)[:-4], "--val", 0.2, "--test", 0.2, "--labeled", 2)
+    return out
+
+
+@pytest.mark.parametrize("command", LATE, ids=lambda command: command.split()[0])
+def test_output_that_exists_is_refused_before_any_work(raw, halved, tmp_path, monkeypatch, command):
+    def work(*arguments: object, **options: object) -> None:
+        raise AssertionError("work was done for an output that cannot be written")
+
+    monkeypatch.setattr(f"samsemi.stages.{LATE[command]}", work)
+    is_file = command.startswith(("adapt", "mine"))
+    out = tmp_path / ("out.safetensors" if is_file else "out")
+    stands = out if is_file else out / "notes.txt"
+    words = command.format(raw=raw, data=halved, out=out).split()
+    before = files_in(tmp_path)
+    assert "work was done" in call(*words).err
+    assert files_in(tmp_path) == before and not out.exists(), "nothing is left where it fails"
+    stands.parent.mkdir(exist_ok=True)
+    stands.write_text("mine")
+    for more in ((), ("--overwrite",)):
+        refused(REFUSED, *words, *more, said=(out,))
+    assert stands.read_text() == "mine"

@@ -1,3 +1,5 @@
+import os
+import signal
 from functools import partial
 from typing import NamedTuple
 
@@ -7,7 +9,7 @@ import torch
 from PIL import Image
 
 from samsemi.data.dataset import IGNORE, Case
-from samsemi.errors import DataError
+from samsemi.errors import DataError, device_error
 from samsemi.training.batches import (
     Sample,
     SampleSequence,
@@ -350,3 +352,12 @@ def test_strong_augmentation_changes_colors_more():
         return torch.stack([change(gray).image[:, SIZE // 2, SIZE // 2] for _ in range(60)]).std().item()
 
     assert spread(augment_strongly) > 1.3 * spread(augment)
+
+
+def test_loading_process_that_is_killed_is_an_error_of_the_machine():
+    """As the system does where memory lacks."""
+    stream = Stream(["3"] * 4, lambda case: os.kill(os.getpid(), signal.SIGKILL), 2)
+    with pytest.raises(RuntimeError) as caught:
+        next(batches_of([stream], 0, 0, 2, workers=1))
+    found = device_error(caught.value)
+    assert found and found.exit_code == 6 and "(pid" in found.message

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from samsemi import remedies
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.mining.scores import COLUMNS
 from samsemi.schemas import from_json
 
-AGAIN = "mine it again with --overwrite"
 MOST_SIDE = 2**20
 """Pixels of a side of an image."""
 ROUNDING = 1e-3
@@ -26,7 +26,7 @@ class FoundOfClass:
 
     def __post_init__(self) -> None:
         if len(self.precision_interval) != 2:
-            raise UsageError("precision_interval is no pair of numbers", AGAIN)
+            raise UsageError("precision_interval is no pair of numbers", remedies.STORE)
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class FoundByCalibration(FoundOfClass):
 def check_calibration(calibration: Mapping[str, object], where: str) -> None:
     """CheckpointError for a calibration of which nothing can be told; what is never read may be anything."""
     known = {entry.name for entry in fields(FoundByCalibration)}
-    found = from_json(FoundByCalibration, {name: value for name, value in calibration.items() if name in known}, where, AGAIN)
+    found = from_json(FoundByCalibration, {name: value for name, value in calibration.items() if name in known}, where, remedies.STORE)
     if found.precision is not None and "target_precision" not in calibration:
-        raise CheckpointError(f"{where}: missing target_precision", AGAIN)
+        raise CheckpointError(f"{where}: missing target_precision", remedies.STORE)
     for name, values in found.by_class.items():
         own = {key: value for key, value in values.items() if key in ("precision", "precision_interval")}
-        from_json(FoundOfClass, own, f"{where}: {name:.60}", AGAIN)
+        from_json(FoundOfClass, own, f"{where}: {name:.60}", remedies.STORE)
 
 
 def check_tables(images: np.ndarray, objects: np.ndarray, maps: int, num_classes: int, path: Path) -> None:
@@ -70,7 +70,7 @@ def check_tables(images: np.ndarray, objects: np.ndarray, maps: int, num_classes
     }
     for what, wrong in problems.items():
         if wrong:
-            raise CheckpointError(f"{path} is a damaged store: {what} cannot be", AGAIN)
+            raise CheckpointError(f"{path} is a damaged store: {what} cannot be", remedies.STORE)
 
 
 def in_range(name: str, scores: np.ndarray) -> bool:
@@ -95,6 +95,6 @@ def check_maps(maps: Mapping[str, np.ndarray], count: int, where: str) -> None:
     of so many objects."""
     network = maps["network_probs"].max(axis=0)
     if not network.all() and network.any():
-        raise CheckpointError(f"{where}: network_probs has pixels of no class", AGAIN)
+        raise CheckpointError(f"{where}: network_probs has pixels of no class", remedies.STORE)
     if maps["components"].max(initial=0) > count:
-        raise CheckpointError(f"{where}: components are more than its {count} objects", AGAIN)
+        raise CheckpointError(f"{where}: components are more than its {count} objects", remedies.STORE)

@@ -125,6 +125,9 @@ EDITS = {
     "box of NaN": edit_rows("objects", "prompt_box", [np.nan, 4, 5, 12]),
     "window of no pixel": edit_rows("objects", "window", [3, 3, 3, 12]),
     "one image twice": edit_rows("images", "id", "b"),
+    "id that is a path": edit_rows("images", "id", "../../evil"),
+    "id that is absolute": edit_rows("images", "id", "/tmp/evil"),
+    "id of nothing": edit_rows("images", "id", ""),
     "maps of NaN": float_maps,
     "fewer maps": fewer_maps,
     "maps of other sides": other_sides,
@@ -168,6 +171,16 @@ def test_no_bit_that_turns_in_a_store_is_read_without_a_word(tmp_path):
         else:
             assert read == whole or {*read["maps"]} != {*whole["maps"]}, f"a bit of byte {place} has turned"
     assert found > 10
+
+
+@pytest.mark.parametrize("text", [b'"target_precision": 0.8', b'"dataset": "d"'])
+def test_bit_that_turns_in_the_texts_is_named(tmp_path, text):
+    path = write_store(tmp_path / "s.h5")
+    data = path.read_bytes()
+    assert data.count(text) == 1
+    path.write_bytes(data.replace(text, text[:-1] + bytes([text[-1] ^ 1])))
+    with pytest.raises(CheckpointError, match=r"s\.h5 is .*damaged"):
+        read_all(path)
 
 
 def test_no_bit_that_turns_in_the_maps_is_read_without_a_word(tmp_path):
