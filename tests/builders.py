@@ -245,7 +245,7 @@ class OwnSam:
 
     encode, decode, with_weights_of = OriginalSam.encode, OriginalSam.decode, OriginalSam.with_weights_of
     scale_prompts, place, tensor = OriginalSam.scale_prompts, OriginalSam.place, OriginalSam.tensor
-    objects_per_call, decode_rows = OriginalSam.objects_per_call, OriginalSam.decode_rows
+    decode_rows = OriginalSam.decode_rows
 
 
 def load_own_sam(checkpoint: Path | None, device: torch.device, precision: str) -> OwnSam:

@@ -23,8 +23,10 @@ from samsemi.schemas import from_json, parse_object
 from samsemi.tensors import CARD, hash_file, load_metadata, load_strictly, load_tensors
 
 AGAIN = "adapt the SAM again, or use the samsemi that wrote it"
-MASK_PIXELS_PER_CALL = {"cpu": 2**17, "gpu": 2**21}
-"""Pixels of low-resolution masks that go through the decoder at once: bounds its memory, and keeps it within the caches of a CPU."""
+CELLS_PER_CALL, MASK_PIXELS_PER_CALL = 2**11, 2**17
+"""Of a CPU: cells of embeddings that go through the encoder at once, and pixels of low-resolution masks that go through the decoder."""
+GPU_MASK_PIXELS_PER_CALL = 2**21
+"""Of a GPU: bounds the decoder's memory, however many objects there are."""
 
 
 class OriginalNetwork(SamNetwork):
@@ -91,16 +93,26 @@ class OriginalSam:
         """Ids and hashes of the images that it has learnt, as of ``name_images``."""
         self.side = sam.image_encoder.img_size
         self.mask_size = 4 * sam.prompt_encoder.image_embedding_size[0]
+        on_cpu = device.type == "cpu"
+        self.images_per_call = max(1, CELLS_PER_CALL // (self.mask_size // 4) ** 2) if on_cpu else None
+        """How many go through the encoder at once; None: a whole batch."""
+        self.objects_per_call = max(1, (MASK_PIXELS_PER_CALL if on_cpu else GPU_MASK_PIXELS_PER_CALL) // self.mask_size**2)
+        """How many go through the decoder at once."""
         self.embedding_shapes = {FEATURES: (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)}
         """Of the tensors of an embedding, by name: what a cache must hold."""
 
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
-        """Resize, normalize, pad, and encode as one batch."""
-        batch = self.preprocessing.squares(images, self.side, self.device)
-        with autocast(self.device, self.precision):
-            tensors = self.network.encode(batch)
-        return [Embedding({name: rows[i] for name, rows in tensors.items()}, image.shape[:2]) for i, image in enumerate(images)]
+        """Resize, normalize, pad, and encode as one batch; on a CPU in small ones."""
+        step, found = self.images_per_call or len(images), []
+        for i in range(0, len(images), step):
+            batch = self.preprocessing.squares(images[i : i + step], self.side, self.device)
+            with autocast(self.device, self.precision):
+                found.append(self.network.encode(batch))
+        rows = (
+            {name: tensor[k] for name, tensor in tensors.items()} for tensors in found for k in range(len(next(iter(tensors.values()))))
+        )
+        return [Embedding(tensors, image.shape[:2]) for tensors, image in zip(rows, images, strict=True)]
 
     @torch.inference_mode()
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
@@ -128,11 +140,6 @@ class OriginalSam:
             MaskBatch(m, i, e.image_size, self.preprocessing.input_size(e.image_size, self.side), self.side)
             for m, i, e in zip(torch.cat(logits).split(counts), torch.cat(ious).split(counts), embeddings, strict=True)
         ]
-
-    @property
-    def objects_per_call(self) -> int:
-        """How many go through the decoder at once."""
-        return max(1, MASK_PIXELS_PER_CALL["cpu" if self.device.type == "cpu" else "gpu"] // self.mask_size**2)
 
     def decode_rows(
         self, tensors: Mapping[str, Tensor], owner: Tensor, sparse: Tensor, dense: Tensor, three: bool
