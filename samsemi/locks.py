@@ -250,13 +250,13 @@ def need_unlocked(output: Path, break_lock: bool = False) -> None:
     path = lock_path(output)
     with suppress(OSError):
         holder, touched = parse_holder(path.read_bytes()[:LONGEST]), path.stat().st_mtime
-        if not break_lock and is_live(holder, touched):
+        if holder and not break_lock and is_live(holder, touched):
             raise being_written(output, holder)
 
 
-def being_written(output: Path, holder: Holder | None) -> RefusedError:
+def being_written(output: Path, holder: Holder) -> RefusedError:
     return RefusedError(
-        f"{output} is being written by {holder or 'a process that has not said yet which it is'}",
+        f"{output} is being written by {holder}",
         f"wait for it, or give another --out; if that command is surely gone, {BREAK}",
     )
 

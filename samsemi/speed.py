@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
-from torch import Tensor, nn
+from torch import Tensor
 
 from samsemi import cost
 from samsemi.devices import autocast
@@ -140,16 +140,10 @@ class Bench:
         self.warm = self.folder / "warm.h5"
         self.mine_cached(self.warm)
 
-    def options(self, **given: object) -> MineOptions:
-        return MineOptions(
-            dataset=Path("-"),
-            model=(Path("-"),),
-            out=self.folder / "-",
-            sam=self.sam.name,
-            prompts=KINDS,
-            batch_size=self.batch_size,
-            **given,
-        )  # type: ignore[arg-type]
+    def options(self, cache: Path | None = None) -> MineOptions:
+        """Of ``mine`` by default; only the smallest objects count, too."""
+        places = {"dataset": Path("-"), "model": (Path("-"),), "out": self.folder / "-", "embeddings": cache}
+        return MineOptions(**places, sam=self.sam.name, prompts=KINDS, batch_size=self.batch_size, min_area=1)  # type: ignore[arg-type]
 
     def batches(self) -> list[list[str]]:
         names = list(self.scenes.images)
@@ -158,7 +152,7 @@ class Bench:
     def mine_given(self, sam: OriginalSam) -> dict[str, Mined]:
         """Mining of whole images with prompts given: SAM's masks, scored."""
         scenes, mined = self.scenes, {}
-        miner = Miner(self.segmenter, sam, self.options(zoom=0.0))
+        miner = Miner(self.segmenter, sam, self.options())
         for names in self.batches():
             sizes = {name: scenes.images[name].shape[:2] for name in names}
             views = [View(name, (0.0, 0.0, w, h), np.arange(len(scenes.found[name]))) for name, (h, w) in sizes.items()]
@@ -187,7 +181,7 @@ class Bench:
 
     def mine_cached(self, cache: Path) -> None:
         """As ``mine`` does by default, from the network's maps on, in windows where that suits the SAM, with a cache of embeddings."""
-        miner = Miner(self.segmenter, self.sam, self.options(embeddings=cache, min_area=1))
+        miner = Miner(self.segmenter, self.sam, self.options(cache))
         try:
             for names in self.batches():
                 miner.prompt({name: self.scenes.images[name] for name in names}, [self.scenes.maps[name] for name in names])
@@ -236,7 +230,7 @@ def run_encoder(sam: OriginalSam, inputs: Tensor) -> None:
 def encoder_flops(name: str) -> float:
     """Operations of the encoder of one image as segment-anything defines it; a multiplication and an addition are two."""
     with torch.device("meta"):
-        encoder: nn.Module = build_network(SAMS[name]).image_encoder.eval()
+        encoder = build_network(SAMS[name]).image_encoder.eval()
         image = torch.empty(1, 3, encoder.img_size, encoder.img_size)
     return 1e9 * cost.count(encoder, lambda: encoder(image))["gflops"]
 

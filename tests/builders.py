@@ -254,7 +254,7 @@ class OwnSam:
 
     encode, decode, with_weights_of = OriginalSam.encode, OriginalSam.decode, OriginalSam.with_weights_of
     scale_prompts, place, tensor = OriginalSam.scale_prompts, OriginalSam.place, OriginalSam.tensor
-    objects_per_call, mask_extent = OriginalSam.objects_per_call, OriginalSam.mask_extent
+    mask_extent = OriginalSam.mask_extent
 
 
 def load_own_sam(checkpoint: Path | None, device: torch.device, precision: str) -> OwnSam:

@@ -152,8 +152,9 @@ class StoreWriter:
             file["images"][:], file["objects"][:] = images, objects
             file["points/coords"][:], file["points/labels"][:] = coords, labels
             file[HASHES][:] = np.array([image.sha256 for image in self.pending], "S64")
+            tables = {name: file[name] for name in ("probs", *IMAGE_MAPS)}  # each is looked up once
             for i, (image, first) in enumerate(zip(self.pending, images["first_object"], strict=True)):
-                write_maps(file, image.mined, i, int(first))
+                write_maps(tables, image.mined, i, int(first))
         self.pending = []
 
     def columns(self) -> Columns:
@@ -262,14 +263,14 @@ def refuse_earlier(part: Path, path: Path) -> None:
         raise RefusedError(f"{path} was begun by an earlier samsemi (schema {EARLIER}) and not finished", "start anew with --overwrite")
 
 
-def write_maps(file: h5py.File, mined: Mined | None, image: int, first: int) -> None:
+def write_maps(tables: Mapping[str, h5py.Dataset], mined: Mined | None, image: int, first: int) -> None:
     """The maps of the ``image``-th image, whose objects begin at ``first``; nothing of one that could not be read."""
     if mined is None:
         return
     for name in IMAGE_MAPS:
-        file[name][image] = getattr(mined, name)
-    for i, probs in enumerate(mined.probs):
-        file["probs"][first + i] = probs
+        tables[name][image] = getattr(mined, name)
+    if len(mined):
+        tables["probs"][first : first + len(mined)] = mined.probs
 
 
 def create(file: h5py.File, provenance: Provenance, images: int, objects: int, shape: Shape) -> None:

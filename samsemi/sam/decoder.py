@@ -43,10 +43,16 @@ def as_rows(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2)
 
 
+def in_precision(x: Tensor) -> Tensor:
+    """In the type of autocast, where that is on: what is added to it stays as small."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 def attend(transformer: TwoWayTransformer, keys: Tensor, position: Tensor, tokens: Tensor, owner: Tensor | None) -> tuple[Tensor, Tensor]:
     """Tokens (N, T, C) and the cells of the images (N, hw, C), after the two-way transformer; with ``owner`` (N,) the cells are given
     once per image."""
-    queries = tokens
+    queries, keys, position = tokens, in_precision(keys), in_precision(position)
     for layer in transformer.layers:
         queries, keys = attend_both_ways(layer, queries, keys, position, tokens, owner)
         owner = None

@@ -15,8 +15,10 @@ from samsemi.sam.preprocessing import LONGEST_SIDE, Preprocessing, place_masks, 
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamNetwork
 
-MASK_PIXELS_PER_CALL = {"cpu": 2**17, "gpu": 2**21}
-"""Pixels of low-resolution masks that go through the decoder at once: bounds its memory, and keeps it within the caches of a CPU."""
+CELLS_PER_CALL, MASK_PIXELS_PER_CALL = 2**11, 2**17
+"""Of a CPU: cells of embeddings that go through the encoder at once, and pixels of low-resolution masks that go through the decoder."""
+GPU_MASK_PIXELS_PER_CALL = 2**21
+"""Of a GPU: bounds the decoder's memory, however many objects there are."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,24 @@ class NetworkSam:
         self.learned = learned or {}
         """Ids and hashes of the images that it has learnt, as of ``name_images``."""
         self.side, self.mask_size, self.embedding_shapes = sizes.side, sizes.mask_size, sizes.embedding
+        on_cpu = device.type == "cpu"
+        self.images_per_call = max(1, CELLS_PER_CALL // (self.mask_size // 4) ** 2) if on_cpu else None
+        """How many go through the encoder at once; None: a whole batch."""
+        self.objects_per_call = max(1, (MASK_PIXELS_PER_CALL if on_cpu else GPU_MASK_PIXELS_PER_CALL) // self.mask_size**2)
+        """How many go through the decoder at once."""
 
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
-        """Resize, normalize, pad, and encode as one batch."""
-        batch = self.preprocessing.squares(images, self.side, self.device)
-        with autocast(self.device, self.precision):
-            tensors = self.network.encode(batch)
-        return [Embedding({name: rows[i] for name, rows in tensors.items()}, image.shape[:2]) for i, image in enumerate(images)]
+        """Resize, normalize, pad, and encode as one batch; on a CPU in small ones."""
+        step, found = self.images_per_call or len(images), []
+        for i in range(0, len(images), step):
+            batch = self.preprocessing.squares(images[i : i + step], self.side, self.device)
+            with autocast(self.device, self.precision):
+                found.append(self.network.encode(batch))
+        rows = (
+            {name: tensor[k] for name, tensor in tensors.items()} for tensors in found for k in range(len(next(iter(tensors.values()))))
+        )
+        return [Embedding(tensors, image.shape[:2]) for tensors, image in zip(rows, images, strict=True)]
 
     @torch.inference_mode()
     def decode(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]) -> list[MaskBatch]:
@@ -100,11 +112,6 @@ class NetworkSam:
     def mask_extent(self, image_size: tuple[int, int]) -> tuple[tuple[int, int], int]:
         """(H', W') of an image within the square that its masks cover, and the side of that: of the input."""
         return self.preprocessing.input_size(image_size, self.side), self.side
-
-    @property
-    def objects_per_call(self) -> int:
-        """How many go through the decoder at once."""
-        return max(1, MASK_PIXELS_PER_CALL["cpu" if self.device.type == "cpu" else "gpu"] // self.mask_size**2)
 
     def scale_prompts(
         self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts]

@@ -2,7 +2,8 @@
 
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def bench(options: BenchOptions) -> dict[str, object]:
     precision = choose_precision(device, options.precision)
     precisions = [precision, *(other for other in ("fp32", "bf16") if other != precision and (other == "fp32" or has_bf16(device)))]
     batch_size = min(options.batch_size, 2) if device.type == "cpu" else options.batch_size  # a CPU needs seconds for a step
-    training = WarmstartOptions(dataset=Path("-"), out=Path("-"), precision=precision, batch_size=batch_size)
+    training = WarmstartOptions(dataset=Path("-"), out=Path("-"), precision=options.precision, batch_size=batch_size)
     spec = ModelSpec(training.encoder, parse_channels(training.decoder_channels), CLASSES, training.size)
     segmenter = new_segmenter(spec, seed=0).to(device)
     speed = measure_training(segmenter, training, options.rounds, device) if options.train else None
@@ -47,9 +48,9 @@ def measure_sam(name: str, segmenter: Segmenter, precisions: list[str], options:
     with tempfile.TemporaryDirectory(prefix="samsemi-") as folder:
         made = Bench(sam, segmenter.eval(), scenes, options.batch_size, Path(folder))
         inputs = made.inputs()
-        runs = {
+        runs: dict[str, Callable[[], object]] = {
             "loop": lambda: run_loop(made.plain, scenes),
-            **{p: (lambda p=p: made.mine(p)) for p in precisions},
+            **{p: partial(made.mine, p) for p in precisions},
             "cold": made.mine_cold,
             "cached": lambda: made.mine_cached(made.warm),
             "encode": lambda: run_encoder(sam, inputs),

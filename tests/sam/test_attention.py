@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from samsemi.sam.attention import FoldedAttention, make_faster
+from samsemi.sam.tiny import DOT_RADII, draw_boxes, draw_points
 
 
 def build_encoder(use_rel_pos: bool = True, head_width: int = 8) -> ImageEncoderViT:
@@ -103,3 +104,22 @@ def test_decoder_gives_what_segment_anythings_does(dense_mask):
     assert wanted[0].std() > 0.05
     for one, other in zip(wanted, found, strict=True):
         assert (one - other).abs().max() < 1e-5
+
+
+def test_points_and_boxes_are_drawn_cell_by_cell():
+    """Against the distance of every cell, which the drawing takes apart into rows and columns."""
+    axis, side = (torch.arange(16) + 0.5) * 16 - 0.5, 256
+    coords, labels = torch.rand(3, 4, 2) * side, torch.tensor([[1, 0, 1, -1], [0, 0, 0, 0], [1, 1, 1, 1]]).float()
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    squares = (x - coords[..., 0, None, None]) ** 2 + (y - coords[..., 1, None, None]) ** 2
+    wanted = [(torch.exp(-squares / (2 * r * r)) * (labels == kind)[..., None, None]).amax(1) for kind in (1, 0) for r in DOT_RADII]
+    found = draw_points(axis, coords, labels)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, wanted, strict=True)) and wanted[0].max() > 0.1
+    boxes = torch.tensor([[10.0, 30.0, 99.0, 200.0], [100.0, 100.0, 100.0, 100.0]])
+    mark, u, v, ellipse, inside, size, outside = draw_boxes(axis, boxes, side)
+    x0, y0, x1, y1 = boxes[0].tolist()
+    place = ((2 * x - x0 - x1) / (x1 - x0 + 1)).clamp(-2, 2), ((2 * y - y0 - y1) / (y1 - y0 + 1)).clamp(-2, 2)
+    assert torch.allclose(u[0], place[0]) and torch.allclose(v[0], place[1]) and (mark == 1).all() and mark.shape == (2, 16, 16)
+    assert torch.equal(inside[0].bool(), (x > x0 - 0.5) & (x < x1 + 0.5) & (y > y0 - 0.5) & (y < y1 + 0.5))
+    assert torch.allclose(ellipse[0], (u[0] ** 2 + v[0] ** 2).clamp(max=4) - 1) and torch.equal(inside, (outside < 0).float())
+    assert torch.allclose(size[0], torch.tensor((90 * 171) ** 0.5 / side))

@@ -12,7 +12,6 @@ from segment_anything import SamPredictor
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS
-from samsemi.sam import network as network_module
 from samsemi.sam.network import takes_three
 from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
 from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks
@@ -138,8 +137,7 @@ def test_masks_do_not_depend_on_how_many_are_decoded_at_once(backend, monkeypatc
     prompts = [prompts_of("box+point", image, 5, backend.mask_size, seed=i) for i, image in enumerate(images)]
     embeddings = backend.encode(images)
     together = backend.decode(embeddings, prompts)
-    monkeypatch.setitem(network_module.MASK_PIXELS_PER_CALL, "cpu", 3 * backend.mask_size**2)
-    assert backend.objects_per_call == 3
+    monkeypatch.setattr(backend, "objects_per_call", 3)
     for one, other in zip(together, backend.decode(embeddings, prompts), strict=True):
         assert torch.allclose(one.low_res_logits, other.low_res_logits, atol=1e-5) and torch.allclose(
             one.predicted_iou, other.predicted_iou
