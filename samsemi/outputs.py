@@ -172,15 +172,20 @@ def refuse_file(folder: Path) -> None:
         raise RefusedError(f"{existing} is a file", "give another --out")
 
 
+def resolve(path: Path) -> Path:
+    """A path without links; RefusedError for a circle of them."""
+    with refused_paths(path):
+        return Path(path).resolve()
+
+
 def refuse_taken(out: Path, what: str, is_own: Callable[[Path], bool], replaced: bool, inputs: Sequence[Path] = ()) -> None:
     """RefusedError where a file may not be written: a folder or one of the ``inputs`` stands there, or what is not ``what`` the command
     writes, or anything unless it is ``replaced`` or taken up."""
     refuse_file(out.parent)
     if out.is_dir():
         raise RefusedError(f"{out} is a folder", "give a file name as --out")
-    with refused_paths(out):
-        own = out.resolve()
-    if any(own == Path(path).resolve() for path in inputs):
+    own = resolve(out)
+    if any(own == resolve(path) for path in inputs):
         raise RefusedError(f"{out} is read by this command", "give another --out")
     if out.exists() and not is_own(out):
         raise RefusedError(f"{out} is not {what}", "give another --out, or remove it yourself")
@@ -190,8 +195,7 @@ def refuse_taken(out: Path, what: str, is_own: Callable[[Path], bool], replaced:
 
 def refuse_inside(out: Path, images: Path) -> None:
     """RefusedError where the output lies among the images or masks that are read."""
-    with refused_paths(out):
-        place = Path(out).resolve()
+    place = resolve(out)
     if place.is_relative_to(Path(images).resolve()):
         raise RefusedError(f"{out} lies in {images}, whose pictures are read", "give an --out outside of it")
 

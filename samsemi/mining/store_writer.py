@@ -35,7 +35,7 @@ from samsemi.mining.store import (
     open_hdf5,
     read_provenance,
 )
-from samsemi.outputs import PART, is_temporary, new_name, refuse_changes, refuse_taken, refused_paths, remove, try_file
+from samsemi.outputs import PART, is_temporary, new_name, refuse_changes, refuse_taken, remove, try_file
 from samsemi.sam.prompts import Prompts
 
 PARTS = f"{'[0-9]' * 6}.h5"
@@ -206,12 +206,6 @@ class StoreWriter:
             left = left[len(found) :]
         if left:
             raise missing_part(self.part_path(len(parts)))
-
-
-def resolve(path: Path) -> Path:
-    """A path without links; RefusedError for a circle of them."""
-    with refused_paths(path):
-        return Path(path).resolve()
 
 
 def parts_of(store: Path) -> Path:
