@@ -7,6 +7,7 @@ shown but what is printed by name: the library itself only writes to the logger 
 
 import json
 import logging
+import re
 import shutil
 import sys
 import time
@@ -28,6 +29,8 @@ TABLE_WIDTH = 80
 """Of tables that go to a file or a pipe."""
 LONGEST_LINE = 1000
 """Letters of an error or a hint."""
+
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 _quiet = True
 
@@ -86,14 +89,14 @@ def _stderr() -> "Console":
 def note(text: str) -> None:
     """One line for the reader, on stderr."""
     if not _quiet:
-        _stderr().print(text, markup=False)
+        _stderr().print(harmless(text), markup=False)
 
 
 def warn(text: str) -> None:
     """One line that should be read even with --quiet, on stderr."""
     from rich.text import Text
 
-    _stderr().print(Text.assemble(("warning:", "yellow"), " ", text))
+    _stderr().print(Text.assemble(("warning:", "yellow"), " ", harmless(text)))
 
 
 def fail(message: str, hint: str) -> None:
@@ -103,8 +106,13 @@ def fail(message: str, hint: str) -> None:
 
 def one_line(text: str) -> str:
     """A text without line breaks; of one that is very long, such as a path of thousands of letters, the beginning and the end."""
-    line = " ".join(str(text).split())
+    line = harmless(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+
+
+def harmless(text: str) -> str:
+    """A text without what a terminal would obey, line breaks aside: it may come from a file of somebody else's."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def format_seconds(seconds: float) -> str:
@@ -222,11 +230,11 @@ def show_result(title: str, result: Mapping[str, object], as_json: bool, tables:
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else TABLE_WIDTH
     for table in tables:
-        print("\n".join(table.lines(width)), end="\n\n")
+        print(harmless("\n".join(table.lines(width))), end="\n\n")
     tabulated = {key for table in tables for key in table.keys}
     rows = list(flatten({key: value for key, value in result.items() if key not in tabulated}))
     width = max((len(key) for key, _ in rows), default=0)
-    print("\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows)]))
+    print(harmless("\n".join([title, *(f"  {key:<{width}}  {value}" for key, value in rows)])))
 
 
 def flatten(result: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -125,10 +125,14 @@ class Claim:
 
 
 def resolve(out: Path) -> Path:
-    """The folder that is meant, behind links; RefusedError where it, or one above it, is a file or cannot be."""
+    """The folder that is meant, behind links, below the present one where it is given so; RefusedError where it, or one above it, is a file
+    or cannot be."""
     refuse_file(out)
     with refused_paths(out):
-        return Path(out).resolve()
+        found, here = Path(out).resolve(), Path.cwd()
+    if Path(out).is_absolute() or found == here or not found.is_relative_to(here):
+        return found
+    return found.relative_to(here)
 
 
 @contextmanager
@@ -144,9 +148,22 @@ def new_folder(claim: Claim) -> Iterator[Path]:
             need_replaceable(folder, replace(claim, overwrite=claim.overwrite or lock.was_made(folder)))
         with temporary_folder(folder) as part:
             lock.note_made(part)
-            with unmoved(part):
+            with unmoved(part), named_within(part, folder):
                 yield part
             swap(part, folder, claim.kind, lock)
+
+
+@contextmanager
+def named_within(part: Path, folder: Path) -> Iterator[None]:
+    """OSError names what it is about as it would be called in ``folder``, for which ``part`` is written; ``folder`` where it names
+    nothing."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or part)
+        if Path(name).is_relative_to(part):
+            error.filename = str(folder / Path(name).relative_to(part))
+        raise
 
 
 @contextmanager
@@ -203,7 +220,7 @@ def need_replaceable(folder: Path, claim: Claim) -> None:
         raise RefusedError(f"{folder} exists and is not empty", "give another --out, or --overwrite")
     need_own(folder, claim.kind)
     for path in claim.inputs:
-        if Path(path).resolve().is_relative_to(folder):
+        if Path(path).resolve().is_relative_to(folder.resolve()):
             raise RefusedError(f"{folder} holds {path}, which this command reads", "give another --out")
     need_known(folder, claim.kind)
     need_movable(folder)

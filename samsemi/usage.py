@@ -69,11 +69,20 @@ def usage_error(error: Any, path: str, options: Sequence[Option], given: dict[st
     option = next((option for option in options if parameter and option.name == parameter.name), None)
     how = f"usage: {path} {usage(options)}"
     if option is None:
-        extra = error.format_message().startswith("Got unexpected extra argument")
-        return UsageError(error.format_message(), f"{name_places(options)}; {how}" if extra else f"see `{path} --help`")
+        message = error.format_message()
+        placed = next((option.flag for option in options if option.field.argument and "--" + option.name == wrong_flag(error)), None)
+        if placed:
+            return UsageError(f"No such option: {wrong_flag(error)}", f"{placed} stands without a flag; {how}")
+        extra = message.startswith("Got unexpected extra argument")
+        return UsageError(message, f"{name_places(options)}; {how}" if extra else f"see `{path} --help`")
     if type(error).__name__ == "MissingParameter":
         return UsageError(f"{option.flag} is missing", how)
     return value_error(error, option, given.get(option.name))
+
+
+def wrong_flag(error: Any) -> str:
+    """The flag that no option has; '' where that is not what is wrong."""
+    return str(getattr(error, "option_name", None) or "").replace("_", "-")
 
 
 def name_places(options: Sequence[Option]) -> str:

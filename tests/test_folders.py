@@ -1,5 +1,6 @@
 """Output folders: nothing of others is removed, the old one stays until the new one is whole, whatever kills the command."""
 
+import errno
 import json
 import os
 import shutil
@@ -321,3 +322,24 @@ def test_file_of_the_folder_that_another_command_writes_is_not_removed(claim):
     make(kept_folder, claim, "first")
     with locked_output(claim.out / "part.h5", break_lock=False), pytest.raises(RefusedError, match=r"part\.h5 is being written by"):
         make(kept_folder, replace(claim, overwrite=True), "second")
+
+
+def test_error_names_the_file_as_it_will_be_called(claim):
+    """Not by the temporary name of the folder in which it is written."""
+    for name, said in (("a/text.txt", claim.out / "a/text.txt"), (None, claim.out), ("/elsewhere", Path("/elsewhere"))):
+        with pytest.raises(OSError) as caught, new_folder(claim) as folder:
+            raise OSError(errno.ENOSPC, "no room", *([] if name is None else [str(folder / name)]))
+        assert caught.value.filename == str(said)
+
+
+@WRITERS
+def test_folder_is_called_as_it_was_given(claim, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = replace(claim, out=Path("below/out"))
+    make(write, given, "first")
+    with pytest.raises(RefusedError, match=r"^below/out exists and is not empty"):
+        make(write, given, "second")
+    make(write, replace(given, overwrite=True), "second")
+    assert (tmp_path / "below/out/text.txt").read_text() == "second"
+    with pytest.raises(RefusedError, match=r"^below/out holds .*text.txt, which this command reads"):
+        make(write, replace(given, overwrite=True, inputs=(tmp_path / "below/out/text.txt",)), "third")

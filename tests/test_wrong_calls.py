@@ -563,6 +563,9 @@ ROWS = [
     Row("predict {images} --out {out}", USAGE, "--model is missing", "usage: samsemi predict IMAGES --model DIR"),
     # export-labels
     Row("export-labels {store}", USAGE, "--out is missing", "usage: samsemi export-labels STORE --out DIR"),
+    Row(
+        "export-labels {dataset} --store s.h5 --out {out}", USAGE, "No such option: --store", "STORE stands without a flag; usage: .*STORE"
+    ),
     Row("export-labels {dataset} --out {out}", CHECKPOINT, "is a folder, a store is a file", "samsemi mine"),
     Row("export-labels {here}/no.h5 --out {out}", CHECKPOINT, "no.h5: no such store", "samsemi mine"),
     Row("export-labels {store} --out {out} --format coco", USAGE, "--format coco needs --dataset", "data set that was mined"),

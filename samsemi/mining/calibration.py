@@ -154,6 +154,7 @@ def calibrate(miner: Miner, dataset: Dataset, fold_maps: FoldMaps | None = None)
     if num_classes > 2:
         about["by_class"] = {
             dataset.classes[k]: {
+                "class_id": k,
                 "fit": "own" if k in own else "shared",
                 "objects": int((judged.class_id == k).sum()),
                 **describe_accepted(table[judged.class_id == k]),

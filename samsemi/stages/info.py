@@ -33,8 +33,9 @@ def tables(result: Mapping[str, Any]) -> list[console.Table]:
         "by_class": tabulate_classes,
         "things": tabulate_things,
     }
-    found = [make(result[name]) for name, make in makers.items() if result.get(name)]
     judged = result.get("calibration", {}).get("by_class")
+    named = {**result, "by_class": with_names(result.get("by_class", {}), judged or {})}
+    found = [make(named[name]) for name, make in makers.items() if named.get(name)]
     return found + ([tabulate_judged(judged)] if judged else [])
 
 
@@ -47,6 +48,12 @@ def tabulate_splits(splits: Mapping[str, Any]) -> console.Table:
     names = ("images", "groups", "masks", "hidden_masks")
     rows = [[split, *(str(found[name]) for name in names)] for split, found in splits.items()]
     return console.Table("splits", ["split", "images", "groups", "masks", "hidden masks"], rows)
+
+
+def with_names(classes: Mapping[str, Any], judged: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes of a store by the names that its calibration has for their numbers; stores of before, and of one class, name none."""
+    names = {str(found["class_id"]): name for name, found in judged.items() if "class_id" in found}
+    return {names.get(number, number): found for number, found in classes.items()}
 
 
 def tabulate_classes(classes: Mapping[str, Any]) -> console.Table:

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from samsemi import clock, console, interrupts, remedies
 from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
-from samsemi.errors import CheckpointError, NothingUsable, UsageError
+from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.metrics import dice_score
 from samsemi.options.shared import TrainingOptions
 from samsemi.schemas import from_json, parse_object
@@ -28,7 +28,7 @@ from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, need_own_weights, read
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
-from samsemi.training.meter import Forecast, Meter, SaveTimer, TrainingStatus
+from samsemi.training.meter import Forecast, Meter, Progress, SaveTimer, TrainingStatus
 from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
 from samsemi.training.runs import History, Run
 
@@ -65,26 +65,6 @@ class Goal:
     """The averaged model -> that score and others, which become columns of history.csv."""
     keep: Callable[[Any, Mapping[str, object]], None]
     """Called with the averaged model and its scores, 'iteration' among them."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the header of a state says."""
-
-    iteration: int
-    best: Any
-    """Minus infinity before the first validation."""
-    seconds: float
-    steps: int = 0
-    """Since the last validation; states of before were saved at validations alone."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("iteration", "seconds", "steps"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} {getattr(self, name)} cannot be", "start again")
-        if not isinstance(self.best, int | float) or not self.best < math.inf:
-            raise UsageError(f"best {self.best!s:.60} cannot be", "start again")
 
 
 @dataclass
@@ -133,11 +113,15 @@ class TrainingState:
         hint = "go on with the samsemi that began it, or start again with another --out"
         for name, module in (("model", self.model), ("averaged", self.averaged)):
             load_strictly(module, {**self.frozen(), **with_prefix(tensors, f"{name}.")}, str(path), hint)
-        load_optimizer(self.optimizer, with_prefix(tensors, "optimizer."), str(path))
+        kept, sums = with_prefix(tensors, "optimizer."), with_prefix(tensors, "meter.")
+        if numbers.iteration and not kept:
+            raise CheckpointError(f"{path} lacks what the optimizer keeps", remedies.RUN)
+        if wrong := [name for name, value in sums.items() if value.shape or not value.is_floating_point() or name in numbers.counts]:
+            raise CheckpointError(f"{path} does not fit: meter.{wrong[0]:.60} {tuple(sums[wrong[0]].shape)}", remedies.RUN)
+        load_optimizer(self.optimizer, kept, str(path))
         self.iteration, self.best, self.seconds = numbers.iteration, numbers.best, numbers.seconds
         device = next(self.model.parameters()).device
-        sums = {name: value.to(device) for name, value in with_prefix(tensors, "meter.").items()}
-        self.meter = Meter(sums, numbers.steps)
+        self.meter = Meter({name: value.to(device) for name, value in sums.items()}, numbers.steps)
         self.counts.update(numbers.counts)
 
     def frozen(self) -> dict[str, Tensor]:

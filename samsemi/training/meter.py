@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from samsemi import console
+from samsemi.errors import UsageError
 
 FORECAST_STEPS, FORECAST_SECONDS = 3, 2.0
 """Steps and seconds, at least, from which the time of a training is forecast; the first step, which warms up, is not among them."""
@@ -19,6 +21,32 @@ SAVE_SECONDS = 60.0
 """From the end of one saving to the next, at least."""
 SAVE_SHARE = 0.1
 """Of the time of a training, that saving by time may take at most."""
+
+
+OF_TABLE = {"iteration", "loss", "seconds", "images_per_second"}
+"""Columns of every history.csv."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the header of a state says."""
+
+    iteration: int
+    best: Any
+    """Minus infinity before the first validation."""
+    seconds: float
+    steps: int = 0
+    """Since the last validation; states of before were saved at validations alone."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("iteration", "seconds", "steps"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} {getattr(self, name)} cannot be", "start again")
+        if not isinstance(self.best, int | float) or not self.best < math.inf:
+            raise UsageError(f"best {self.best!s:.60} cannot be", "start again")
+        if self.steps > self.iteration or OF_TABLE & set(self.counts) or any(count < 0 for count in self.counts.values()):
+            raise UsageError(f"steps {self.steps} of {self.iteration}, or counts {[*self.counts]!s:.60}, cannot be", "start again")
 
 
 @dataclass

@@ -67,6 +67,7 @@ KEPT = {
     "Muon": {"momentum_buffer"},
 }
 """What each optimizer keeps of a weight: a number, 'step', or a tensor of its shape."""
+NEVER_NEGATIVE = {"step", "exp_avg_sq"}
 
 
 def load_optimizer(optimizer: "torch.optim.Optimizer | CombinedOptimizer", tensors: Mapping[str, Tensor], source: str) -> None:
@@ -79,14 +80,22 @@ def load_optimizer(optimizer: "torch.optim.Optimizer | CombinedOptimizer", tenso
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         number = int(index) if index.isdecimal() and len(index) < 9 else len(kept)
-        wanted = () if number >= len(kept) or key == "step" else kept[number][0].shape
-        if number >= len(kept) or key not in kept[number][1] or value.shape != wanted or not value.sum(dtype=torch.float32).isfinite():
+        fits = number < len(kept) and key in kept[number][1] and is_kept(value, key, kept[number][0])
+        if not fits:
             raise CheckpointError(f"{source} does not fit: optimizer.{name:.60} {tuple(value.shape)}", NO_WEIGHTS)
         state.setdefault(number, {})[key] = value
     for number, values in state.items():
         if set(values) != kept[number][1]:
             raise CheckpointError(f"{source} lacks {', '.join(sorted(kept[number][1] - set(values)))} of optimizer.{number}", NO_WEIGHTS)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def is_kept(value: Tensor, key: str, weight: Tensor) -> bool:
+    """Whether a tensor can be what is kept of a weight under a name."""
+    shape, kind = ((), torch.float32) if key == "step" else (weight.shape, weight.dtype)
+    if value.shape != shape or value.dtype != kind or not value.sum(dtype=torch.float32).isfinite():
+        return False
+    return key not in NEVER_NEGATIVE or not bool((value < 0).any())
 
 
 def weights_with_kept(optimizer: "torch.optim.Optimizer | CombinedOptimizer") -> Iterator[tuple[Tensor, set[str]]]:

@@ -24,6 +24,7 @@ from samsemi.mining.store_writer import StoreWriter
 from samsemi.sam.embeddings import KEYS
 from samsemi.segmenters.checkpoints import MODEL_CARD, MODEL_WEIGHTS
 from samsemi.stages import export_labels, predict
+from samsemi.stages import info as info_stage
 from samsemi.tensors import CARD
 
 CONFIG = {"prompts": "box,point", "box_margin": 2, "sam": "tiny", "calibrate": True, "flips": False, "min_quality": None, "gone": 3}
@@ -390,3 +391,10 @@ def test_no_image_is_opened(data, monkeypatch, tmp_path):
         if name.endswith(".png"):
             (tmp_path / "d" / name).write_bytes(b"no picture")
     assert info(tmp_path / "d")["images"] == 10
+
+
+def test_classes_are_told_by_the_names_of_the_calibration():
+    counts = {"1": {"objects": 2}, "2": {"objects": 3}}
+    judged = {"cell": {"class_id": 2, "objects": 30}, "rim": {"objects": 1}}
+    by_class, of_calibration = info_stage.tables({"by_class": counts, "calibration": {"by_class": judged}})
+    assert [row[0] for row in by_class.rows] == ["1", "cell"] and [row[0] for row in of_calibration.rows] == ["cell", "rim"]

@@ -515,6 +515,10 @@ def test_workers_are_as_asked_or_none_on_a_cpu(asked, device, most):
         ('{"iteration": 1, "best": NaN, "seconds": 0}', "best nan"),
         ('{"iteration": 1, "best": [], "seconds": 0}', r"best \[\]"),
         ('{"iteration": 1, "best": 0, "seconds": Infinity}', "seconds is inf"),
+        ('{"iteration": 1, "best": 0, "seconds": 0, "steps": 2}', "steps 2 of 1"),
+        ('{"iteration": 1, "best": 0, "seconds": 0, "counts": {"loss": 3}}', r"counts \['loss'\]"),
+        ('{"iteration": 1, "best": 0, "seconds": 0, "counts": {"images": -3}}', r"counts \['images'\]"),
+        ('{"iteration": 1, "best": 0, "seconds": 0}', "lacks what the optimizer keeps"),
     ],
 )
 def test_header_of_a_state_that_cannot_be_is_named(tmp_path, header, said):
@@ -526,9 +530,22 @@ def test_header_of_a_state_that_cannot_be_is_named(tmp_path, header, said):
         state.load(path)
 
 
+@pytest.mark.parametrize("sums", [torch.ones(3), torch.ones((), dtype=torch.int64)])
+def test_losses_of_a_state_that_cannot_be_are_named(tmp_path, sums):
+    state, path = new_state(Run(tmp_path, False), options_of()), tmp_path / "state.safetensors"
+    state.save(path)
+    header = '{"iteration": 0, "best": 0, "seconds": 0}'
+    save_tensors(path, load_tensors(path) | {"meter.loss": sums}, {"state": header})
+    with pytest.raises(CheckpointError, match="does not fit: meter.loss"):
+        state.load(path)
+
+
 def test_state_beyond_the_end_is_refused(tmp_path):
     run = Run(tmp_path, resumed=True)
     state = new_state(Run(tmp_path, False), options_of())
+    for value in state.model.parameters():
+        value.grad = torch.zeros_like(value)
+    state.optimizer.step()
     state.iteration = 10**9
     run.state_file.parent.mkdir()
     state.save(run.state_file)

@@ -181,6 +181,9 @@ def kept_by(optimizer) -> dict[str, torch.Tensor]:
         ({"0.step": torch.zeros(2)}, "does not fit: optimizer.0.step"),
         ({"0.exp_avg_sq": torch.tensor(torch.nan)}, "does not fit: optimizer.0.exp_avg_sq"),
         ({"0.step": torch.tensor(torch.inf)}, "does not fit: optimizer.0.step"),
+        ({"0.step": torch.tensor(-5.0)}, "does not fit: optimizer.0.step"),
+        ({"0.exp_avg_sq": lambda value: -value - 1}, "does not fit: optimizer.0.exp_avg_sq"),
+        ({"0.exp_avg": lambda value: value.half()}, "does not fit: optimizer.0.exp_avg"),
         ({"0.momentum_buffer": torch.zeros(1)}, "does not fit: optimizer.0.momentum_buffer"),
         ({"99.step": torch.tensor(1.0)}, "does not fit: optimizer.99.step"),
         ({"-1.step": torch.tensor(1.0)}, "does not fit: optimizer.-1.step"),
@@ -193,7 +196,8 @@ def test_state_that_is_not_that_of_the_optimizer_is_named(change, said):
     steps(model, optimizer, 1)
     whole = kept_by(optimizer)
     load_optimizer(optimizer, whole, "state")
-    changed = {name: value for name, value in (whole | change).items() if value is not None}
+    found = {name: value(whole[name]) if callable(value) else value for name, value in change.items()}
+    changed = {name: value for name, value in (whole | found).items() if value is not None}
     with pytest.raises(CheckpointError, match=f"state {said}"):
         load_optimizer(optimizer, changed, "state")
     assert all(torch.equal(value, whole[name]) for name, value in kept_by(optimizer).items())
