@@ -1,6 +1,7 @@
 # make demo        the main job on drawn images, or on your own: make demo DATA=folder (with images/ and masks/)
 # make check       lint, types and the quick tests
 # make test        lint, types and all tests
+# make bench       how fast this machine mines, against the plain SamPredictor loop; on a GPU with the large SAMs
 # make test-all    the same, and once more with the lowest versions of the libraries
 # make faults      kill -9, full disks, damaged and hostile files, tried on every command: half an hour (KILLS=20: a fifth of it)
 # make lint, make format
@@ -12,11 +13,12 @@ BIN := $(VENV)/bin
 OUT ?= $(if $(DATA),$(DATA:%/=%).samsemi,demo)
 INSTALL := pip install --quiet --disable-pip-version-check
 KILLS ?= 100
+BENCH ?= $(if $(shell command -v nvidia-smi),--sam tiny --sam vit_b --sam vit_h --images 32 --image-size 512)
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
 
-.PHONY: demo check test test-lowest test-all faults lint format constraints clean
+.PHONY: demo bench check test test-lowest test-all faults lint format constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +27,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh $(OUT) $(DATA)
+
+bench: $(VENV)/installed
+	$(BIN)/samsemi bench $(BENCH)
 
 check: lint
 	$(TEST) -m "not slow"

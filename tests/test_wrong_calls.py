@@ -21,7 +21,7 @@ from samsemi import cli
 from samsemi.options.commands import STAGES, find_command
 
 NOTHING = 7
-COMPUTING = ("warmstart", "adapt", "mine", "finetune", "distill", "eval", "predict")
+COMPUTING = ("warmstart", "adapt", "mine", "finetune", "distill", "eval", "predict", "bench")
 
 
 @dataclass(frozen=True)
@@ -572,6 +572,12 @@ ROWS = [
     Row("export-labels {store} --out {out} --format json", USAGE, "--format json: no such choice", "png, coco"),
     Row("export-labels {store} --out {out} --min-confidence 1", NOTHING, "accepted", "--min-"),
     Row("export-labels {store} --out {out}", REFUSED, "out exists and is not empty", "another --out", full_folder),
+    # bench
+    Row("bench --sam medsam", USAGE, "--sam medsam: not one that the plain loop can feed", "one of tiny, vit_b"),
+    Row("bench --rounds 0", USAGE, "--rounds 0 is out of range", "1 or more"),
+    # shares of a mining
+    Row("mine {dataset} --model {run} --out {out}.h5 --part 17/16", USAGE, "--part 17/16: no share", "such as 3/16"),
+    Row("mine {dataset} --model {run} --out {out}.h5 --part 1/2 --merge", USAGE, "--part and --merge exclude", "give one"),
     # adapt
     Row(ADAPT, USAGE, "either trains or measures", "give --out SAM.safetensors, or --evaluate"),
     Row(f"{ADAPT} --out {{out}}.pth", USAGE, "does not end in .safetensors", "SAM.safetensors"),

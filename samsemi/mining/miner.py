@@ -14,6 +14,7 @@ from samsemi import console
 from samsemi.data.dataset import Case, Dataset, hash_image, read_case_images
 from samsemi.devices import FittingCalls, autocast, choose_precision
 from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
+from samsemi.mining.ahead import batches_ahead, read_ahead
 from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import join_windows, nothing_found, score_window, usable_ids
@@ -262,8 +263,8 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     todo = [number for number in batches if not writer.has_part(number)]
     count, total = sum(len(batches[number]) for number in todo), sum(map(len, batches.values()))
     with console.progress("mine", total, done=total - count) as advance:
-        for number in todo:
-            images = read_case_images(batches[number])
+        ahead = read_ahead(read_case_images, [batches[number] for number in todo], batches_ahead(miner.segmenter.device))
+        for number, images in zip(todo, ahead, strict=True):
             mined = miner.mine(images)
             for case in batches[number]:
                 if case.id in images:

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def score_window(
     chunk = max(1, PIXELS_PER_CHUNK // max(components.numel(), output.input_side**2))
     parts = [slice(i, i + chunk) for i in range(0, len(rows), chunk)]
     counts = [count_pixels(output.at_image_size(part), components, rows[part] + 1) for part in parts]
-    area, lower, higher, common = torch.cat(counts).T.cpu().numpy().astype(np.int64) if counts else np.zeros((4, 0), np.int64)
+    area, lower, higher, common = np.concatenate([np.zeros((0, 4), np.int64), *counts]).T
     prompted = objects.area[rows]
     return {
         "windows": np.tile(np.array(window, dtype=np.float32), (len(rows), 1)),
@@ -99,15 +100,32 @@ def join_windows(
     )
 
 
-def count_pixels(logits: Tensor, components: Tensor, numbers: np.ndarray) -> Tensor:
-    """(n, 4) int32 pixels of n masks: area, area of the threshold moved down, up, intersection with the object that prompted.
+def count_pixels(logits: Tensor, components: Tensor, numbers: np.ndarray) -> np.ndarray:
+    """(n, 4) int64 pixels of n masks: area, area of the threshold moved down, up, intersection with the object that prompted.
 
     Objects have the ``numbers`` (n,) in ``components``.
     """
+    if logits.device.type == "cpu":  # numpy compares and counts many times faster there
+        return count_on_cpu(logits.numpy(), components.numpy(), numbers)
+    return count_on_gpu(logits, components, numbers)
+
+
+def count_on_cpu(logits: np.ndarray, components: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    counts = np.empty((len(numbers), 4), np.int64)
+    for i, (own, number) in enumerate(zip(logits, numbers.tolist(), strict=True)):
+        counts[i] = [np.count_nonzero(mask) for mask in threshold(own, components == number)]
+    return counts
+
+
+def count_on_gpu(logits: Tensor, components: Tensor, numbers: np.ndarray) -> np.ndarray:
     prompted = components == torch.from_numpy(numbers).to(components).view(-1, 1, 1)
+    return torch.stack([mask.sum(dim=(1, 2)) for mask in threshold(logits, prompted)], dim=1).cpu().numpy()
+
+
+def threshold(logits: Any, prompted: Any) -> tuple[Any, ...]:
+    """The maps that ``count_pixels`` counts, of arrays or tensors."""
     mask = logits > 0
-    maps = (mask, logits > -STABILITY_OFFSET, logits > STABILITY_OFFSET, mask & prompted)
-    return torch.stack([m.flatten(1).sum(dim=1, dtype=torch.int32) for m in maps], dim=1)  # much faster than by int64
+    return mask, logits > -STABILITY_OFFSET, logits > STABILITY_OFFSET, mask & prompted
 
 
 def quantize(probs: np.ndarray) -> np.ndarray:

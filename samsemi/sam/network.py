@@ -72,7 +72,7 @@ class NetworkSam:
     @torch.inference_mode()
     def encode(self, images: Sequence[np.ndarray]) -> list[Embedding]:
         """Resize, normalize, pad, and encode as one batch; on a CPU in small ones."""
-        step, found = self.images_per_call or len(images), []
+        step, found = self.images_per_call or max(1, len(images)), []
         for i in range(0, len(images), step):
             batch = self.preprocessing.squares(images[i : i + step], self.side, self.device)
             with autocast(self.device, self.precision):

@@ -11,6 +11,7 @@ from samsemi.mining.policy import REASONS, Policy, Quality, decide
 from samsemi.mining.pseudolabels import (
     accepted_ids,
     certainty,
+    count_on_gpu,
     count_pixels,
     mined_label,
     pseudo_label,
@@ -122,6 +123,13 @@ def test_counted_pixels_of_a_chunk_belong_to_its_objects():
     components = torch.tensor([[1, 2], [2, 0]])
     logits = torch.tensor([[[0.5, 5.0], [-0.5, -5.0]]])
     assert count_pixels(logits, components, np.array([2])).tolist() == [[2, 3, 1, 1]]
+
+
+def test_pixels_are_counted_alike_on_a_cpu_and_on_a_gpu():
+    logits, components = torch.randn(3, 20, 30), torch.randint(-1, 4, (20, 30), dtype=torch.int32)
+    found = count_pixels(logits, components, np.array([3, 1, 2]))
+    assert np.array_equal(found, count_on_gpu(logits, components, np.array([3, 1, 2]))) and found.min() > 0
+    assert count_pixels(logits[:0], components, np.zeros(0, int)).shape == (0, 4)
 
 
 @pytest.mark.parametrize(
