@@ -6,7 +6,7 @@ Of SAM 3 it is the tracker, which takes points and boxes. Nothing is unpickled, 
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from samsemi.errors import CheckpointError, SamsemiError, UsageError
 from samsemi.inputs import read_text
 from samsemi.offline import need_network
-from samsemi.options.sams import HF, HUB_ID, SamEntry
+from samsemi.options.sams import HF, SamEntry, hf_folder, names_hub
 from samsemi.sam.cards import SamCard, need_sam, read_card
 from samsemi.sam.network import NetworkSam, Sizes
 from samsemi.sam.preprocessing import Preprocessing, longest_side_size, square_size
@@ -193,12 +193,10 @@ def load_hf(entry: SamEntry, checkpoint: Path | None, device: torch.device, prec
 
 def find_folder(name: str) -> Path:
     """The folder of a name, downloaded from the hub where there is none; CheckpointError where it cannot be."""
-    place = name.removeprefix(HF)
-    if place and Path(place).is_dir():
-        return Path(place)
-    if not HUB_ID.fullmatch(place):
+    folder = hf_folder(name)
+    if folder is None and not names_hub(name):
         raise CheckpointError(f"--sam {name}: no such folder", A_FOLDER)
-    return fetch_folder(place)
+    return folder or fetch_folder(name.removeprefix(HF))
 
 
 def fetch_folder(repository: str) -> Path:
@@ -243,7 +241,7 @@ def import_transformers(name: str) -> Any:
 
 
 @contextmanager
-def quiet(transformers: Any):
+def quiet(transformers: Any) -> Iterator[None]:
     """Without the bars and notes of transformers: what counts of them is an error."""
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
