@@ -40,7 +40,7 @@ test: lint
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) -c '$(LOWEST)' | sed 's/>=/==/' > .venv-lowest/lowest.txt
-	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev,hf]'
+	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev]'
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default
 
 test-all: test test-lowest

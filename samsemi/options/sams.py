@@ -83,12 +83,17 @@ def names_code(value: object) -> bool:
     return isinstance(value, str) and ":" in value and not value.startswith(PLACED)
 
 
+def hf_folder(name: str) -> Path | None:
+    """The folder of 'hf:FOLDER'; None where there is no such folder."""
+    place = name.removeprefix(HF)
+    return folder if place and (folder := Path(place).expanduser()).is_dir() else None
+
+
 def names_hub(value: object) -> bool:
     """Whether a value of --sam is 'hf:OWNER/NAME', which may have to be downloaded: no folder is there."""
     if not isinstance(value, str) or not value.startswith(HF):
         return False
-    place = value.removeprefix(HF)
-    return bool(HUB_ID.fullmatch(place)) and not Path(place).is_dir()
+    return bool(HUB_ID.fullmatch(value.removeprefix(HF))) and hf_folder(value) is None
 
 
 def find_function(place: str, given: str) -> Callable:

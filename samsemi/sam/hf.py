@@ -6,8 +6,8 @@ Of SAM 3 it is the tracker, which takes points and boxes. Nothing is unpickled, 
 
 import json
 import logging
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from samsemi.errors import CheckpointError, SamsemiError, UsageError
 from samsemi.inputs import read_text
 from samsemi.offline import need_network
-from samsemi.options.sams import HF, HUB_ID, SamEntry
+from samsemi.options.sams import HF, SamEntry, hf_folder, names_hub
 from samsemi.sam.cards import SamCard, need_sam, read_card
 from samsemi.sam.network import NetworkSam, Sizes
 from samsemi.sam.preprocessing import Preprocessing, longest_side_size, square_size
@@ -180,7 +180,7 @@ def load_hf(entry: SamEntry, checkpoint: Path | None, device: torch.device, prec
     processor = load_part(getattr(transformers, family.processor), folder)
     network = family.network(model)
     card = fill(network, Path(checkpoint), family) if checkpoint else SamCard()
-    how = {name: torch.tensor(getattr(processor, name)) for name in ("image_mean", "image_std")}
+    how = {name: torch.tensor(getattr(processor, name)) for name in ("image_mean", "image_std", "rescale_factor")}
     return HfSam(
         network,
         family,
@@ -195,32 +195,37 @@ def load_hf(entry: SamEntry, checkpoint: Path | None, device: torch.device, prec
 
 def find_folder(name: str) -> Path:
     """The folder of a name, downloaded from the hub where there is none; CheckpointError where it cannot be."""
-    place = name.removeprefix(HF)
-    if place and Path(place).is_dir():
-        return Path(place)
-    if not HUB_ID.fullmatch(place):
+    folder = hf_folder(name)
+    if folder is None and not names_hub(name):
         raise CheckpointError(f"--sam {name}: no such folder", A_FOLDER)
-    return fetch_folder(place)
+    return folder or fetch_folder(name.removeprefix(HF))
 
 
 def fetch_folder(repository: str) -> Path:
     """The folder of a model of the hub: that in its cache, or a new download."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=list(FILES), local_files_only=True))
-        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-            return folder
-    except LocalEntryNotFoundError:
-        pass
-    need_network(f"--sam {HF}{repository}, which is not in the hub's cache,", f"give --sam {HF}FOLDER, with the files of that model")
-    LOG.info(f"downloading {repository} from the hub")
-    try:
+        with suppress(LocalEntryNotFoundError):
+            folder = Path(snapshot_download(repository, allow_patterns=list(FILES), local_files_only=True))
+            if is_whole(folder):
+                return folder
+        need_network(f"--sam {HF}{repository}, which is not in the hub's cache,", f"give --sam {HF}FOLDER, with the files of that model")
+        LOG.info(f"downloading {repository} from the hub")
         return Path(snapshot_download(repository, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = f"--sam {HF}{repository} cannot be downloaded ({first_line(error)})"
+    except (MemoryError, SamsemiError):
+        raise
+    except Exception as error:  # of the hub's client and of what it is made of: no such name, no network, no room
+        reason = f"--sam {HF}{repository} cannot be downloaded ({first_line(error):.200})"
         raise CheckpointError(reason, f"check the name and the network, or give --sam {HF}FOLDER") from None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether all parts of a model's weights are in a folder, whose download may have been cut."""
+    index = folder / "model.safetensors.index.json"
+    parts = set(json.loads(read_text(index))["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    return all((folder / name).is_file() for name in {"config.json", *parts})
 
 
 def read_family(folder: Path) -> Family:
@@ -245,7 +250,7 @@ def import_transformers(name: str) -> Any:
 
 
 @contextmanager
-def quiet(transformers: Any):
+def quiet(transformers: Any) -> Iterator[None]:
     """Without the bars and notes of transformers: what counts of them is an error."""
     log = transformers.utils.logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()

@@ -13,7 +13,7 @@ def fetch_weights(options: FetchWeightsOptions) -> dict[str, object]:
     weights = find_weights(options.name)
     sha256 = need_sha256(weights, options.sha256)
     path = weights_folder(options.dir) / weights.file
-    there = path.exists() and not options.overwrite
+    there = path.is_file() and not options.overwrite
     if there and hash_weights(path) != sha256:
         raise RefusedError(f"{path} is there, and is not {weights.name}: it has another SHA-256", "--overwrite replaces it")
     if not there:

@@ -49,8 +49,11 @@ def download(address: str, path: Path, sha256: str, size: int | None, break_lock
     server does not have it, stops before the end, or has another file."""
     need_network(f"fetching {path.name}", "put the file there by other means, then run `samsemi weights verify FILE`")
     part = path.with_name(path.name + ".part")
+    for place in (path, part):
+        if place.exists() and not place.is_file():
+            raise RefusedError(f"{place} is in the way: no plain file", "move it away, or give another --dir")
     with locked_output(path, break_lock):
-        if not (part.is_file() and size and part.stat().st_size == size):
+        if not (size and part.is_file() and part.stat().st_size == size):
             with named_failures(address, part):
                 receive(address, part, size)
         found = hash_weights(part)

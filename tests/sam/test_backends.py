@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from builders import CPU, build_sam, original_of
 from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from torch import nn
 
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import NETWORKS, SAMS
@@ -239,6 +241,24 @@ def test_square_output_of_the_grids_own_size_is_taken_as_it_is():
 def test_slices_of_an_output_are_upscaled_alike():
     output = MaskBatch(torch.randn(5, 16, 16), torch.ones(5), (30, 50), (38, 64), 64)
     assert torch.allclose(output.at_image_size(slice(1, 3)), output.at_image_size()[1:3])
+
+
+@pytest.mark.parametrize("name", ["landscape", "portrait"])
+def test_published_sams_see_an_image_as_their_own_code_feeds_it(name):
+    """At 1024 px, the same image: SamPredictor's input, and the lines of MedSAM_Inference.py."""
+    [image] = images_of(name)
+    seen = []
+    sam = Sam(nn.Identity(), nn.Identity(), nn.Identity(), [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+    sam.image_encoder.img_size = 1024
+    sam.image_encoder.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    SamPredictor(sam).set_image(image)
+    own, reference = LONGEST_SIDE.square(image, 1024), seen[0][0]
+    assert own.shape == reference.shape == (3, 1024, 1024) and (own - reference).abs().max() < 1e-5
+    height, width = LONGEST_SIDE.input_size(image.shape[:2], 1024)
+    assert max(height, width) == 1024 and not own[:, height:].any() and not own[:, :, width:].any()
+    square = skimage.transform.resize(image, (1024, 1024), order=3, preserve_range=True, anti_aliasing=True).astype(np.uint8)
+    square = (square - square.min()) / np.clip(square.max() - square.min(), a_min=1e-8, a_max=None)
+    assert np.abs(SQUARE.square(image, 1024).numpy().transpose(1, 2, 0) - square).max() < 1e-6
 
 
 def test_medsam_sees_a_square_scaled_from_its_own_range():

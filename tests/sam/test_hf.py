@@ -11,6 +11,7 @@ from hf_models import FAMILIES, build_model, predict, save_model, save_video_mod
 from safetensors.torch import load_file, save_file
 
 from samsemi.errors import CheckpointError
+from samsemi.sam.lora import add_lora, fold_lora
 from samsemi.sam.prompts import Prompts
 from samsemi.sam.protocol import ChoosingSam, TrainableSam, decode_prompts, encode_images, load_sam
 
@@ -157,3 +158,26 @@ def test_model_for_videos_holds_the_one_for_images(family, tmp_path):
     [output] = sam.decode(sam.encode([image]), [prompts])
     logits, ious = predict(family, model, image, prompts, three=False)
     assert (output.at_image_size() - logits[:, 0]).abs().max() < 1e-4 and (output.predicted_iou - ious[:, 0]).abs().max() < 1e-4
+
+
+def test_adapters_go_into_the_attention_and_are_folded_into_it(family, folder):
+    sam, images = load_sam(f"hf:{folder}", None, CPU), draw_images()[:1]
+    names = set(sam.network.state_dict())
+    [before] = sam.encode(images)
+    add_lora(sam.network, 2)
+    [same] = sam.encode(images)
+    added = {name: weights for name, weights in sam.network.named_parameters() if name.endswith(".up")}
+    layers = {"sam3": 2 * 3, "sam2": 5}.get(family, 2)
+    assert len(added) == layers and all(name.startswith("image_encoder.") for name in added)
+    with torch.no_grad():
+        for weights in added.values():
+            weights.add_(torch.randn_like(weights))
+    [adapted] = sam.encode(images)
+    fold_lora(sam.network)
+    [folded] = sam.encode(images)
+    assert set(sam.network.state_dict()) == names
+    for name, tensor in before.tensors.items():
+        assert torch.allclose(same.tensors[name], tensor, atol=1e-5) and torch.allclose(
+            folded.tensors[name], adapted.tensors[name], atol=1e-4
+        )
+        assert not torch.allclose(adapted.tensors[name], tensor, atol=1e-2)

@@ -1,5 +1,6 @@
 """SAMs of transformers on the command line: mined with, cached, mined again with, measured and adapted."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -101,19 +102,6 @@ def mine_with(dataset: Path, warm: Path, out: Path, *given: object) -> Path:
     return out
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_adapters_go_into_the_attention_of_every_encoder(dataset, folders, tmp_path, family):
-    out = tmp_path / "adapted.safetensors"
-    succeed("adapt", dataset, "--out", out, "--sam", f"hf:{folders[family]}", *ADAPT, "--lora", 2, "--lr", 0.01, "--crops", 0)
-    tensors = load_tensors(out)
-    assert not [name for name in tensors if "parametrizations" in name]
-    plain = tmp_path / "plain.safetensors"
-    succeed("adapt", dataset, "--out", plain, "--sam", f"hf:{folders[family]}", *ADAPT)
-    before = load_tensors(plain)
-    changed = {name for name, tensor in tensors.items() if name.startswith("image_encoder") and not tensor.equal(before[name])}
-    assert changed and all(name.split(".")[-2] in ("qkv", "q_proj", "k_proj", "v_proj") for name in changed)
-
-
 def test_distill_refuses_a_sam_that_is_not_built_like_the_original(dataset, folders, tmp_path):
     distill = ("distill", dataset, "--out", tmp_path / "run", "--sam", f"hf:{folders['sam']}", "--iterations", 1)
     refused(USAGE, *distill, said=("hf:sam cannot learn", "tiny"))
@@ -125,6 +113,32 @@ def test_model_of_the_hub_is_downloaded_when_the_command_line_asks(dataset, warm
     assert [call.get("local_files_only", False) for call in hub] == [True, False]
     assert all(call["repository"] == HUB and set(call["allow_patterns"]) == {"*.json", "*.safetensors"} for call in hub)
     assert Store(out).provenance.config["sam"] == f"hf:{HUB}"
+
+
+def test_model_in_the_hub_s_cache_is_taken_if_it_is_whole(dataset, folders, tmp_path, monkeypatch):
+    """A download that was cut goes on."""
+    cached, calls = shutil.copytree(folders["sam"], tmp_path / "cached"), []
+
+    def snapshot_download(repository: str, **given: object) -> str:
+        calls.append(given.get("local_files_only", False))
+        return str(cached if calls[-1] else folders["sam2"])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    evaluate = ("adapt", dataset, "--evaluate", "--probe", 0, "--sam", f"hf:{HUB}", "--json")
+    assert succeed(*evaluate).result["sam"] == "hf:sam" and calls == [True]
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (cached / "model.safetensors.index.json").write_text(json.dumps(index))
+    (cached / "model.safetensors").rename(cached / "model-00001-of-00002.safetensors")
+    assert succeed(*evaluate).result["sam"] == "hf:sam2" and calls == [True, True, False]
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route"), ValueError("Repo id must be alphanumeric"), RuntimeError("401")])
+def test_model_that_the_hub_does_not_give_is_two_lines(dataset, monkeypatch, error):
+    def snapshot_download(repository: str, **given: object) -> str:
+        raise LocalEntryNotFoundError("not in the cache") if given.get("local_files_only") else error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    refused(CHECKPOINT, "adapt", dataset, "--evaluate", "--sam", f"hf:{HUB}", said=(f"cannot be downloaded ({error})", "hf:FOLDER"))
 
 
 def test_model_of_the_hub_is_not_downloaded_where_the_network_is_forbidden(dataset, warm, hub, tmp_path, monkeypatch):

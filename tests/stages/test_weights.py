@@ -89,6 +89,21 @@ def test_folder_of_the_weights_can_be_given(tmp_path, folder, server):
     refused(NOTHING, "weights", "verify", said=f"no weights are in {folder}", hint="weights fetch")
 
 
+def test_options_of_a_command_of_two_words_may_stand_in_a_file(tmp_path, folder, server):
+    config = tmp_path / "config.toml"
+    config.write_text(f'["weights fetch"]\ndir = "{tmp_path / "other"}"\n')
+    assert succeed("weights", "fetch", "vit_b", "--config", config, "--json").result["path"] == str(tmp_path / "other" / "vit_b.pth")
+    config.write_text('["weights fetch"]\naddress = "http://127.0.0.1/x"\n')
+    refused(USAGE, "weights", "fetch", "vit_b", "--config", config, said="has no option 'address'", hint="options are")
+
+
+def test_info_says_which_weights_are_here(folder, server):
+    assert succeed("info", "--json").result["weights_fetched"] == "none"
+    succeed("weights", "fetch", "vit_b", "--quiet")
+    found = succeed("info", "--json").result
+    assert found["weights_fetched"] == "vit_b" and found["weights_folder"] == str(folder) and found["transformers"]
+
+
 def test_weights_without_a_known_hash_need_one_that_is_given(folder, server):
     sha256 = hashlib.sha256(server.content).hexdigest()
     fetch = ("weights", "fetch", "encoder:vgg16_bn")

@@ -1,6 +1,7 @@
 """Downloads from a server on the loopback: whole, cut and taken up, wrong, refused."""
 
 import hashlib
+import os
 import resource
 import shutil
 from collections import namedtuple
@@ -134,6 +135,15 @@ def test_disk_that_fills_keeps_what_came_and_the_rest_follows(server, path):
     assert path.with_name("weights.pth.part").stat().st_size == 100_000
     download(server.address, path, SHA256, None)
     assert path.read_bytes() == CONTENT and server.asked == [None, "bytes=100000-"]
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.pth.part"])
+def test_what_is_no_file_is_neither_waited_for_nor_replaced(server, path, name):
+    path.parent.mkdir()
+    os.mkfifo(path.with_name(name))
+    with pytest.raises(RefusedError, match=f"{name} is in the way"):
+        download(server.address, path, SHA256, None)
+    assert path.with_name(name).is_fifo() and not server.asked
 
 
 def test_nothing_is_asked_where_the_network_is_forbidden(server, path, monkeypatch):
