@@ -1,5 +1,6 @@
 """``samsemi prepare``: images and masks as they come -> a data set with splits."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 from samsemi import console
 from samsemi.data.dataset import IGNORE, Case, Dataset, is_dataset, is_safe_id, listed_files, with_hashes, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
-from samsemi.data.images import write_picture
+from samsemi.data.images import log_remarks
+from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.table import LAYOUTS, detect_layout
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
-from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
+from samsemi.data.pictures import write_picture
+from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
 from samsemi.errors import DataError, UsageError
 from samsemi.folders import Claim, Kind, new_folder
@@ -21,7 +24,11 @@ from samsemi.options.prepare import PrepareOptions
 from samsemi.outputs import refuse_inside
 
 DATASET = Kind(
-    "a data set", ("dataset.json",), r"dataset\.json|manifest\.csv", frozenset({"name", "classes", "spacing_mm"}), listed=listed_files
+    "a data set",
+    ("dataset.json",),
+    r"dataset\.json|manifest\.csv|images/[^/]+\.png",
+    frozenset({"name", "classes", "spacing_mm"}),
+    listed=listed_files,
 )
 
 
@@ -33,10 +40,10 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         refuse_inside(options.out, folder)
     found = LAYOUTS[detect_layout(options.images, options.masks)].find(options.images, options.masks)
     console.note(found.note)
-    classes, values = read_values(found.cases, options)
-    cases = split_cases([with_group(case, options.groups) for case in found.cases], options)
+    classes, values = read_values(found, options)
+    dealt = split_cases([with_group(case, options.groups) for case in found.cases], options)
     with new_folder(Claim.of(options.out, DATASET, options)) as folder:
-        cases = write_masks(cases, folder, values)
+        cases = write_cases(dealt, folder, values)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         verified = verify(dataset, console.progress)
         warn(verified.warnings)
@@ -52,10 +59,10 @@ def tables(result: dict[str, Any]) -> list[console.Table]:
     return [class_table(result["class_masks"])]
 
 
-def read_values(cases: Sequence[Case], options: PrepareOptions) -> tuple[tuple[str, ...], MaskValues]:
+def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...], MaskValues]:
     """The class names, and what the values in the mask files mean."""
     names = [name.strip() for name in options.classes.split(",")] if options.classes else None
-    masks = {case.id: case.mask for case in cases if case.mask}
+    masks = {case.id: case.mask for case in found.cases if case.mask}
     with console.progress("read masks", len(masks), "masks") as advance:
         counts = count_values(masks, advance, options.mask_values)
     if counts and not any(count[1:].any() for count in counts.values()):
@@ -104,17 +111,17 @@ def warn_inverted(counts: Mapping[str, np.ndarray], values: MaskValues, invert: 
         console.warn(f"class 1 covers more than half of the pixels in {most} of {len(counts)} masks: if they are inverted, {remedy}")
 
 
-def with_group(case: Case, groups: str | None) -> Case:
+def with_group(case: FoundCase, groups: str | None) -> FoundCase:
     """The case with the patient that its name holds; DataError for a name that cannot be an id."""
     if not is_safe_id(case.id):
-        raise DataError(f"{case.image}: '{case.id}' cannot be an id", "rename the file: letters, digits, '_', '-', '.' and blanks")
+        raise DataError(f"{case.image.path}: '{case.id}' cannot be an id", "rename the file: letters, digits, '_', '-', '.' and blanks")
     return replace(case, group=find_group(case.id, groups)) if groups else case
 
 
-def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
+def split_cases(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:
     """Deal the cases to splits by shares, or by a split file; says how many masks that hides."""
     dealt = split_by_file(cases, options.split) if options.split else split_by_shares(cases, options)
-    hidden = sum(case.truth is not None for case in dealt)
+    hidden = sum(is_hidden(case) for case in dealt)
     if hidden:
         console.note(f"simulation: {hidden} masks hidden as truth")
     if not any(case.split == "unlabeled" for case in dealt):
@@ -122,7 +129,12 @@ def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
     return dealt
 
 
-def split_by_shares(cases: list[Case], options: PrepareOptions) -> list[Case]:
+def is_hidden(case: FoundCase) -> bool:
+    """Whether the mask of a case must not be seen before something is measured."""
+    return case.split == "unlabeled" and case.mask is not None
+
+
+def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:
     """Deal the cases by --test and --val; the other masks are labeled, or the part of them that a simulation leaves."""
     for name, use in (("labeled", "nothing is learned"), ("val", "nothing is chosen or calibrated")):
         if getattr(options, name) == 0:
@@ -141,13 +153,13 @@ def split_by_shares(cases: list[Case], options: PrepareOptions) -> list[Case]:
     if options.labeled is not None and options.hides_masks:
         return assign_splits(cases, {**wanted, "labeled": options.labeled}, options.seed)
     dealt = assign_splits(cases, wanted, options.seed, rest="labeled")
-    unused = sum(case.truth is not None for case in dealt)
+    unused = sum(is_hidden(case) for case in dealt)
     if unused:
         console.warn(f"{unused} masks are not used: their patients (--groups) have images without a mask, and patients are never split")
     return dealt
 
 
-def split_by_file(cases: list[Case], path: Path) -> list[Case]:
+def split_by_file(cases: list[FoundCase], path: Path) -> list[FoundCase]:
     """The cases that a split file lists, in its splits and groups; the others are left out."""
     listed = read_split_file(path)
     unknown = sorted(set(listed) - {case.id for case in cases})
@@ -162,23 +174,37 @@ def split_by_file(cases: list[Case], path: Path) -> list[Case]:
             split, group = listed[case.id]
             if split != "unlabeled" and case.mask is None:
                 raise DataError(f"--split {path}: {case.id} is {split} but has no mask", "make it unlabeled")
-            chosen.append(with_split(replace(case, group=group or case.group), split))
+            chosen.append(replace(case, group=group or case.group, split=split))
     missing = [split for split in ("labeled", "val") if not any(case.split == split for case in chosen)]
     if missing:
         raise DataError(f"--split {path}: no {' and no '.join(missing)} cases", "training needs both: put some there")
     return chosen
 
 
-def write_masks(cases: list[Case], folder: Path, values: MaskValues) -> list[Case]:
-    """Write every mask as class indices: masks/ID.png, those of unlabeled cases truth/ID.png; the cases with these, and all hashes."""
-    written = []
-    with console.progress("write masks", len(cases)) as advance:
+def write_cases(cases: Sequence[FoundCase], folder: Path, values: MaskValues) -> list[Case]:
+    """Write every image that cannot stay where it is as images/ID.png, every mask as class indices: masks/ID.png, those of unlabeled
+    cases truth/ID.png; the cases with these, and all hashes."""
+    written, remarks = [], Counter[str]()
+    with console.progress("write images and masks", len(cases)) as advance:
         for case in cases:
-            source = case.mask or case.truth
-            if source is not None:
-                target = folder / ("masks" if case.mask else "truth") / f"{case.id}.png"
-                write_picture(target, values.read(source))
-                case = replace(case, mask=target) if case.mask else replace(case, truth=target)
-            written.append(with_hashes(case))
+            image = write_image(case, folder, remarks)
+            label = folder / ("truth" if is_hidden(case) else "masks") / f"{case.id}.png"
+            if case.mask:
+                write_picture(label, values.read(case.mask))
+            mask, truth = (None, label) if is_hidden(case) else (label, None)
+            assert case.split, "cases are dealt before they are written"
+            files = (image, mask, truth) if case.mask else (image, None, None)
+            written.append(with_hashes(Case(case.id, *files, split=case.split, group=case.group)))
             advance()
+    log_remarks("images", remarks)
     return written
+
+
+def write_image(case: FoundCase, folder: Path, remarks: Counter[str]) -> Path:
+    """The file of a case's image in the data set; counts what was done to one that is written."""
+    if case.image.stays:
+        return case.image.path
+    target = folder / "images" / f"{case.id}.png"
+    write_picture(target, case.image.read())
+    remarks.update(case.image.remarks())
+    return target

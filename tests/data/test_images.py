@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 
 from samsemi.data import images
-from samsemi.data.images import Reader, find_images, read_image, read_label, write_picture
+from samsemi.data.files import count_unread, find_images
+from samsemi.data.images import Reader, read_image, read_label
 from samsemi.data.layouts.pairs import find_pairs
 from samsemi.data.mask_values import count_values
+from samsemi.data.pictures import FROM_ALPHA, WHITE_FIRST, remark_image, scale_to_uint8, write_picture
+from samsemi.data.sources import MaskFile
 from samsemi.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, size=(12, 17, 3), dtype=np.uint8)
@@ -250,7 +253,7 @@ def test_hot_pixel_does_not_set_the_range(tmp_path):
     assert image[0, 0] == 255 and image[1, :10].tolist() == [round(k * 255 / 9) for k in range(10)]
     spot = np.zeros((50, 50), dtype=np.uint16)
     spot[0, 0] = 700
-    assert images.scale_to_uint8(spot.astype(np.float32)).max() == 255, "all that there is to see"
+    assert scale_to_uint8(spot.astype(np.float32)).max() == 255, "all that there is to see"
 
 
 @pytest.mark.parametrize("read", [read_image, read_label])
@@ -285,15 +288,15 @@ def test_palette_of_white_then_black_is_read_by_its_colors(tmp_path, caplog):
     picture.save(tmp_path / "red.png")
     assert np.array_equal(read_label(tmp_path / "red.png"), SHAPE == 0), "red on white: indices"
     caplog.set_level("INFO")
-    count_values({name: tmp_path / f"{name}.png" for name in ("m", "red")})
-    assert [record.getMessage() for record in caplog.records] == [f"1 masks {images.WHITE_FIRST}"]
+    count_values({name: MaskFile(tmp_path / f"{name}.png") for name in ("m", "red")})
+    assert [record.getMessage() for record in caplog.records] == [f"1 masks {WHITE_FIRST}"]
 
 
 @pytest.mark.parametrize("color", [0, 255])
 def test_mask_in_the_alpha_channel_is_read(tmp_path, color):
     Image.fromarray(np.dstack([np.full((2, 2, 3), color, np.uint8), SHAPE])).save(tmp_path / "m.png")
     assert np.array_equal(read_label(tmp_path / "m.png"), SHAPE)
-    assert images.remark_label((tmp_path / "m.png").read_bytes(), tmp_path / "m.png") == [images.FROM_ALPHA]
+    assert images.remark_label((tmp_path / "m.png").read_bytes(), tmp_path / "m.png") == [FROM_ALPHA]
 
 
 def test_superpixels_are_left_out_and_other_files_counted(tmp_path, caplog):
@@ -301,7 +304,7 @@ def test_superpixels_are_left_out_and_other_files_counted(tmp_path, caplog):
         (tmp_path / name).touch()
     assert list(find_images(tmp_path)) == ["a", "b_superpixels"]
     assert "left out: 1 files" in caplog.text
-    assert images.count_unread(tmp_path) == "2 .dcm, 1 .nii.gz, 1 without suffix"
+    assert count_unread(tmp_path) == "2 .dcm, 1 .nii.gz, 1 without suffix"
     for name in ("a.jpg", "a_superpixels.png", "b_superpixels.png"):
         (tmp_path / name).unlink()
     with pytest.raises(DataError, match=r"not read: 2 \.dcm"):
@@ -320,7 +323,7 @@ def test_picture_of_a_format_that_other_programs_open_is_no_picture(tmp_path, mo
         with pytest.raises(DataError, match="not an image that can be read") as caught:
             read(tmp_path / name)
         assert "PNG, JPEG, TIFF, BMP" in caught.value.hint
-    assert images.remark_image(tmp_path / name) == []
+    assert remark_image(tmp_path / name) == []
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "TGA", "ICO", "PCX"])
@@ -335,7 +338,7 @@ def test_pipe_among_images_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     write_picture(tmp_path / "b.png", RGB)
     found = find_images(tmp_path)
-    assert images.remark_image(found["a"]) == []
+    assert remark_image(found["a"]) == []
     read, unreadable = images.read_images(found)
     assert list(read) == ["b"] and unreadable == ["a"]
     with pytest.raises(DataError, match="not a regular file"):

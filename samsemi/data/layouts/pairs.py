@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from samsemi.data.dataset import Case
-from samsemi.data.images import find_images, warn_unread
-from samsemi.data.layouts.found import Found
+from samsemi.data.files import find_images, warn_unread
+from samsemi.data.layouts.found import Found, FoundCase
+from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.errors import DataError, UsageError
 
 log = logging.getLogger("samsemi")
@@ -44,7 +44,8 @@ def find_pairs(images: Path, masks: Path | None) -> Found:
         log.warning("%d masks are named like their images but for case or Unicode form, such as %s", len(respelled), respelled[0])
     if homeless:
         log.warning("%d masks belong to no image, such as %s", len(homeless), homeless[0])
-    cases = [Case(name, real_path(path), matched.get(name), None, split="unlabeled", group=name) for name, path in files.items()]
+    mask_of = {name: MaskFile(path) for name, path in matched.items()}
+    cases = [FoundCase(name, ImageFile(real_path(path)), mask_of.get(name), group=name) for name, path in files.items()]
     return Found(cases, f"{len(files)} images, {len(matched)} with a mask" + (f" (mask names end in '{suffix}')" if suffix else ""))
 
 

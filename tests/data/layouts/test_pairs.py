@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from samsemi.data.dataset import Case
 from samsemi.data.layouts import table
+from samsemi.data.layouts.found import FoundCase
 from samsemi.data.layouts.pairs import find_pairs, match_masks
+from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.errors import DataError, UsageError
 
 
@@ -46,8 +47,8 @@ def test_pairs_are_cases_without_split_each_a_group_of_its_own(tmp_path, caplog)
         (tmp_path / name).touch()
     found = find_pairs(tmp_path / "i", tmp_path / "m")
     assert found.cases == [
-        Case("a", tmp_path / "i/a.png", tmp_path / "m/a_gt.png", None, "unlabeled", "a"),
-        Case("b", tmp_path / "i/b.png", None, None, "unlabeled", "b"),
+        FoundCase("a", ImageFile(tmp_path / "i/a.png"), MaskFile(tmp_path / "m/a_gt.png"), "a"),
+        FoundCase("b", ImageFile(tmp_path / "i/b.png"), None, "b"),
     ]
     assert found.note == "2 images, 1 with a mask (mask names end in '_gt')"
     assert [record.getMessage() for record in caplog.records] == ["1 masks belong to no image, such as z_gt"]
