@@ -13,7 +13,8 @@ from samsemi.data.dataset import IGNORE, Case, Dataset, is_dataset, is_safe_id, 
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.images import log_remarks
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.table import LAYOUTS, detect_layout
+from samsemi.data.layouts.given import Given
+from samsemi.data.layouts.table import LAYOUTS, choose_layout
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
 from samsemi.data.pictures import write_picture
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
@@ -38,7 +39,8 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         raise DataError(f"{options.images} is a data set already", "give the folder of the images that it was made from")
     for folder in filter(None, (options.images, options.masks)):
         refuse_inside(options.out, folder)
-    found = LAYOUTS[detect_layout(options.images, options.masks)].find(options.images, options.masks)
+    given = Given((options.images,), options.masks)
+    found = LAYOUTS[choose_layout(given)].find(given)
     console.note(found.note)
     classes, values = read_values(found, options)
     dealt = split_cases([with_group(case, options.groups) for case in found.cases], options)

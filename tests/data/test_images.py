@@ -11,6 +11,7 @@ from PIL import Image
 from samsemi.data import images
 from samsemi.data.files import count_unread, find_images
 from samsemi.data.images import Reader, read_image, read_label
+from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.pairs import find_pairs
 from samsemi.data.mask_values import count_values
 from samsemi.data.pictures import FROM_ALPHA, WHITE_FIRST, remark_image, scale_to_uint8, write_picture
@@ -370,10 +371,10 @@ def test_links_to_folders_are_not_followed_and_one_that_leads_to_itself_is_named
     with pytest.raises(DataError, match=r"self\.png"):
         read_image(tmp_path / "images" / "self.png")
     write_picture(tmp_path / "masks" / "a.png", GREY)
-    assert len(find_pairs(tmp_path / "images", tmp_path / "masks").cases) == 2
+    assert len(find_pairs(Given((tmp_path / "images",), tmp_path / "masks")).cases) == 2
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(DataError, match="loop"):
-        find_pairs(tmp_path / "images", tmp_path / "loop")
+        find_pairs(Given((tmp_path / "images",), tmp_path / "loop"))
 
 
 def test_name_that_is_no_text_is_named(tmp_path):

@@ -33,7 +33,7 @@ def test_images_that_cannot_stay_where_they_are_are_written(tmp_path, monkeypatc
     np.save(volumes / "mask.npy", np.broadcast_to(np.eye(8, 9, dtype=np.int32), (6, 8, 9)))
     sources = [(Slice(volumes / "image.npy", i), Slice(volumes / "mask.npy", i)) for i in range(6)]
     cases = [FoundCase(f"s{i}", image, mask, group=f"s{i}") for i, (image, mask) in enumerate(sources)]
-    monkeypatch.setattr(table, "LAYOUTS", {"volume": table.Layout(lambda *_: True, lambda *_: Found(cases, "6 slices"))})
+    monkeypatch.setattr(table, "LAYOUTS", {"volume": table.Layout("arrays", lambda given: "", lambda given: Found(cases, "6 slices"))})
     monkeypatch.setattr("samsemi.stages.prepare.LAYOUTS", table.LAYOUTS)
     prepare(PrepareOptions(images=volumes, out=tmp_path / "out", labeled=3, overwrite=True))
     dataset = read_dataset(tmp_path / "out")

@@ -9,23 +9,24 @@ from pathlib import Path
 
 from samsemi.data.files import find_images, warn_unread
 from samsemi.data.layouts.found import Found, FoundCase
+from samsemi.data.layouts.given import Given
 from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.errors import DataError, UsageError
 
 log = logging.getLogger("samsemi")
 
 
-def fits_pairs(images: Path, masks: Path | None) -> bool:
+def lacks_pairs(given: Given) -> str:
     """Any folders may be pairs."""
-    return True
+    return "" if given.masks else "no --masks"
 
 
-def find_pairs(images: Path, masks: Path | None) -> Found:
+def find_pairs(given: Given) -> Found:
     """A case for each image, with its mask where there is one; images lie where they are."""
+    images, masks = given.folder, given.masks
+    assert masks is not None, "see lacks_pairs"
     files = find_images(images)
     warn_unread(images)
-    if masks is None:
-        raise UsageError("prepare needs masks for some of the images", "give --masks DIR")
     if masks.is_file():
         drawn = "draw the annotations as PNG files of class indices (0: background), one per image"
         hint = drawn if masks.suffix == ".json" else "give the folder"

@@ -4,6 +4,7 @@ import pytest
 
 from samsemi.data.layouts import table
 from samsemi.data.layouts.found import FoundCase
+from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.pairs import find_pairs, match_masks
 from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.errors import DataError, UsageError
@@ -45,7 +46,7 @@ def test_pairs_are_cases_without_split_each_a_group_of_its_own(tmp_path, caplog)
     for name in ("i/a.png", "i/b.png", "m/a_gt.png", "m/z_gt.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = find_pairs(tmp_path / "i", tmp_path / "m")
+    found = find_pairs(Given((tmp_path / "i",), tmp_path / "m"))
     assert found.cases == [
         FoundCase("a", ImageFile(tmp_path / "i/a.png"), MaskFile(tmp_path / "m/a_gt.png"), "a"),
         FoundCase("b", ImageFile(tmp_path / "i/b.png"), None, "b"),
@@ -53,15 +54,18 @@ def test_pairs_are_cases_without_split_each_a_group_of_its_own(tmp_path, caplog)
     assert found.note == "2 images, 1 with a mask (mask names end in '_gt')"
     assert [record.getMessage() for record in caplog.records] == ["1 masks belong to no image, such as z_gt"]
     with pytest.raises(UsageError, match="masks"):
-        find_pairs(tmp_path / "i", None)
+        table.choose_layout(Given((tmp_path / "i",)))
 
 
 def test_layout_is_a_row_of_the_table_and_the_first_that_fits_is_taken(tmp_path, monkeypatch):
-    special = table.Layout(lambda images, masks: (images / "special").exists(), lambda images, masks: None)
+    special = table.Layout("a file", lambda given: "" if (given.folder / "special").exists() else "no file special", lambda given: None)
     monkeypatch.setattr(table, "LAYOUTS", {"special": special, **table.LAYOUTS})
-    assert table.detect_layout(tmp_path, None) == "pairs"
+    given = Given((tmp_path,), tmp_path)
+    assert table.choose_layout(given) == "pairs"
+    with pytest.raises(DataError, match="no file special"):
+        table.choose_layout(given, "special")
     (tmp_path / "special").touch()
-    assert table.detect_layout(tmp_path, None) == "special"
+    assert table.choose_layout(given) == table.choose_layout(given, "special") == "special"
 
 
 def test_digits_of_a_number_are_no_suffix():
