@@ -24,10 +24,7 @@ def find_images(folder: Path) -> dict[str, Path]:
     DataError for a missing or empty folder and for two images of one id.
     """
     folder = Path(folder)
-    if folder.is_file():
-        raise DataError(f"{folder} is a file, not a folder of images", f"give the folder: {folder.parent}")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder", "check the path")
+    need_folder(folder)
     found: dict[str, Path] = {}
     for path in list_files(folder):
         suffix = known_suffix(path)
@@ -45,6 +42,19 @@ def find_images(folder: Path) -> dict[str, Path]:
             f"convert them to PNG or TIFF: {', '.join(READERS)} are read" if others else f"put {', '.join(READERS)} files there",
         )
     return dict(sorted(without_superpixels(found).items()))
+
+
+def need_folder(folder: Path) -> None:
+    """DataError where there is no folder."""
+    if folder.is_file():
+        raise DataError(f"{folder} is a file, not a folder of images", f"give the folder: {folder.parent}")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder", "check the path")
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether ``find_images`` would find some."""
+    return any(map(known_suffix, list_files(folder)))
 
 
 def list_files(folder: Path) -> list[Path]:

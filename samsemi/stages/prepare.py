@@ -43,6 +43,8 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     for folder in filter(None, (*options.images, options.masks)):
         refuse_inside(options.out, folder)
     name, given = choose_layout(Given(options.images, options.masks, options.target), options.layout)
+    if options.target and name != "covid-qu-ex":
+        raise UsageError(f"--target {options.target} is for covid-qu-ex, the layout is {name}", "leave it out")
     console.note(f"layout {name}: {LAYOUTS[name].looks}")
     found = with_colors(LAYOUTS[name].find(given), options.color_map)
     console.note(found.note)

@@ -99,7 +99,7 @@ SAMPLES = [
     Sample("PNG, gray of 16 bits", "images/001.png", as_files("png", of_gray("uint16", 257)), PAIRS, image=gray_image),
     Sample("JPEG", "images/001.jpg", as_files("jpg"), PAIRS, image=None),
     Sample("JPEG as masks", "masks/001.jpg", as_files("jpg", masks=True, quality=95), PAIRS),
-    Sample("EXIF orientation, image and mask alike", "images/001.png masks/001.png", draw_turned, PAIRS),
+    Sample("EXIF orientation, image and mask alike", "images/001.png, masks/001.png", draw_turned, PAIRS),
     Sample("TIFF of 8 bits, compressed", "images/001.tif", as_files("tif", compression="tiff_lzw"), PAIRS),
     Sample("TIFF of 16 bits", "images/001.tif", as_files("tif", of_gray("uint16", 200)), PAIRS, image=gray_image),
     Sample("TIFF of 32 bits", "images/001.tiff", as_files("tiff", of_gray("int32", 1000)), PAIRS, image=gray_image),

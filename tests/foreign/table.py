@@ -11,6 +11,8 @@ from foreign.layouts import SAMPLES as LAYOUTS
 from foreign.world import Sample
 
 PAGE = ROOT / "docs" / "own_data.md"
+Outcomes = dict[str, tuple[Sample, Outcome, Path]]
+"""Name -> a sample, what became of it, and its folder."""
 TABLES = {"layouts": LAYOUTS, "formats": FORMATS}
 
 
@@ -21,28 +23,23 @@ def try_sample(sample: Sample, folder: Path) -> Outcome:
         return call("prepare", *sample.given.split(), "--out", "../data", "--json")
 
 
-def describe(outcome: Outcome) -> str:
-    """What became of it, in a cell of a table."""
+def describe(outcome: Outcome, folder: Path) -> str:
+    """What became of a sample in a folder, in a cell of a table."""
     if outcome.code in (USAGE, DATA):
         error, hint = (line.partition(": ")[2] for line in outcome.err.splitlines()[-2:])
-        return f"refused: {error}. {hint}".replace("|", "\\|").replace("<", "&lt;")
+        return f"refused: {error}; hint: {hint}".replace(f"{folder}/", "").replace("|", "\\|").replace("<", "&lt;")
     found = outcome.result
     splits = ", ".join(f"{count} {split}" for split, count in found["splits"].items() if count)
     return f"`{found['layout']}`: {splits}; {found['classes'].removeprefix('background, ')}"
 
 
-def make_table(outcomes: dict[str, tuple[Sample, Outcome]]) -> str:
+def make_table(outcomes: Outcomes) -> str:
     """Markdown."""
     rows = ["| what | such as | `samsemi prepare` | becomes |", "|---|---|---|---|"]
-    for sample, outcome in outcomes.values():
-        files = " ".join(f"`{name}`" for name in split_names(sample.looks))
-        rows.append(f"| {sample.what} | {files} | `{sample.given}` | {describe(outcome)} |")
+    for sample, outcome, folder in outcomes.values():
+        files = " ".join(f"`{name}`" for name in sample.looks.split(", "))
+        rows.append(f"| {sample.what} | {files} | `{sample.given}` | {describe(outcome, folder)} |")
     return "\n".join(rows)
-
-
-def split_names(looks: str) -> list[str]:
-    """File names, blanks in parentheses' names kept."""
-    return re.split(r" (?!\()(?![^{]*\})", looks)
 
 
 def replace_table(page: str, name: str, table: str) -> str:
@@ -50,13 +47,13 @@ def replace_table(page: str, name: str, table: str) -> str:
     return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda found: f"{found[1]}{table}\n{found[2]}", page, flags=re.DOTALL)
 
 
-def try_all(samples: list[Sample], place: Path) -> dict[str, tuple[Sample, Outcome]]:
+def try_all(samples: list[Sample], place: Path) -> Outcomes:
     """Each in a folder of its own below a place."""
     outcomes = {}
     for number, sample in enumerate(samples):
         folder = place / str(number) / "given"
         folder.mkdir(parents=True)
-        outcomes[sample.what] = (sample, try_sample(sample, folder))
+        outcomes[sample.what] = (sample, try_sample(sample, folder), folder)
     return outcomes
 
 

@@ -16,7 +16,7 @@ def lacks_class_folders(given: Given) -> str:
     """Whether the masks lie in folders alone, which the images do not have."""
     given = given if given.masks else pair_in(given) or given
     if not given.masks or not given.masks.is_dir():
-        return "no folder of masks"
+        return "no --masks, no masks/ of pictures"
     entries = list_entries(given.masks)
     folders = [path.name for path in entries if path.is_dir()]
     if not folders or any(known_suffix(path) for path in entries if path.is_file()):

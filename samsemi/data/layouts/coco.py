@@ -11,8 +11,9 @@ from samsemi.data.coco import unpack_runs
 from samsemi.data.files import list_files, real_path
 from samsemi.data.layouts.drawn import MOST_PIXELS, draw_on, split_of
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.given import Given, place_inside
+from samsemi.data.layouts.given import Given, name_inside
 from samsemi.data.layouts.jsons import DAMAGED, Row, points_of, read_json, rows_of, whole_number
+from samsemi.data.layouts.matching import fold, stem
 from samsemi.data.layouts.pairs import find_all_images
 from samsemi.data.outlines import Drawn, Polygons, Runs
 from samsemi.data.sources import DrawnMask, ImageFile
@@ -38,21 +39,19 @@ class Table:
 
     def used(self) -> list[str]:
         """The names of the categories that objects have, in the order of their numbers; not that of the background."""
-        numbers = {annotation.get("category_id") for annotation in self.annotations}
+        numbers = {number for row in self.annotations if isinstance(number := row.get("category_id"), int | float)}
         return [name for number, name in sorted(self.categories.items()) if number in numbers and name.casefold() != "background"]
 
 
 def lacks_coco(given: Given) -> str:
     """Whether there are such files; opens the first few JSON files."""
-    return "" if coco_files(given) else 'no JSON file with "images", "annotations" and "categories"'
+    return given.lacks_outlines() or ("" if coco_files(given) else "no JSON file of images, annotations and categories")
 
 
 def coco_files(given: Given) -> list[Path]:
     """The files of COCO that were given, or lie in the folder that was; of those of the COCO collection the ones with masks."""
     if given.masks and given.masks.is_file():
         return [given.masks] if is_coco(given.masks) else []
-    if given.masks is None and len(given.images) > 1:
-        return []
     found = [path for path in list_files(given.masks or given.folder) if path.suffix.lower() == ".json"]
     found = [path for path in sorted(found, key=lambda path: (len(path.parts), path))[:LOOKED_AT] if is_coco(path)]
     return [path for path in found if path.name.startswith("instances")] or found
@@ -142,7 +141,7 @@ def read_objects(table: Table, index: Mapping[str, int]) -> dict[int, list[Drawn
 def read_object(segmentation: object, class_id: int, where: str) -> Drawn:
     """One object; DataError, beginning with ``where``, for polygons or run lengths that cannot be."""
     if isinstance(segmentation, list):
-        return Polygons(class_id, tuple(points_of(ring, where) for ring in segmentation))
+        return Polygons(class_id, tuple(points_of(ring, where, least=1) for ring in segmentation))
     if not isinstance(segmentation, dict):
         raise DataError(f"{where}: no outline and no run lengths", DAMAGED)
     size, counts = segmentation.get("size"), segmentation.get("counts")
@@ -166,13 +165,13 @@ def place_images(table: Table, images: Sequence[Path], folder: Path) -> dict[int
     several, and for a name that leads out of the folder."""
     called = defaultdict(list)
     for path in images:
-        called[path.name].append(path)
+        called[spell(path)[-1]].append(path)
     placed = {}
     for number, row in table.images.items():
         where = f"{table.path}: image {number}"
-        parts = place_inside(Path(), row.get("file_name"), where).parts
+        parts = spell(name_inside(row.get("file_name"), folder, where))
         found = called.get(parts[-1], [])
-        found = [path for path in found if path.parts[-len(parts) :] == parts] or found
+        found = [path for path in found if spell(path)[-len(parts) :] == parts] or found
         split = split_of(table.path.stem, table.path.parent.name)
         found = (
             [path for path in found if path.parent == table.path.parent]
@@ -186,6 +185,11 @@ def place_images(table: Table, images: Sequence[Path], folder: Path) -> dict[int
         if found:
             placed[number] = found[0]
     return placed
+
+
+def spell(path: Path) -> tuple[str, ...]:
+    """The parts of a path without what may differ between systems and exports: case, Unicode form, suffix."""
+    return tuple(map(fold, (*path.parts[:-1], stem(path))))
 
 
 def size_of(row: Row, path: Path) -> tuple[int, int] | None:

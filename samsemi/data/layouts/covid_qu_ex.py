@@ -23,7 +23,7 @@ def lacks_covid_qu_ex(given: Given) -> str:
     wanted = [given.target] if given.target else list(PARTS)
     if any(kind_folders(part) for target in wanted if (part := find_part(given.folder, target))):
         return ""
-    return f"no folder {' or '.join(PARTS[target] for target in wanted)} with Train, Val, Test in it"
+    return f"no {' or '.join(PARTS[target] for target in wanted)}/{{Train,Val,Test}}"
 
 
 def find_part(folder: Path, target: str) -> Path | None:

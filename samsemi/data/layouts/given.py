@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from samsemi.data.files import list_entries
+from samsemi.data.files import holds_images, list_entries
 from samsemi.errors import DataError
 
 IMAGES = ("images", "image", "imgs", "img")
@@ -46,7 +46,14 @@ class Given:
             return f"it is one folder, {len(self.images)} were given"
         if self.masks:
             return "it is found from its folder alone, without --masks"
-        return "" if self.folder.is_dir() else "there is no such folder"
+        return ""
+
+    def lacks_outlines(self) -> str:
+        """Why there can be no outlines in place of masks, empty where there can: these are files, beside images or in --masks."""
+        if self.masks is None and len(self.images) > 1:
+            return "no --masks"
+        masks = self.masks or find_masks(self.folder)
+        return f"masks are pictures in {masks}" if masks and masks.is_dir() and holds_images(masks) else ""
 
     def alternatives(self) -> Iterator["Given"]:
         """These, and where they are a single folder, the only one that it holds: what was packed together with its folder."""
@@ -75,10 +82,16 @@ def find_file(folder: Path, *names: str) -> Path | None:
     return next((inside[name.casefold()] for name in names if name.casefold() in inside), None)
 
 
-def place_inside(folder: Path, name: object, where: str) -> Path:
-    """Where a name that a file gives lies below a folder; DataError, beginning with ``where``, for one that leads out of it."""
+def find_masks(folder: Path) -> Path | None:
+    """The folder of pictures in a folder that is called as one of masks is."""
+    found = find_folder(folder, *MASKS)
+    return found if found and holds_images(found) else None
+
+
+def name_inside(name: object, folder: Path, where: str) -> Path:
+    """A path below a folder that a file names; DataError, beginning with ``where``, for one that leads out of it."""
     text = str(name).replace("\\", "/")
     path = Path(text)
     if not isinstance(name, str) or not text or "\0" in text or ".." in path.parts or path.is_absolute() or DRIVE.match(text):
         raise DataError(f"{where}: {ascii(name)[:80]} leads out of the data set", f"write file names relative to {folder}")
-    return folder / path
+    return path

@@ -21,7 +21,7 @@ def read_json(path: Path) -> dict[str, object]:
     try:
         values = json.loads(read_text(path, "utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})", DAMAGED) from None
+        raise DataError(f"{path}: cannot be read ({error})", "export it anew, in parts where it is too large") from None
     if not isinstance(values, dict):
         raise DataError(f"{path}: no JSON object", DAMAGED)
     return values

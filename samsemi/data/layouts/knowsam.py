@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samsemi.data.files import list_entries
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.given import IMAGES, MASKS, SPLITS, Given, find_folder
+from samsemi.data.layouts.given import IMAGES, SPLITS, Given, find_folder, find_masks
 from samsemi.data.layouts.pairs import pair_folders
 
 
@@ -17,8 +17,8 @@ def lacks_knowsam(given: Given) -> str:
         return lack
     splits = split_folders(given.folder)
     if len(splits) < 2:
-        return "fewer than two folders named like splits (labeled, unlabeled, val, train, test) with images in image/ or images/"
-    return "" if any(find_folder(folder, *MASKS) for folder in splits) else "no folder mask/ or masks/ in any split"
+        return "no two folders of splits (labeled, unlabeled, train, val, test) with image/ or images/"
+    return "" if any(find_masks(folder) for folder in splits) else "no mask/ or masks/ of pictures in any split"
 
 
 def split_folders(folder: Path) -> list[Path]:
@@ -31,7 +31,7 @@ def find_knowsam(given: Given) -> Found:
     cases: list[FoundCase] = []
     said = []
     for folder in split_folders(given.folder):
-        images, masks = find_folder(folder, *IMAGES), find_folder(folder, *MASKS)
+        images, masks = find_folder(folder, *IMAGES), find_masks(folder)
         assert images is not None, "see split_folders"
         found = pair_folders(images, masks, f"{folder.name}__", SPLITS[folder.name.casefold()])
         said.append(f"{folder.name} {len(found)}, {sum(case.mask is not None for case in found)} with a mask")

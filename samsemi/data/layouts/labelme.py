@@ -39,10 +39,10 @@ def lacks_labelme(given: Given) -> str:
     """Whether there are such files; opens the first few."""
     if given.masks and not given.masks.is_dir():
         return f"{given.masks} is no folder"
-    if given.masks is None and len(given.images) > 1:
-        return "it is one folder, or JSON files in --masks"
+    if lack := given.lacks_outlines():
+        return lack
     found = [path for path in list_files(given.masks or given.folder) if path.suffix.lower() == ".json"]
-    return "" if any(map(is_labelme, found[:LOOKED_AT])) else 'no JSON files with "shapes" and "imagePath"'
+    return "" if any(map(is_labelme, found[:LOOKED_AT])) else "no JSON files of shapes"
 
 
 def is_labelme(path: Path) -> bool:

@@ -27,7 +27,7 @@ def lacks_nnunet(given: Given) -> str:
         return lack
     there = [find_file(given.folder, "dataset.json"), find_folder(given.folder, "imagesTr"), find_folder(given.folder, "labelsTr")]
     missing = [name for name, path in zip(("dataset.json", "imagesTr/", "labelsTr/"), there, strict=True) if path is None]
-    return f"no {' and no '.join(missing)}" if missing else ""
+    return f"no {', '.join(missing)}" if missing else ""
 
 
 def find_nnunet(given: Given) -> Found:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from samsemi.data.files import find_images, list_entries, real_path, warn_unread
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.given import IMAGES, MASKS, Given, find_folder
+from samsemi.data.layouts.given import IMAGES, MASKS, Given, find_folder, find_masks
 from samsemi.data.layouts.matching import Matching, match
 from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.errors import DataError, UsageError
@@ -18,12 +18,12 @@ log = logging.getLogger("samsemi")
 
 def lacks_pairs(given: Given) -> str:
     """Any folders may be pairs, once it is known where the masks lie."""
-    return "" if given.masks or pair_in(given) else f"no --masks, and no sub-folders {IMAGES[0]}/ and {MASKS[0]}/"
+    return "" if given.masks or pair_in(given) else f"no --masks, no {IMAGES[0]}/ and {MASKS[0]}/ of pictures"
 
 
 def pair_in(given: Given) -> Given | None:
     """The folders of images and masks within the one that was given."""
-    images, masks = find_folder(given.folder, *IMAGES), find_folder(given.folder, *MASKS)
+    images, masks = find_folder(given.folder, *IMAGES), find_masks(given.folder)
     return Given((images,), masks) if images and masks and len(given.images) == 1 else None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from samsemi.data.files import need_folder
 from samsemi.data.layouts.acdc import find_acdc, lacks_acdc
 from samsemi.data.layouts.busi import find_busi, lacks_busi
 from samsemi.data.layouts.class_folders import find_class_folders, lacks_class_folders
@@ -37,12 +38,12 @@ LAYOUTS = {
         find_covid_qu_ex,
     ),
     "acdc": Layout("slices/patientNNN_frameNN_slice_N.h5, each with image and label", lacks_acdc, find_acdc),
-    "coco": Layout("images, and a JSON file of images, annotations and categories", lacks_coco, find_coco),
-    "yolo": Layout("images/ID.jpg and labels/ID.txt of lines CLASS x1 y1 x2 y2 ..., from 0 to 1", lacks_yolo, find_yolo),
-    "labelme": Layout("ID.json with shapes, beside ID.jpg or in --masks DIR", lacks_labelme, find_labelme),
     "knowsam": Layout("{labeled,unlabeled,val}/{image,mask}, or {train,val,test}/{images,masks}", lacks_knowsam, find_knowsam),
     "busi": Layout("ID_mask.png, ID_mask_1.png ... beside ID.png", lacks_busi, find_busi),
     "class-folders": Layout("images/ID.png, and masks/CLASS/ID.png for each class", lacks_class_folders, find_class_folders),
+    "coco": Layout("images, and a JSON file of images, annotations and categories", lacks_coco, find_coco),
+    "yolo": Layout("images/ID.jpg and labels/ID.txt of lines CLASS x1 y1 x2 y2 ..., from 0 to 1", lacks_yolo, find_yolo),
+    "labelme": Layout("ID.json with shapes, beside ID.jpg or in --masks DIR", lacks_labelme, find_labelme),
     "pairs": Layout("images, and masks named like them in --masks DIR or in images/ and masks/", lacks_pairs, find_pairs),
 }
 """Name -> layout. The first that lacks nothing is taken: pairs, which fit everything, come last."""
@@ -52,6 +53,8 @@ def choose_layout(given: Given, name: str = "auto") -> tuple[str, Given]:
     """The name of the layout in which the folders lie, and the folder that does: the one that was given, or the only one in it. An error
     where none does, or not the one that was named, which says what is missing."""
     wanted = LAYOUTS if name == "auto" else {name: LAYOUTS[name]}
+    for folder in given.images:
+        need_folder(folder)
     given = replace(given, named=name != "auto")
     for alternative in given.alternatives():
         for chosen, layout in wanted.items():

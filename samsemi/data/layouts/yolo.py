@@ -33,10 +33,10 @@ def lacks_yolo(given: Given) -> str:
     """Whether there are such files; opens the first few."""
     if given.masks and not given.masks.is_dir():
         return f"{given.masks} is no folder"
-    if given.masks is None and len(given.images) > 1:
-        return "it is one folder, or text files in --masks"
+    if lack := given.lacks_outlines():
+        return lack
     files = object_files(given.masks or given.folder)
-    return "" if any(map(holds_objects, files[:LOOKED_AT])) else "no text files with a line CLASS x1 y1 x2 y2 ... of numbers from 0 to 1"
+    return "" if any(map(holds_objects, files[:LOOKED_AT])) else "no text files of lines CLASS x1 y1 x2 y2 ..."
 
 
 def object_files(folder: Path) -> list[Path]:
