@@ -11,7 +11,7 @@ import numpy as np
 
 from samsemi import console
 from samsemi.data.colors import read_color_map
-from samsemi.data.dataset import IGNORE, Dataset, is_dataset, is_safe_id, write_dataset
+from samsemi.data.dataset import IGNORE, SPLITS, Dataset, is_dataset, is_safe_id, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
@@ -193,7 +193,7 @@ def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[Fou
     if duplicates:
         console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
     if own:
-        console.note(f"splits of the data set are kept: {', '.join(f'{split} {count}' for split, count in own.items())}")
+        console.note(f"splits of the data set are kept: {', '.join(f'{split} {own[split]}' for split in SPLITS if own[split])}")
     wanted = {split: amount for split, amount in (("test", options.test), ("val", options.val)) if split not in own}
     dealt = {case.id: case for case in deal([case for case in cases if case.split is None], wanted, options)}
     return [dealt.get(case.id, case) for case in cases]
