@@ -26,6 +26,8 @@ from samsemi.folders import Claim, Kind, new_folder
 from samsemi.options.prepare import PrepareOptions
 from samsemi.outputs import refuse_inside
 
+LONGEST_NAME = 100
+"""Letters in the name of a class."""
 DATASET = Kind(
     "a data set",
     ("dataset.json",),
@@ -103,6 +105,7 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
         raise DataError(
             f"{place_of_masks(options)}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
         )
+    refuse_names(names or ())
     ignored = found.ignored if options.ignore_value is None else options.ignore_value
     values = interpret_values(without_value(counts, ignored), len(names) + 1 if names else None, options.mask_values)
     if ignored is not None:
@@ -122,6 +125,16 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
     if len(names) + 1 < values.num_classes or "" in names or len(set(names)) < len(names):
         raise UsageError(f"--classes {options.classes} does not fit masks of {values.num_classes - 1} classes", "give one name per class")
     return ("background", *names), values
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """DataError for names of classes, which may come from others, that could not be shown."""
+    for name in names:
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise DataError(
+                f"a class with a name of {len(name)} letters, or with some that cannot be shown: {ascii(name):.60}",
+                f"name it in up to {LONGEST_NAME} letters, in its file or by --classes",
+            )
 
 
 def without_value(counts: Mapping[str, np.ndarray], value: int | None) -> Mapping[str, np.ndarray]:

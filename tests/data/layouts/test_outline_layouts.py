@@ -138,7 +138,7 @@ def test_coco_says_how_many_of_what(listed):
     found = find(images=images, annotations=[row for row in values["annotations"] if row["image_id"] == 1])
     assert found.note == (
         "3 images, 2 with a mask of 2 objects in all (from c.json); 1 are listed without any object and taken as background; "
-        "1 are listed and not there, such as gone.png"
+        "1 are listed and not there, such as 'gone.png'"
     )
     masks = {case.id: case.mask for case in found.cases}
     assert masks["new"] is None and not masks["002"].read().any() and found.classes == ("polyp", "tool")
