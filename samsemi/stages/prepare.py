@@ -208,14 +208,15 @@ def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[Fou
     if own:
         console.note(f"splits of the data set are kept: {', '.join(f'{split} {own[split]}' for split in SPLITS if own[split])}")
     wanted = {split: amount for split, amount in (("test", options.test), ("val", options.val)) if split not in own}
-    dealt = {case.id: case for case in deal([case for case in cases if case.split is None], wanted, options)}
+    free = [case for case in cases if case.split is None]
+    if own and not any(case.mask for case in free):
+        return [replace(case, split=case.split or "unlabeled") for case in cases]
+    dealt = {case.id: case for case in deal(free, wanted, options)}
     return [dealt.get(case.id, case) for case in cases]
 
 
 def deal(cases: list[FoundCase], wanted: dict[str, float], options: PrepareOptions) -> list[FoundCase]:
     """The cases of no split yet in one each."""
-    if not cases:
-        return []
     if options.labeled is not None and options.hides_masks:
         return assign_splits(cases, {**wanted, "labeled": options.labeled}, options.seed)
     dealt = assign_splits(cases, wanted, options.seed, rest="labeled")
