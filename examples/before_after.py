@@ -12,7 +12,7 @@ from step import stand_in
 from summary import read_dice
 
 from samsemi.data.dataset import Case, Dataset, read_case_image, read_case_label, read_dataset
-from samsemi.data.images import write_picture
+from samsemi.data.pictures import write_picture
 from samsemi.mining.pictures import picture_comparison
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import Segmenter, predict_image, to_label

@@ -188,13 +188,13 @@ def test_hidden_truth_is_read_only_where_masks_are_made_checked_and_measured():
             isinstance(node, ast.Attribute) and node.attr == "truth" and isinstance(node.ctx, ast.Load) for node in ast.walk(tree(module))
         )
     }
-    makers = {"samsemi.data.dataset", "samsemi.data.splits", "samsemi.data.verify", "samsemi.stages.prepare"}
+    makers = {"samsemi.data.dataset", "samsemi.data.verify", "samsemi.stages.prepare"}
     assert readers <= makers | {"samsemi.stages.evaluate"}
 
 
 def test_files_of_cases_are_read_where_they_are_compared_with_their_hashes():
     readers = {module for module in MODULES for node in ast.walk(tree(module)) if isinstance(node, ast.Name) and node.id == "read_image"}
-    assert readers == {"samsemi.data.images", "samsemi.data.splits"}  # of duplicates, before there are hashes
+    assert readers == {"samsemi.data.images", "samsemi.data.sources"}  # of foreign files, before there are hashes
 
 
 def test_no_class_overrides_train_of_a_network():

@@ -14,7 +14,7 @@ import pytest
 from builders import file_bytes, files_in
 
 from samsemi import folders
-from samsemi.data.images import write_picture
+from samsemi.data.pictures import write_picture
 from samsemi.errors import RefusedError
 from samsemi.folders import Claim, Kind, kept_folder, new_folder
 from samsemi.outputs import locked_output, write_text

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.about import SCHEMA, read_about
+from samsemi.data.about import COPIED, SCHEMA, read_about
 from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
 from samsemi.data.leaks import leaks, splits_by_group
 from samsemi.errors import ChangedFile, CheckpointError, DataError, WrongValues
@@ -232,24 +232,17 @@ def resolve(folder: Path, text: str) -> Path:
     return Path(os.path.join(folder, text))
 
 
-def write_dataset(dataset: Dataset) -> None:
-    """Write dataset.json and manifest.csv; paths inside the folder become relative."""
-    about = {"schema": SCHEMA, "name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
+def write_dataset(dataset: Dataset, copied: bool = False) -> None:
+    """Write dataset.json and manifest.csv; paths inside the folder become relative. ``copied`` notes that the images in it are copies."""
+    about: dict[str, object] = {"schema": SCHEMA, "name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
+    if copied:
+        about["images"] = COPIED
     (dataset.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     with open(dataset.folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS + HASHES)
         for case in dataset.cases.values():
             writer.writerow([relative_to(dataset.folder, value) for value in astuple(case)])
-
-
-def listed_files(folder: Path) -> frozenset[str]:
-    """The masks, hidden ones included, that the manifest of a folder lists; none where it cannot be read."""
-    try:
-        with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-            return frozenset(row[column] or "" for row in csv.DictReader(file) for column in ("mask", "truth"))
-    except (OSError, ValueError, KeyError, csv.Error):
-        return frozenset()
 
 
 def relative_to(folder: Path, value: str | Path | None) -> str:

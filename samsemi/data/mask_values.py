@@ -1,7 +1,7 @@
 """What the values in foreign mask files mean: class indices, black and white, noisy black and white."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,11 +10,11 @@ import numpy as np
 from scipy import ndimage
 
 from samsemi.data.dataset import IGNORE
-from samsemi.data.images import decode_label, decode_nonzero, log_remarks, read_bytes, read_label, remark_label
+from samsemi.data.images import log_remarks, to_label
+from samsemi.data.pictures import ONE_COLOR
+from samsemi.data.sources import NOISY_MIDDLE, MaskSource
 from samsemi.errors import DataError
 
-NOISY_MIDDLE = 0.05
-"""A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
 STRAY = 0.01
 """Pixels of other values are strays in masks of 0/255, or 255 is ignored, where they are fewer than this share of those of 255."""
 SAME_AREA = 3.0
@@ -39,34 +39,49 @@ class MaskValues:
     num_classes: int
     note: str
     """One line for the user."""
-    decode: Callable[[bytes, Path], np.ndarray] = decode_label
-    """A file's bytes -> (H, W) uint8 values."""
+    narrow: Callable[[np.ndarray, Path], np.ndarray] = to_label
+    """(H, W) values of any type, and the file to name -> (H, W) uint8."""
 
     def inverted(self) -> "MaskValues":
         """Background and the one class exchanged."""
         lookup = np.where(self.lookup == IGNORE, IGNORE, self.lookup == 0).astype(np.uint8)
         return replace(self, lookup=lookup, note=f"{self.note}; inverted: background and class 1 exchanged in all masks")
 
+    def ignoring(self, value: int) -> "MaskValues":
+        """A value means ignored."""
+        lookup = self.lookup.copy()
+        lookup[value] = IGNORE
+        return replace(self, lookup=lookup, note=f"{self.note}; {value} is ignored")
+
     def convert(self, label: np.ndarray) -> np.ndarray:
         """(H, W) uint8 values of a file -> class indices and IGNORE."""
         return self.lookup[label]
 
-    def read(self, path: Path) -> np.ndarray:
-        """A mask file as (H, W) uint8 class indices and IGNORE."""
-        return self.convert(self.decode(read_bytes(path), path))
+    def read(self, source: MaskSource) -> np.ndarray:
+        """A mask as (H, W) uint8 class indices and IGNORE."""
+        return self.convert(self.narrow(source.read(), source.path))
 
 
-def count_values(paths: Mapping[str, Path], advance: Callable[[], None] = lambda: None, kind: Kind = "auto") -> dict[str, np.ndarray]:
-    """The (256,) histogram of each mask file; what was guessed in reading them is logged once, with a count."""
-    decode = ONE_CLASS[kind].decode if kind in ONE_CLASS else decode_label
+def count_values(masks: Mapping[str, MaskSource], advance: Callable[[], None] = lambda: None, kind: Kind = "auto") -> dict[str, np.ndarray]:
+    """The (256,) histogram of each mask; what was guessed in reading them is logged once, with a count."""
+    narrow = ONE_CLASS[kind].narrow if kind in ONE_CLASS else to_label
     counts, remarks = {}, Counter[str]()
-    for name, path in paths.items():
-        data = read_bytes(path)
-        counts[name] = np.bincount(decode(data, path).ravel(), minlength=256)
-        remarks.update(remark_label(data, path))
+    for name, source in masks.items():
+        counts[name] = np.bincount(narrow(source.read(), source.path).ravel(), minlength=256)
+        remarks.update(source.remarks())
         advance()
+    refuse_colors([remark for remark in remarks if remark.startswith(ONE_COLOR)])
     log_remarks("masks", remarks)
     return counts
+
+
+def refuse_colors(remarks: Sequence[str]) -> None:
+    """DataError where masks of one color each are not of the same color: colors may be classes."""
+    if len(remarks) > 1:
+        found = "; ".join(sorted(remark.removeprefix(ONE_COLOR).strip() for remark in remarks))
+        raise DataError(
+            f"masks are color pictures of different colors: {found}", "give --color-map FILE with a line name,r,g,b for each color"
+        )
 
 
 def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, kind: Kind = "auto") -> MaskValues:
@@ -135,9 +150,9 @@ def looks_numbered(counts: Mapping[str, np.ndarray]) -> bool:
     return highest > MANY or (highest >= 4 and gapless and len({len(values) for values in found}) >= 3)
 
 
-def seem_numbered(counts: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -> bool:
+def seem_numbered(counts: Mapping[str, np.ndarray], masks: Mapping[str, MaskSource]) -> bool:
     """Whether masks of few values may number their objects: in each file 1, 2, ... without a gap, not up to the same in all, values
-    of about the same area, each one piece. Opens a few of the files."""
+    of about the same area, each one piece. Reads a few of them."""
     found = {name: np.flatnonzero(count[1:IGNORE]) + 1 for name, count in counts.items() if count[1:IGNORE].any()}
     several = [name for name, values in found.items() if len(values) > 1]
     gapless = all(values[-1] == len(values) for values in found.values())
@@ -147,7 +162,7 @@ def seem_numbered(counts: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -
     areas = [np.median(column[column > 0]) for column in pixels.T if column.any()]
     if max(areas) > SAME_AREA * min(areas):
         return False
-    pieces = [count_pieces(read_label(paths[name]), int(value)) for name in several[:LOOKED_AT] for value in found[name]]
+    pieces = [count_pieces(masks[name].read(), int(value)) for name in several[:LOOKED_AT] for value in found[name]]
     return float(np.mean(np.equal(pieces, 1))) >= IN_ONE_PIECE
 
 
@@ -192,10 +207,15 @@ def threshold_lookup() -> np.ndarray:
     return (np.arange(256) >= 128).astype(np.uint8)
 
 
+def to_nonzero(values: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W) uint8, 1 where a mask is above 0, whatever the range of its values."""
+    return (values > 0).astype(np.uint8)
+
+
 ONE_CLASS: dict[Kind, MaskValues] = {
     "binary": MaskValues(threshold_lookup(), 2, "values from 128 were taken as class 1, as --mask-values binary says"),
     "nonzero": MaskValues(
-        (np.arange(256) > 0).astype(np.uint8), 2, "values above 0 were taken as class 1, as --mask-values nonzero says", decode_nonzero
+        (np.arange(256) > 0).astype(np.uint8), 2, "values above 0 were taken as class 1, as --mask-values nonzero says", to_nonzero
     ),
 }
 """Kinds that take any value."""

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from samsemi.data.dataset import IGNORE
-from samsemi.data.images import write_picture
 from samsemi.data.overlays import PALETTE, Color
+from samsemi.data.pictures import write_picture
 
 BACKGROUND: Color = (0, 0, 0)
 IGNORED: Color = (128, 128, 128)

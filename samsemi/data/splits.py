@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.dataset import SPLITS, Case, name_lines
-from samsemi.data.images import hash_pixels, read_image
+from samsemi.data.dataset import SPLITS, name_lines
+from samsemi.data.images import hash_pixels
+from samsemi.data.layouts.found import FoundCase
 from samsemi.errors import DataError, UsageError
 from samsemi.inputs import read_rows
 
@@ -52,7 +53,7 @@ def read_split_file(path: Path) -> dict[str, tuple[str, str | None]]:
     return listed
 
 
-def join_duplicates(cases: Sequence[Case], advance: Callable[[], None] = lambda: None) -> tuple[list[Case], int]:
+def join_duplicates(cases: Sequence[FoundCase], advance: Callable[[], None] = lambda: None) -> tuple[list[FoundCase], int]:
     """Cases whose groups are joined where they hold the same pixels, so that no split sees another's image; and the number of
     images that came before.
 
@@ -69,7 +70,7 @@ def join_duplicates(cases: Sequence[Case], advance: Callable[[], None] = lambda:
 
     for case in cases:
         with suppress(DataError):
-            pixels = hash_pixels(read_image(case.image))
+            pixels = hash_pixels(case.image.read())
             duplicates += pixels in holder
             group, first = find(case.group), find(holder.setdefault(pixels, case.group))
             if group != first:
@@ -78,11 +79,11 @@ def join_duplicates(cases: Sequence[Case], advance: Callable[[], None] = lambda:
     return [replace(case, group=find(case.group)) for case in cases], duplicates
 
 
-def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int, rest: str = "unlabeled") -> list[Case]:
+def assign_splits(cases: Iterable[FoundCase], wanted: dict[str, float], seed: int, rest: str = "unlabeled") -> list[FoundCase]:
     """Deal whole groups of masked cases to splits: ``wanted`` is the share (or, above 1, the number) of cases per split.
 
-    What is left over goes to the split ``rest``; every case without a mask, and its group, becomes unlabeled. Masks of unlabeled cases
-    are hidden in ``truth``. DataError where a wanted split, or a labeled rest, stays empty.
+    What is left over goes to the split ``rest``; every case without a mask, and its group, becomes unlabeled. DataError where a wanted
+    split, or a labeled rest, stays empty.
     """
     cases = list(cases)
     masked = [case for case in cases if case.mask is not None]
@@ -116,7 +117,7 @@ def assign_splits(cases: Iterable[Case], wanted: dict[str, float], seed: int, re
             "give smaller shares or numbers, so that some are labeled",
         )
     split_of |= dict.fromkeys(queue, rest)
-    return [with_split(case, split_of.get(case.group, "unlabeled")) for case in cases]
+    return [replace(case, split=split_of.get(case.group, "unlabeled")) for case in cases]
 
 
 def refuse_too_few(masks: int, groups: int, wanted: dict[str, float], rest: str) -> None:
@@ -128,12 +129,3 @@ def refuse_too_few(masks: int, groups: int, wanted: dict[str, float], rest: str)
             f"{masks} cases with masks, in {groups} groups, are too few for {', '.join(needed)}: each needs a group of its own",
             f"{'; '.join(remedies)}; an image without a mask makes its whole group unlabeled",
         )
-
-
-def with_split(case: Case, split: str) -> Case:
-    """The case in a split; an unlabeled case's mask is hidden in ``truth``."""
-    known, sha256 = (case.mask, case.mask_sha256) if case.mask else (case.truth, case.truth_sha256)
-    case = replace(case, split=split, mask=None, mask_sha256=None, truth=None, truth_sha256=None)
-    if split == "unlabeled":
-        return replace(case, truth=known, truth_sha256=sha256)
-    return replace(case, mask=known, mask_sha256=sha256)

@@ -20,9 +20,10 @@ from samsemi.data.dataset import (
     decode_case_label,
 )
 from samsemi.data.findings import Finding, finding_of
-from samsemi.data.images import TURNED, decode_image, hash_pixels, log_remarks, read_bytes, remark_image
+from samsemi.data.images import decode_image, hash_pixels, log_remarks, read_bytes
 from samsemi.data.leaks import RANKS, leaks, splits_by_group
 from samsemi.data.near_duplicates import count_blocks, find_near_duplicates, make_thumbnail
+from samsemi.data.pictures import TURNED, remark_image
 from samsemi.errors import DataError
 
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[..., None]]]

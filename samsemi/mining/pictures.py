@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from samsemi.data.dataset import Dataset, read_case_image
-from samsemi.data.images import write_picture
 from samsemi.data.overlays import Panel, class_keys, draw_box, draw_point, draw_row, enlarge, line_width, outline, zoom_of
+from samsemi.data.pictures import write_picture
 from samsemi.metrics import dice_score
 from samsemi.mining.composition import network_map
 from samsemi.mining.policy import Policy, decide

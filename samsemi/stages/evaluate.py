@@ -12,8 +12,9 @@ import numpy as np
 from samsemi import console
 from samsemi.cost import measure_model
 from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, read_case_label, read_dataset, refuse_black_and_white
-from samsemi.data.images import find_images, read_label
+from samsemi.data.files import find_images
 from samsemi.data.mask_values import count_values, interpret_predictions
+from samsemi.data.sources import MaskFile
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.folders import Claim, Kind, new_folder
@@ -95,9 +96,10 @@ def folder_labels(folder: Path, cases: Sequence[Case], dataset: Dataset) -> Labe
         raise DataError(
             f"{folder}: no mask for {len(missing)} of {len(cases)} cases, such as {missing[0]}", "name masks like the cases: ID.png"
         )
-    values = interpret_predictions(count_values({case.id: files[case.id] for case in cases}), len(dataset.classes))
+    masks = {case.id: MaskFile(files[case.id]) for case in cases}
+    values = interpret_predictions(count_values(masks), len(dataset.classes))
     console.note(f"predictions: {values.note}")
-    return lambda batch: [values.convert(read_label(files[case.id])) for case in batch]
+    return lambda batch: [values.read(masks[case.id]) for case in batch]
 
 
 def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], dataset: Dataset) -> tuple[LabelsOf, list[Case]]:

@@ -10,21 +10,11 @@ import numpy as np
 
 from samsemi import console
 from samsemi.data.dataset import hash_readable, is_dataset
-from samsemi.data.images import (
-    READERS,
-    find_images,
-    kind_of,
-    known_suffix,
-    log_remarks,
-    read_images,
-    read_label,
-    remark_image,
-    source_of,
-    warn_unread,
-    write_picture,
-)
+from samsemi.data.files import find_images, kind_of, warn_unread
+from samsemi.data.images import READERS, known_suffix, log_remarks, read_images, read_label
 from samsemi.data.masks import write_mask
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
+from samsemi.data.pictures import remark_image, source_of, write_picture
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError
 from samsemi.folders import ARCHIVE_MARK, Claim, Kind, kept_folder

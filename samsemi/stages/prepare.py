@@ -1,5 +1,7 @@
 """``samsemi prepare``: images and masks as they come -> a data set with splits."""
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,43 +10,68 @@ from typing import Any
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import IGNORE, Case, Dataset, is_dataset, is_safe_id, listed_files, with_hashes, write_dataset
+from samsemi.data.colors import read_color_map
+from samsemi.data.dataset import IGNORE, SPLITS, Dataset, is_dataset, is_safe_id, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
-from samsemi.data.images import write_picture
-from samsemi.data.layouts.table import LAYOUTS, detect_layout
+from samsemi.data.layouts.found import Found, FoundCase
+from samsemi.data.layouts.given import Given
+from samsemi.data.layouts.table import LAYOUTS, choose_layout
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
-from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
+from samsemi.data.prepared import is_hidden, listed_files, write_cases
+from samsemi.data.sources import ColorFile, MaskFile
+from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
 from samsemi.errors import DataError, UsageError
 from samsemi.folders import Claim, Kind, new_folder
 from samsemi.options.prepare import PrepareOptions
 from samsemi.outputs import refuse_inside
 
+LONGEST_NAME = 100
+"""Letters in the name of a class."""
 DATASET = Kind(
-    "a data set", ("dataset.json",), r"dataset\.json|manifest\.csv", frozenset({"name", "classes", "spacing_mm"}), listed=listed_files
+    "a data set",
+    ("dataset.json",),
+    r"dataset\.json|manifest\.csv|images/[^/]+\.png",
+    frozenset({"name", "classes", "spacing_mm"}),
+    listed=listed_files,
 )
 
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
     """Find the cases, deal them to splits, write masks as class indices, verify every file and note its hash."""
-    if is_dataset(options.images):
-        raise DataError(f"{options.images} is a data set already", "give the folder of the images that it was made from")
-    for folder in filter(None, (options.images, options.masks)):
+    for folder in options.images:
+        if is_dataset(folder):
+            raise DataError(f"{folder} is a data set already", "give the folder of the images that it was made from")
+    for folder in filter(None, (*options.images, options.masks)):
         refuse_inside(options.out, folder)
-    found = LAYOUTS[detect_layout(options.images, options.masks)].find(options.images, options.masks)
+    name, given = choose_layout(Given(options.images, options.masks, options.target), options.layout)
+    if options.target and name != "covid-qu-ex":
+        raise UsageError(f"--target {options.target} is for covid-qu-ex, the layout is {name}", "leave it out")
+    console.note(f"layout {name}: {LAYOUTS[name].looks}")
+    found = with_colors(LAYOUTS[name].find(given), options.color_map)
     console.note(found.note)
     with new_folder(Claim.of(options.out, DATASET, options)) as folder:
-        classes, values = read_values(found.cases, options)
-        cases = split_cases([with_group(case, options.groups) for case in found.cases], options)
-        cases = write_masks(cases, folder, values)
+        classes, values = read_values(found, options)
+        dealt = split_cases([with_group(case, options.groups) for case in found.cases], options)
+        with console.progress("write masks", len(dealt)) as advance:
+            cases = write_cases(dealt, folder, values, options.copy, advance)
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
         verified = verify(dataset, console.progress)
         warn(verified.warnings)
-        refuse_problems(str(options.images), verified.problems, "repair or remove these files, then run it again")
+        refuse_problems(" ".join(map(str, options.images)), verified.problems, "repair or remove these files, then run it again")
         for finding in verified.missing_classes:
             console.warn(f"{finding.text}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
-        write_dataset(dataset)
-    return {"dataset": str(options.out), "classes": ", ".join(classes), **verified.found}
+        write_dataset(dataset, options.copy)
+    if not options.copy:
+        say_where([case.image.path for case in dealt if case.image.stays])
+    return {"dataset": str(options.out), "layout": name, "classes": ", ".join(classes), **verified.found}
+
+
+def say_where(images: Sequence[Path]) -> None:
+    """Where images lie that were not copied, and what that means for a data set that is moved."""
+    if images:
+        place = os.path.commonpath([path.absolute().parent for path in images])
+        console.note(f"{len(images)} images stay in {place}, as absolute paths: --copy makes a data set that can be moved")
 
 
 def tables(result: dict[str, Any]) -> list[console.Table]:
@@ -52,17 +79,37 @@ def tables(result: dict[str, Any]) -> list[console.Table]:
     return [class_table(result["class_masks"])]
 
 
-def read_values(cases: Sequence[Case], options: PrepareOptions) -> tuple[tuple[str, ...], MaskValues]:
+def place_of_masks(options: PrepareOptions) -> str:
+    """Where the masks come from, for a message."""
+    return f"--masks {options.masks}" if options.masks else str(options.images[0])
+
+
+def with_colors(found: Found, path: Path | None) -> Found:
+    """The cases with masks that are read by the colors in a file; UsageError where no mask is a picture."""
+    if path is None:
+        return found
+    colors = read_color_map(path)
+    masks = {case.id: ColorFile(case.mask.path, colors) for case in found.cases if isinstance(case.mask, MaskFile)}
+    if not masks:
+        raise UsageError(f"--color-map {path}: no mask is a picture of colors", "leave it out")
+    return replace(found, cases=[replace(case, mask=masks.get(case.id, case.mask)) for case in found.cases], classes=colors.classes)
+
+
+def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...], MaskValues]:
     """The class names, and what the values in the mask files mean."""
-    names = [name.strip() for name in options.classes.split(",")] if options.classes else None
-    masks = {case.id: case.mask for case in cases if case.mask}
+    names = [name.strip() for name in options.classes.split(",")] if options.classes else list(found.classes or ()) or None
+    masks = {case.id: case.mask for case in found.cases if case.mask}
     with console.progress("read masks", len(masks), "masks") as advance:
         counts = count_values(masks, advance, options.mask_values)
     if counts and not any(count[1:].any() for count in counts.values()):
         raise DataError(
-            f"--masks {options.masks}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
+            f"{place_of_masks(options)}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
         )
-    values = interpret_values(counts, len(names) + 1 if names else None, options.mask_values)
+    refuse_names(names or ())
+    ignored = found.ignored if options.ignore_value is None else options.ignore_value
+    values = interpret_values(without_value(counts, ignored), len(names) + 1 if names else None, options.mask_values)
+    if ignored is not None:
+        values = values.ignoring(ignored)
     if options.invert:
         values = invert_values(values)
     console.note(values.note)
@@ -80,6 +127,21 @@ def read_values(cases: Sequence[Case], options: PrepareOptions) -> tuple[tuple[s
     return ("background", *names), values
 
 
+def refuse_names(names: Sequence[str]) -> None:
+    """DataError for names of classes, which may come from others, that could not be shown."""
+    for name in names:
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise DataError(
+                f"a class with a name of {len(name)} letters, or with some that cannot be shown: {ascii(name):.60}",
+                f"name it in up to {LONGEST_NAME} letters, in its file or by --classes",
+            )
+
+
+def without_value(counts: Mapping[str, np.ndarray], value: int | None) -> Mapping[str, np.ndarray]:
+    """Histograms without the pixels of a value."""
+    return counts if value is None else {name: np.where(np.arange(256) == value, 0, count) for name, count in counts.items()}
+
+
 def invert_values(values: MaskValues) -> MaskValues:
     if values.num_classes != 2:
         raise UsageError(f"--invert exchanges background and one class, the masks hold {values.num_classes - 1}", "leave it out")
@@ -91,7 +153,7 @@ def refuse_classless(counts: Mapping[str, np.ndarray], values: MaskValues, optio
     total = np.sum(list(counts.values()), axis=0) if counts else np.zeros(256)
     if counts and not total[(values.lookup > 0) & (values.lookup != IGNORE)].any():
         raise DataError(
-            f"--masks {options.masks}: no pixel of {len(counts)} masks is of a class when read so ({values.note})",
+            f"{place_of_masks(options)}: no pixel of {len(counts)} masks is of a class when read so ({values.note})",
             "leave --mask-values out, or give --mask-values nonzero: every value above 0 is one class",
         )
 
@@ -104,17 +166,17 @@ def warn_inverted(counts: Mapping[str, np.ndarray], values: MaskValues, invert: 
         console.warn(f"class 1 covers more than half of the pixels in {most} of {len(counts)} masks: if they are inverted, {remedy}")
 
 
-def with_group(case: Case, groups: str | None) -> Case:
+def with_group(case: FoundCase, groups: str | None) -> FoundCase:
     """The case with the patient that its name holds; DataError for a name that cannot be an id."""
     if not is_safe_id(case.id):
-        raise DataError(f"{case.image}: '{case.id}' cannot be an id", "rename the file: letters, digits, '_', '-', '.' and blanks")
+        raise DataError(f"{case.image.path}: '{case.id}' cannot be an id", "rename the file: letters, digits, '_', '-', '.' and blanks")
     return replace(case, group=find_group(case.id, groups)) if groups else case
 
 
-def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
+def split_cases(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:
     """Deal the cases to splits by shares, or by a split file; says how many masks that hides."""
     dealt = split_by_file(cases, options.split) if options.split else split_by_shares(cases, options)
-    hidden = sum(case.truth is not None for case in dealt)
+    hidden = sum(is_hidden(case) for case in dealt)
     if hidden:
         console.note(f"simulation: {hidden} masks hidden as truth")
     if not any(case.split == "unlabeled" for case in dealt):
@@ -122,11 +184,17 @@ def split_cases(cases: list[Case], options: PrepareOptions) -> list[Case]:
     return dealt
 
 
-def split_by_shares(cases: list[Case], options: PrepareOptions) -> list[Case]:
+def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:
     """Deal the cases by --test and --val; the other masks are labeled, or the part of them that a simulation leaves."""
     for name, use in (("labeled", "nothing is learned"), ("val", "nothing is chosen or calibrated")):
         if getattr(options, name) == 0:
             raise UsageError(f"--{name} 0: without {name} cases {use}", f"give a share or a number above 0, or leave --{name} out")
+    own = Counter(case.split for case in cases if case.split)
+    if own and options.hides_masks and own.keys() & {"labeled", "unlabeled"}:
+        raise UsageError(
+            f"--labeled {options.labeled:g} hides masks, but the data set says itself which cases are labeled and unlabeled",
+            "leave --labeled out, or give splits of your own with --split",
+        )
     without_mask = sum(case.mask is None for case in cases)
     if options.hides_masks and without_mask:
         raise UsageError(
@@ -137,17 +205,28 @@ def split_by_shares(cases: list[Case], options: PrepareOptions) -> list[Case]:
         cases, duplicates = join_duplicates(cases, advance)
     if duplicates:
         console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
-    wanted = {"test": options.test, "val": options.val}
+    if own:
+        console.note(f"splits of the data set are kept: {', '.join(f'{split} {own[split]}' for split in SPLITS if own[split])}")
+    wanted = {split: amount for split, amount in (("test", options.test), ("val", options.val)) if split not in own}
+    free = [case for case in cases if case.split is None]
+    if own and not any(case.mask for case in free):
+        return [replace(case, split=case.split or "unlabeled") for case in cases]
+    dealt = {case.id: case for case in deal(free, wanted, options)}
+    return [dealt.get(case.id, case) for case in cases]
+
+
+def deal(cases: list[FoundCase], wanted: dict[str, float], options: PrepareOptions) -> list[FoundCase]:
+    """The cases of no split yet in one each."""
     if options.labeled is not None and options.hides_masks:
         return assign_splits(cases, {**wanted, "labeled": options.labeled}, options.seed)
     dealt = assign_splits(cases, wanted, options.seed, rest="labeled")
-    unused = sum(case.truth is not None for case in dealt)
+    unused = sum(is_hidden(case) for case in dealt)
     if unused:
         console.warn(f"{unused} masks are not used: their patients (--groups) have images without a mask, and patients are never split")
     return dealt
 
 
-def split_by_file(cases: list[Case], path: Path) -> list[Case]:
+def split_by_file(cases: list[FoundCase], path: Path) -> list[FoundCase]:
     """The cases that a split file lists, in its splits and groups; the others are left out."""
     listed = read_split_file(path)
     unknown = sorted(set(listed) - {case.id for case in cases})
@@ -162,23 +241,8 @@ def split_by_file(cases: list[Case], path: Path) -> list[Case]:
             split, group = listed[case.id]
             if split != "unlabeled" and case.mask is None:
                 raise DataError(f"--split {path}: {case.id} is {split} but has no mask", "make it unlabeled")
-            chosen.append(with_split(replace(case, group=group or case.group), split))
+            chosen.append(replace(case, group=group or case.group, split=split))
     missing = [split for split in ("labeled", "val") if not any(case.split == split for case in chosen)]
     if missing:
         raise DataError(f"--split {path}: no {' and no '.join(missing)} cases", "training needs both: put some there")
     return chosen
-
-
-def write_masks(cases: list[Case], folder: Path, values: MaskValues) -> list[Case]:
-    """Write every mask as class indices: masks/ID.png, those of unlabeled cases truth/ID.png; the cases with these, and all hashes."""
-    written = []
-    with console.progress("write masks", len(cases)) as advance:
-        for case in cases:
-            source = case.mask or case.truth
-            if source is not None:
-                target = folder / ("masks" if case.mask else "truth") / f"{case.id}.png"
-                write_picture(target, values.read(source))
-                case = replace(case, mask=target) if case.mask else replace(case, truth=target)
-            written.append(with_hashes(case))
-            advance()
-    return written

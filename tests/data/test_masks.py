@@ -5,9 +5,10 @@ import pytest
 from builders import read_array
 from PIL import Image
 
-from samsemi.data.images import picture_label, read_label
+from samsemi.data.images import read_label
 from samsemi.data.masks import mask_palette, write_mask
 from samsemi.data.overlays import PALETTE, color_of
+from samsemi.data.pictures import picture_label
 
 
 def test_values_are_read_back_and_each_is_shown_in_its_color(tmp_path):

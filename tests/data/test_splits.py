@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samsemi.data.dataset import Case
-from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file, with_split
+from samsemi.data.layouts.found import FoundCase
+from samsemi.data.sources import ImageFile, MaskFile
+from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.errors import DataError, UsageError
 
 
-def masked(count: int, per_group: int = 1) -> list[Case]:
-    return [Case(f"c{i:03d}", Path(f"c{i}.png"), Path(f"m{i}.png"), None, "unlabeled", f"g{i // per_group:03d}") for i in range(count)]
+def masked(count: int, per_group: int = 1) -> list[FoundCase]:
+    return [
+        FoundCase(f"c{i:03d}", ImageFile(Path(f"c{i}.png")), MaskFile(Path(f"m{i}.png")), f"g{i // per_group:03d}") for i in range(count)
+    ]
 
 
-def ids_of(cases: list[Case], split: str) -> set[str]:
+def ids_of(cases: list[FoundCase], split: str) -> set[str]:
     return {case.id for case in cases if case.split == split}
 
 
@@ -68,19 +71,11 @@ def test_split_depends_on_the_seed_and_not_on_the_order_of_the_files():
     assert {case.id: case.split for case in assign_splits(masked(60, 2), wanted, seed=2)} != split_of
 
 
-def test_masks_of_unlabeled_cases_are_hidden_in_truth_and_no_others():
-    cases = assign_splits(masked(20), {"test": 0.2, "val": 0.2, "labeled": 0.2}, seed=0)
-    for case in cases:
-        hidden = case.split == "unlabeled"
-        assert (case.mask is None) == hidden and (case.truth is not None) == hidden
-
-
 def test_cases_without_a_mask_are_unlabeled_and_so_is_their_group():
     cases = [replace(case, mask=None) if i % 10 == 0 else case for i, case in enumerate(masked(40, per_group=2))]
     dealt = assign_splits(cases, {"test": 0.25, "val": 0.25, "labeled": 0.25}, seed=0)
     groups = {case.group for case, before in zip(dealt, cases, strict=True) if before.mask is None}
     assert all(case.split == "unlabeled" for case in dealt if case.group in groups)
-    assert all(case.truth is None for case, before in zip(dealt, cases, strict=True) if before.mask is None)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +104,7 @@ def test_groups_that_share_a_picture_are_joined(tmp_path):
     cases = []
     for name, value in pixels.items():
         Image.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-        cases.append(Case(name, tmp_path / f"{name}.png", None, None, "unlabeled", groups[name]))
+        cases.append(FoundCase(name, ImageFile(tmp_path / f"{name}.png"), None, groups[name]))
     joined, duplicates = join_duplicates(cases)
     found = {case.id: case.group for case in joined}
     assert duplicates == 2
@@ -175,18 +170,10 @@ def test_missing_and_binary_split_files_are_data_errors(tmp_path):
             read_split_file(tmp_path / name)
 
 
-def test_hash_of_a_mask_moves_with_it():
-    case = replace(masked(1)[0], mask_sha256="1")
-    hidden = with_split(case, "unlabeled")
-    assert (hidden.mask_sha256, hidden.truth_sha256) == (None, "1")
-    assert with_split(hidden, "val") == replace(case, split="val")
-
-
 def test_all_masks_that_test_and_val_leave_are_labeled():
     cases = [*masked(9), *(replace(case, id=f"u{i}", mask=None, group=f"u{i}") for i, case in enumerate(masked(30)))]
     dealt = assign_splits(cases, {"test": 0.1, "val": 0.1}, seed=0, rest="labeled")
     assert Counter(case.split for case in dealt) == {"test": 1, "val": 1, "labeled": 7, "unlabeled": 30}
-    assert not any(case.truth for case in dealt)
     share = assign_splits(masked(40), {"test": 0.2, "val": 0.1, "labeled": 0.1}, seed=0)
     whole = assign_splits(masked(40), {"test": 0.2, "val": 0.1}, seed=0, rest="labeled")
     assert all(ids_of(share, split) == ids_of(whole, split) for split in ("test", "val"))

@@ -9,16 +9,17 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostile import backends, models, pictures, places, published, stores, tables
+from hostile import backends, layouts, models, pictures, places, published, stores, tables
 from hostile.case import Case, Place
 from processes import Ended, Limits, run
 from small_world import World
 
-CASES = [*pictures.CASES, *tables.CASES, *models.CASES, *published.CASES, *stores.CASES, *places.CASES, *backends.CASES]
+CASES = [*pictures.CASES, *layouts.CASES, *tables.CASES, *models.CASES, *published.CASES, *stores.CASES, *places.CASES, *backends.CASES]
 FAMILIES = {
     "images": ("image", "images", "folder", "predictions"),
     "names": ("name", "groups"),
     "masks": ("mask", "masks"),
+    "data sets of others": ("coco", "yolo", "labelme", "nnunet", "acdc", "splits", "colors", "gif"),
     "tables": ("manifest", "dataset.json", "split file"),
     "weights": ("model.json", "weights", "SAM", "encoder", "peers", "teacher", "hf"),
     "runs": ("run", "state"),
