@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import IGNORE, Case, Dataset, is_dataset, is_safe_id, listed_files, with_hashes, write_dataset
+from samsemi.data.dataset import IGNORE, Dataset, is_dataset, with_hashes, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.images import log_remarks
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.table import LAYOUTS, choose_layout
+from samsemi.data.manifest import Case, is_safe_id, listed_files
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
 from samsemi.data.pictures import write_picture
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
+from samsemi.data.volumes.origins import Origin, write_origins
+from samsemi.data.volumes.sources import SliceImage
+from samsemi.data.volumes.window import parse_window
 from samsemi.errors import DataError, UsageError
 from samsemi.folders import Claim, Kind, new_folder
 from samsemi.options.prepare import PrepareOptions
@@ -27,7 +31,7 @@ from samsemi.outputs import refuse_inside
 DATASET = Kind(
     "a data set",
     ("dataset.json",),
-    r"dataset\.json|manifest\.csv|images/[^/]+\.png",
+    r"(dataset|volumes)\.json|manifest\.csv|images/[^/]+\.png",
     frozenset({"name", "classes", "spacing_mm"}),
     listed=listed_files,
 )
@@ -39,7 +43,7 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         raise DataError(f"{options.images} is a data set already", "give the folder of the images that it was made from")
     for folder in filter(None, (options.images, options.masks)):
         refuse_inside(options.out, folder)
-    given = Given((options.images,), options.masks)
+    given = Given((options.images,), options.masks, parse_window(options.window))
     found = LAYOUTS[choose_layout(given)].find(given)
     console.note(found.note)
     classes, values = read_values(found, options)
@@ -186,7 +190,7 @@ def split_by_file(cases: list[FoundCase], path: Path) -> list[FoundCase]:
 def write_cases(cases: Sequence[FoundCase], folder: Path, values: MaskValues) -> list[Case]:
     """Write every image that cannot stay where it is as images/ID.png, every mask as class indices: masks/ID.png, those of unlabeled
     cases truth/ID.png; the cases with these, and all hashes."""
-    written, remarks = [], Counter[str]()
+    written, remarks, origins = [], Counter[str](), dict[str, Origin]()
     with console.progress("write images and masks", len(cases)) as advance:
         for case in cases:
             image = write_image(case, folder, remarks)
@@ -196,9 +200,13 @@ def write_cases(cases: Sequence[FoundCase], folder: Path, values: MaskValues) ->
             mask, truth = (None, label) if is_hidden(case) else (label, None)
             assert case.split, "cases are dealt before they are written"
             files = (image, mask, truth) if case.mask else (image, None, None)
-            written.append(with_hashes(Case(case.id, *files, split=case.split, group=case.group)))
+            new = Case(case.id, *files, split=case.split, group=case.group, volume=case.volume, slice=case.slice, spacing=case.spacing)
+            written.append(with_hashes(new))
+            if case.volume and case.volume not in origins and isinstance(case.image, SliceImage):
+                origins[case.volume] = case.image.origin()
             advance()
     log_remarks("images", remarks)
+    write_origins(folder, origins)
     return written
 
 

@@ -17,7 +17,6 @@ from samsemi.data.dataset import (
     Case,
     Dataset,
     complain,
-    is_safe_id,
     need_cases,
     read_case_image,
     read_case_images,
@@ -27,6 +26,7 @@ from samsemi.data.dataset import (
     with_hashes,
     write_dataset,
 )
+from samsemi.data.manifest import is_safe_id
 from samsemi.errors import ChangedFile, DataError
 from samsemi.options.prepare import PrepareOptions
 from samsemi.stages.prepare import prepare

@@ -11,6 +11,8 @@ class Given:
     images: tuple[Path, ...]
     masks: Path | None = None
     """A folder or file."""
+    window: tuple[float, float] | None = None
+    """Of volumes: the values shown black and white; None leaves it to each."""
 
     @property
     def folder(self) -> Path:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from samsemi.data.layouts.found import Found
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.pairs import find_pairs, lacks_pairs
+from samsemi.data.layouts.volumes import find_cases, lacks_volumes
 from samsemi.errors import DataError, UsageError
 
 
@@ -19,7 +20,10 @@ class Layout(NamedTuple):
     find: Callable[[Given], Found]
 
 
-LAYOUTS = {"pairs": Layout("images, and masks named like them in --masks DIR", lacks_pairs, find_pairs)}
+LAYOUTS = {
+    "volumes": Layout("volumes or DICOM files, and masks named like them in --masks DIR", lacks_volumes, find_cases),
+    "pairs": Layout("images, and masks named like them in --masks DIR", lacks_pairs, find_pairs),
+}
 """Name -> layout. The first that lacks nothing is taken: pairs, which fit everything, come last."""
 
 

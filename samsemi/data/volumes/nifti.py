@@ -4,6 +4,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,19 @@ def unplaced_spacing(header: Any) -> tuple[float, ...] | None:
     return (z, y, x) if all(0 < length < 1e4 for length in (x, y, z)) else None
 
 
-def peek_nifti(path: Path) -> Grid:
-    """How the slices of a NIfTI file lie, from its header alone."""
-    return grid_of(read_header(path)[0], path)
+@dataclass(frozen=True)
+class NiftiFile:
+    """A NIfTI file of one volume, or of a single slice."""
+
+    path: Path
+    is_volume: bool = True
+
+    def grid(self) -> Grid:
+        """How its slices lie, from its header alone."""
+        return grid_of(read_header(self.path)[0], self.path)
+
+    def read(self) -> Volume:
+        return read_nifti(self.path)
 
 
 def read_nifti(path: Path) -> Volume:

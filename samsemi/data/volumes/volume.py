@@ -45,6 +45,13 @@ class Grid:
         """The spacing where it is known along all three axes."""
         return self.spacing if self.spacing and len(self.spacing) == 3 else None  # type: ignore[return-value]
 
+    @property
+    def plane(self) -> str:
+        """How the slices cut the patient; '' where that is not known."""
+        if self.affine is None:
+            return ""
+        return ("sagittal", "coronal", "axial")[int(np.abs(np.array(self.affine)[:3, 0]).argmax())]
+
 
 @dataclass(frozen=True)
 class Volume:

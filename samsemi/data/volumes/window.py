@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from samsemi.data.images import TRIMMED
+from samsemi.data.pictures import TRIMMED
 from samsemi.data.volumes.volume import Volume
 from samsemi.errors import UsageError
 
