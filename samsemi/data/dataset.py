@@ -43,6 +43,8 @@ class Dataset:
     """Class names, the first is the background."""
     spacing_mm: float | None
     cases: dict[str, Case]
+    window: str | None = None
+    """As ``prepare --window`` was told, where images were shown by one: of volumes, DICOM and arrays."""
 
     def split(self, name: str) -> list[Case]:
         """The cases of one split, in the order of the manifest."""
@@ -53,6 +55,10 @@ class Dataset:
         hashes are known; not of hidden truth."""
         rows = [(case.id, case.split, case.group, *filter(None, (case.image_sha256, case.mask_sha256))) for case in self.cases.values()]
         return hashlib.sha256(json.dumps([self.name, self.classes, self.spacing_mm, rows]).encode()).hexdigest()
+
+    def made_from(self) -> dict[str, object]:
+        """What whoever learns from it notes of it."""
+        return {"dataset": self.fingerprint(), **({"window": self.window} if self.window else {})}
 
 
 def name_images(cases: Iterable[Case]) -> dict[str, str | None]:
@@ -94,9 +100,9 @@ def scan_dataset(folder: Path) -> tuple[Dataset, list[DataError]]:
         raise DataError(error.message, "repair it, or prepare the data set again") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}/manifest.csv cannot be read ({error})", "prepare the data set again") from None
-    name, classes, spacing_mm = read_about(about, str(folder / "dataset.json"))
+    name, classes, spacing_mm, window = read_about(about, str(folder / "dataset.json"))
     cases, problems = read_manifest(folder, rows)
-    return Dataset(folder, name, classes, spacing_mm, cases), problems
+    return Dataset(folder, name, classes, spacing_mm, cases, window), problems
 
 
 def is_dataset(folder: Path) -> bool:
@@ -144,6 +150,7 @@ def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
 def write_dataset(dataset: Dataset) -> None:
     """Write dataset.json and manifest.csv; paths inside the folder become relative."""
     about = {"schema": SCHEMA, "name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
+    about |= {"window": dataset.window} if dataset.window else {}
     (dataset.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     write_manifest(dataset.folder, dataset.cases.values())
 

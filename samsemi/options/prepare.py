@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
-from samsemi.options.shared import OutputOptions, Window
+from samsemi.options.shared import WINDOW, OutputOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class PrepareOptions(OutputOptions):
         Field("Input", "Masks are indices (255: ignored), binary (from 128 on one class), or nonzero (all above 0 one class)."),
     ] = "auto"
     invert: Annotated[bool, Field("Input", "Exchange background and class, of masks of one class.")] = False
-    window: Window = "auto"
+    window: Annotated[str, WINDOW] = "auto"
     split: Annotated[
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None

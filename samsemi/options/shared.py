@@ -132,16 +132,13 @@ Dataset = Annotated[
     Path, Field("Input", "Data set folder, made by `samsemi prepare`.", argument=True, metavar="DIR", reads=True, hashed=True)
 ]
 ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetune`.", metavar="DIR", reads=True, hashed=True)]
-Window = Annotated[
-    str,
-    Field(
-        "Input",
-        "Of volumes: values shown black and white, LOW,HIGH; lung, soft, bone, brain or liver (CT); auto: as the file says, "
-        "else its percentiles.",
-        metavar="LOW,HIGH",
-        choices=("auto", "lung", "soft", "bone", "brain", "liver"),
-    ),
-]
+WINDOW = Field(
+    "Input",
+    "Of volumes, DICOM and arrays: values shown black and white, LOW,HIGH; lung, soft, bone, brain, liver (CT); auto: as the file "
+    "says, else its percentiles. Of predict by default that of the training images.",
+    metavar="LOW,HIGH",
+    choices=("auto", "lung", "soft", "bone", "brain", "liver"),
+)
 SamName = Annotated[
     str,
     Field(

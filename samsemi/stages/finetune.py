@@ -71,7 +71,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     store = open_store(options.store, dataset) if options.store else None
     segmenter = load_model_for(dataset, options.model)
     made_from: dict[str, object] = {
-        "dataset": dataset.fingerprint(),
+        **dataset.made_from(),
         "model": hash_tensors(segmenter.state_dict()),
         "labeled": len(labeled),
     }

@@ -50,7 +50,9 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     dealt = split_cases([with_group(case, options.groups) for case in found.cases], options)
     with new_folder(Claim.of(options.out, DATASET, options)) as folder:
         cases = write_cases(dealt, folder, values)
-        dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
+        name, by_id = Path(options.out).resolve().name, {case.id: case for case in cases}
+        window = options.window if any(isinstance(case.image, SliceImage) for case in dealt) else None
+        dataset = Dataset(folder, name, classes, options.spacing_mm, by_id, window)
         verified = verify(dataset, console.progress)
         warn(verified.warnings)
         refuse_problems(str(options.images), verified.problems, "repair or remove these files, then run it again")

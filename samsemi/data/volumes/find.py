@@ -10,7 +10,9 @@ from samsemi.data.images import known_suffix
 from samsemi.data.volumes import arrays, nifti
 from samsemi.data.volumes.arrays import IMAGES, LABELS, ArrayFile
 from samsemi.data.volumes.dicom import DicomFrames, group_frames, is_dicom, read_frames
+from samsemi.data.volumes.dicom_seg import SegFile, is_seg
 from samsemi.data.volumes.nifti import NiftiFile
+from samsemi.data.volumes.origins import Origin
 from samsemi.data.volumes.pages import PagesFile, is_stack
 from samsemi.data.volumes.sources import VolumeSource
 from samsemi.errors import DataError
@@ -38,6 +40,8 @@ def open_volume(path: Path, of_mask: bool = False) -> VolumeSource | None:
     if known_suffix(path):
         return PagesFile(path) if is_stack(path) else None
     if is_dicom(path):
+        if of_mask and is_seg(path):
+            return SegFile(path)
         return the_one(path, group_frames(read_frames(path)))
     if suffix:
         raise DataError(f"{path}: not DICOM, 'DICM' does not stand at byte 128", "export it again as DICOM, or remove it")
@@ -72,7 +76,7 @@ def find_volumes(folder: Path, of_mask: bool = False) -> Found:
     series: dict[Path, list[Path]] = {}
     for path in visible_files(folder):
         refuse_name(path)
-        if not known_suffix(path) and is_dicom(path):
+        if not known_suffix(path) and is_dicom(path) and not (of_mask and is_seg(path)):
             series.setdefault(path.parent, []).append(path)
             continue
         source = open_volume(path, of_mask)
@@ -141,3 +145,14 @@ def name_stacks(name: str, stacks: Sequence[DicomFrames]) -> Mapping[DicomFrames
         taken[number] += 1
         names[stack] = f"{name}__s{number}" + (chr(ord("a") + taken[number] - 1) if numbers[number] > 1 else "")
     return names
+
+
+def find_series(origin: Origin) -> DicomFrames | None:
+    """The DICOM series that a volume of a data set was prepared from; None where it was no DICOM, or is gone."""
+    place = Path(origin.source)
+    files = visible_files(place) if place.is_dir() else [place]
+    try:
+        groups = group_frames([frame for path in files if is_dicom(path) for frame in read_frames(path)])
+        return next((group for group in groups if group.grid() == origin.grid), None)
+    except DataError:
+        return None

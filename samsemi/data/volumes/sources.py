@@ -7,8 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
+from samsemi.data.dataset import hash_bytes
+from samsemi.data.images import read_bytes
 from samsemi.data.layouts.found import FoundCase
 from samsemi.data.sources import MaskFile, MaskSource
+from samsemi.data.volumes.dicom import DicomFrames
+from samsemi.data.volumes.dicom_seg import SegFile, fill_up
 from samsemi.data.volumes.origins import Origin
 from samsemi.data.volumes.volume import Grid, Volume, lay_on, need_same_grid
 from samsemi.data.volumes.window import Window, choose_window, show_slice
@@ -50,7 +54,7 @@ def load_shown(source: VolumeSource, wanted: Window | None) -> tuple[Volume, Win
 def load_mask(source: VolumeSource, image: VolumeSource) -> np.ndarray:
     """(D, H, W) values of a mask, voxel by voxel on its image; DataError where it does not lie there. The last one is kept."""
     grid = image.grid()
-    mask = lay_on(source.read(), grid)
+    mask = fill_up(lay_on(source.read(), grid), grid) if isinstance(source, SegFile) else lay_on(source.read(), grid)
     need_same_grid(mask.grid, grid, source.path, image.path)
     if mask.voxels.ndim != 3:
         raise DataError(f"{source.path}: a color image cannot be a mask", "write masks as class indices")
@@ -125,6 +129,12 @@ def slice_cases(name: str, image: VolumeSource, mask: VolumeSource | Path | None
         FoundCase(slice_id(name, index), SliceImage(image, index, wanted), mask_of(index), group, None, name, index, grid.spacing)
         for index in range(grid.shape[0])
     ]
+
+
+def hash_source(source: VolumeSource) -> str:
+    """SHA-256 of the files of a volume; DataError where one cannot be read."""
+    files = source.files if isinstance(source, DicomFrames) else (source.path,)
+    return hash_bytes("".join(hash_bytes(read_bytes(path)) for path in files).encode())
 
 
 def slice_id(volume: str, index: int) -> str:
