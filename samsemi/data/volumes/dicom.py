@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from samsemi.data.volumes.lossless_jpeg import decode_lossless
 from samsemi.data.volumes.volume import Grid, Volume, as_affine, named_damage, need_library, need_numbers, need_room, spacing_of
-from samsemi.errors import DataError, SamsemiError, TruncatedFile
+from samsemi.errors import DataError, TruncatedFile
 from samsemi.inputs import need_regular
 
 log = logging.getLogger("samsemi")
@@ -27,8 +28,10 @@ TAGS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """Of a header, all that is looked at before the pixels are."""
-PREFERRED = ("pydicom", "pyjpegls", "pillow", "gdcm")
-"""Decoders, the first that can is taken."""
+DECODERS = ("pydicom", "pyjpegls", "pillow")
+"""Of pydicom, the first that knows a compression is taken; not gdcm, which damaged files can crash."""
+LOSSLESS_JPEG = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+"""Transfer syntaxes."""
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's patient (left, back, head) to NIfTI's (right, front, head)."""
 UNEVEN = 0.05
@@ -280,34 +283,52 @@ def rescale(values: np.ndarray, dataset: Any, index: int) -> np.ndarray:
 
 
 def refuse_undecodable(dataset: Any, path: Path, pydicom: Any) -> None:
-    """DataError, by its name, for a compression that none of the installed decoders knows."""
+    """DataError, by its name, for a compression of which there is no decoder that damaged files cannot crash."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed or syntax.name.startswith("Deflated"):
+    if not syntax.is_encapsulated or syntax in LOSSLESS_JPEG:
         return
-    try:
-        known = pydicom.pixels.get_decoder(syntax).is_available
-    except NotImplementedError:
-        known = False
-    if not known:
+    deep = syntax == pydicom.uid.JPEGExtended12Bit and int(dataset.BitsStored) > 8
+    if deep or not decoders_of(syntax, pydicom):
         raise DataError(
-            f"{path}: compressed as {syntax.name}, for which no decoder is installed",
-            "run: pip install 'samsemi[medical]', or write it uncompressed: `gdcmconv --raw IN OUT`, or dcmtk's `dcmdjpeg IN OUT`",
+            f"{path}: compressed as {syntax.name}, which is not read",
+            "write it uncompressed: `gdcmconv --raw IN OUT`, or dcmtk's `dcmdjpeg IN OUT`",
         )
 
 
+def decoders_of(syntax: Any, pydicom: Any) -> list[str]:
+    """Those of DECODERS that are installed and know a transfer syntax."""
+    try:
+        return [name for name in DECODERS if name in pydicom.pixels.get_decoder(syntax).available_plugins]
+    except NotImplementedError:
+        return []
+
+
 def decode(dataset: Any, path: Path, pydicom: Any) -> np.ndarray:
-    """The stored values of all frames, colors as RGB, by the first decoder that can."""
+    """The stored values of all frames, colors as RGB."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    known = pydicom.pixels.get_decoder(syntax).available_plugins if syntax.is_encapsulated else ("",)
-    ordered = sorted(known, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
-    failed: Exception | None = None
-    for plugin in ordered:
-        try:
-            return pydicom.pixels.pixel_array(dataset, decoding_plugin=plugin)
-        except SamsemiError:
-            raise
-        except Exception as error:  # each decoder has errors of its own
-            failed = error
-    assert failed is not None
-    reason = (str(failed).splitlines() or [repr(failed)])[0]
-    raise TruncatedFile(f"{path}: damaged pixels ({reason:.200})", "copy or export it again, uncompressed where that is possible")
+    try:
+        if syntax in LOSSLESS_JPEG:
+            return decode_lossless_frames(dataset, pydicom)
+        plugin = decoders_of(syntax, pydicom)[0] if syntax.is_encapsulated else ""
+        return pydicom.pixels.pixel_array(dataset, decoding_plugin=plugin)
+    except Exception as error:  # each decoder has errors of its own
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise TruncatedFile(f"{path}: damaged pixels ({reason:.200})", "copy or export it again, uncompressed if possible") from None
+
+
+def decode_lossless_frames(dataset: Any, pydicom: Any) -> np.ndarray:
+    """The stored values of the frames of a file in lossless JPEG."""
+    colors = (3,) if int(dataset.SamplesPerPixel) == 3 else ()
+    count, shape = int(dataset.get("NumberOfFrames") or 1), (int(dataset.Rows), int(dataset.Columns), *colors)
+    streams = pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count)
+    values = np.stack([decode_lossless(stream, shape) for stream in streams])
+    if len(values) < count:
+        raise ValueError(f"{len(values)} of {count} frames are there")
+    if int(dataset.PixelRepresentation):
+        unused = 16 - int(dataset.BitsStored)
+        values = (values << unused).view(np.int16) >> unused
+    elif int(dataset.BitsAllocated) == 8:
+        values = values.astype(np.uint8)
+    if colors and dataset.PhotometricInterpretation != "RGB":
+        values = pydicom.pixels.convert_color_space(values, dataset.PhotometricInterpretation, "RGB")
+    return values if count > 1 else values[0]
