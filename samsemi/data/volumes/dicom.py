@@ -159,6 +159,9 @@ def read_frames(path: Path) -> list[Frame]:
     with quiet_pydicom(path) as pydicom:
         need_regular(path)
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+        kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+        if "Rows" not in header and (kind is None or "Image Storage" in kind.name):
+            raise EOFError("an image without its size")
         if "Rows" not in header or header.get("Modality") == "SEG":
             return []
         count = int(header.get("NumberOfFrames") or 1)

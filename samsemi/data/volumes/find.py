@@ -9,12 +9,12 @@ from samsemi.data.files import kind_of, list_files, refuse_name
 from samsemi.data.images import known_suffix
 from samsemi.data.volumes import arrays, nifti
 from samsemi.data.volumes.arrays import IMAGES, LABELS, ArrayFile
-from samsemi.data.volumes.dicom import DicomFrames, group_frames, is_dicom, read_frames
+from samsemi.data.volumes.dicom import DicomFrames, Frame, group_frames, is_dicom, read_frames
 from samsemi.data.volumes.dicom_seg import SegFile, is_seg
 from samsemi.data.volumes.nifti import NiftiFile
 from samsemi.data.volumes.origins import Origin
 from samsemi.data.volumes.pages import PagesFile, is_stack
-from samsemi.data.volumes.sources import VolumeSource
+from samsemi.data.volumes.sources import Unreadable, VolumeSource
 from samsemi.errors import DataError
 
 log = logging.getLogger("samsemi")
@@ -51,7 +51,7 @@ def open_volume(path: Path, of_mask: bool = False) -> VolumeSource | None:
 def the_one(path: Path, groups: Sequence[DicomFrames]) -> DicomFrames:
     """The only volume, or image, of a DICOM file."""
     if not groups:
-        raise DataError(f"{path}: DICOM without pixels", "give the images themselves")
+        raise no_pixels(path)
     if len(groups) > 1:
         raise DataError(f"{path}: frames in {len(groups)} directions or sizes", "write each stack of slices as a series of its own")
     return groups[0]
@@ -79,7 +79,10 @@ def find_volumes(folder: Path, of_mask: bool = False) -> Found:
         if not known_suffix(path) and is_dicom(path) and not (of_mask and is_seg(path)):
             series.setdefault(path.parent, []).append(path)
             continue
-        source = open_volume(path, of_mask)
+        try:
+            source = open_volume(path, of_mask)
+        except DataError as error:
+            source = Unreadable(path, error)
         suffix = volume_suffix(path) or known_suffix(path)
         if source is None and suffix is None:
             unread.append(path)
@@ -112,25 +115,51 @@ def path_id(folder: Path, path: Path, suffix: str | None) -> str:
     return name[: -len(suffix)] if suffix else name
 
 
-def name_series(folder: Path, place: Path, files: Iterable[Path]) -> Iterator[tuple[str, DicomFrames]]:
-    """(id, volume or image) of the DICOM files in one folder; files without an image are left out, with a warning."""
-    frames = {path: read_frames(path) for path in files}
-    empty = [path for path, found in frames.items() if not found]
+def name_series(folder: Path, place: Path, files: Iterable[Path]) -> Iterator[tuple[str, DicomFrames | Unreadable]]:
+    """(id, volume or image) of the DICOM files in one folder; files without an image are left out, with a warning. Where a file cannot be
+    read, what it may be a slice of cannot either."""
+    frames: list[Frame] = []
+    empty, bad = [], []
+    for path in files:
+        try:
+            found = read_frames(path)
+            frames += found
+            empty += [path] if not found else []
+        except DataError as error:
+            bad.append(Unreadable(path, error))
     if empty:
         log.warning("%s: left out: %d DICOM files that are no images, such as %s", place, len(empty), empty[0].name)
-    groups = group_frames([frame for found in frames.values() for frame in found])
-    if not groups:
-        raise DataError(f"{empty[0]}: DICOM without pixels", "give the images themselves")
+    try:
+        groups = need_one_patient(group_frames(frames), place)
+    except DataError as error:
+        yield path_id(folder, place, None), Unreadable(place, error)
+        return
     stacks = [group for group in groups if len(group.files) > 1]
-    patients = sorted({group.patient for group in stacks})
-    if len(patients) > 1:
-        raise DataError(
-            f"{place}: DICOM series of {len(patients)} patients in one folder", "put the files of each patient into a folder of its own"
-        )
+    if bad and stacks:
+        yield path_id(folder, place, None), bad[0]
+        return
     names = name_stacks(path_id(folder, place, None), stacks)
     for group in groups:
         path = group.files[0]
         yield (names[group] if group in names else path_id(folder, path, volume_suffix(path))), group
+    for source in bad:
+        yield path_id(folder, source.path, volume_suffix(source.path)), source
+    if not groups and not bad:
+        yield path_id(folder, place, None), Unreadable(place, no_pixels(empty[0]))
+
+
+def need_one_patient(groups: list[DicomFrames], place: Path) -> list[DicomFrames]:
+    """The groups of one folder; DataError where series of several files are of several patients."""
+    patients = {group.patient for group in groups if len(group.files) > 1}
+    if len(patients) > 1:
+        raise DataError(
+            f"{place}: DICOM series of {len(patients)} patients in one folder", "put the files of each patient into a folder of its own"
+        )
+    return groups
+
+
+def no_pixels(path: Path) -> DataError:
+    return DataError(f"{path}: DICOM without pixels", "give the images themselves")
 
 
 def name_stacks(name: str, stacks: Sequence[DicomFrames]) -> Mapping[DicomFrames, str]:

@@ -78,11 +78,19 @@ def of_sources(found: Mapping[str, VolumeSource | Path], window: Window | None) 
     for name, source in found.items():
         if isinstance(source, Path):
             images[name] = ImageFile(source)
-        elif source.is_volume:
+        elif is_volume(source):
             volumes[name] = source
         else:
             images[name] = SliceImage(source, 0, window)
     return Predictable(images, volumes)
+
+
+def is_volume(source: VolumeSource) -> bool:
+    """False for what cannot be read, too."""
+    try:
+        return source.is_volume
+    except DataError:
+        return False
 
 
 def of_dataset(folder: Path) -> Predictable:

@@ -43,6 +43,21 @@ class VolumeSource(Protocol):
         """Sources are values."""
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """What should have been a volume or an image, and why it is none: whoever needs it gets that error."""
+
+    path: Path
+    error: DataError
+    is_volume: bool = False
+
+    def grid(self) -> Grid:
+        raise self.error
+
+    def read(self) -> Volume:
+        raise self.error
+
+
 @lru_cache(maxsize=1)
 def load_shown(source: VolumeSource, wanted: Window | None) -> tuple[Volume, Window]:
     """A volume and its window; the last one is kept, since its slices are read one by one."""
