@@ -7,6 +7,8 @@ from samsemi.errors import DataError
 
 SCHEMA = "samsemi.dataset/1"
 """Of dataset.json and manifest.csv."""
+COPIED = "copied"
+"""In a dataset.json: the images in the folder are copies, which may be removed with it."""
 MOST_CLASSES = 255
 """With the background: a mask has a byte for each pixel, and 255 is ignored."""
 

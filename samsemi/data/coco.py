@@ -27,3 +27,27 @@ def make_annotation(mask: np.ndarray, number: int, image: int, class_id: int, sc
 def make_categories(classes: Sequence[str]) -> list[dict[str, object]]:
     """The classes but the background, by their index."""
     return [{"id": class_id, "name": name} for class_id, name in enumerate(classes) if class_id]
+
+
+def unpack_runs(text: str) -> list[int]:
+    """The run lengths in COCO's packed text: six bits a character from '0' on, of which the sixth says that there are more and the fifth
+    is the sign at the end, from the third on as the difference to the length two before; ValueError where that cannot be.
+
+    Source: https://github.com/cocodataset/cocoapi, common/maskApi.c, rleFrString.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError("no packed run lengths")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("packed run lengths that end too soon")
+    return counts

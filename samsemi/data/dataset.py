@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.about import SCHEMA, read_about
+from samsemi.data.about import COPIED, SCHEMA, read_about
 from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
 from samsemi.data.leaks import leaks, splits_by_group
 from samsemi.data.manifest import Case, read_manifest, write_manifest
@@ -147,10 +147,11 @@ def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
         raise DataError(f"{white.mask}: {NO_CLASS_BUT_255}", PREPARE_CONVERTS)
 
 
-def write_dataset(dataset: Dataset) -> None:
-    """Write dataset.json and manifest.csv; paths inside the folder become relative."""
-    about = {"schema": SCHEMA, "name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
+def write_dataset(dataset: Dataset, copied: bool = False) -> None:
+    """Write dataset.json and manifest.csv; paths inside the folder become relative. ``copied`` notes that the images in it are copies."""
+    about: dict[str, object] = {"schema": SCHEMA, "name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
     about |= {"window": dataset.window} if dataset.window else {}
+    about |= {"images": COPIED} if copied else {}
     (dataset.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     write_manifest(dataset.folder, dataset.cases.values())
 

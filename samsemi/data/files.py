@@ -5,12 +5,15 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from samsemi.data.images import READERS, known_suffix
 from samsemi.errors import DataError
 
 log = logging.getLogger("samsemi")
 
+JUNK = ("__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db")
+"""What macOS and Windows leave in folders and archives, in small letters; what is hidden, as .DS_Store, is left out in any case."""
 SUPERPIXELS = "_superpixels"
 """Ends the name of a picture of an image's superpixels, as in the ISIC collection."""
 
@@ -21,14 +24,11 @@ def find_images(folder: Path) -> dict[str, Path]:
     DataError for a missing or empty folder and for two images of one id.
     """
     folder = Path(folder)
-    if folder.is_file():
-        raise DataError(f"{folder} is a file, not a folder of images", f"give the folder: {folder.parent}")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder", "check the path")
+    need_folder(folder)
     found: dict[str, Path] = {}
     for path in list_files(folder):
         suffix = known_suffix(path)
-        if suffix is None or path.name.startswith("."):
+        if suffix is None:
             continue
         refuse_name(path)
         name = "__".join(path.relative_to(folder).parts)[: -len(suffix)]
@@ -44,13 +44,49 @@ def find_images(folder: Path) -> dict[str, Path]:
     return dict(sorted(without_superpixels(found).items()))
 
 
+def need_folder(folder: Path) -> None:
+    """DataError where there is no folder."""
+    if folder.is_file():
+        raise DataError(f"{folder} is a file, not a folder of images", f"give the folder: {folder.parent}")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder", "check the path")
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether ``find_images`` would find some."""
+    return any(map(known_suffix, list_files(folder)))
+
+
 def list_files(folder: Path) -> list[Path]:
-    """All that lies below a folder but folders, sorted; DataError where one of these may not be read. Links to folders are not followed."""
+    """All that lies below a folder but folders and junk, sorted; DataError where one of these may not be read. Links to folders are not
+    followed."""
+    found = []
+    for place, folders, names in os.walk(folder, onerror=refuse_closed):
+        folders[:] = [name for name in folders if not is_junk(Path(name))]
+        found += [Path(place, name) for name in names if not is_junk(Path(name))]
+    return sorted(found)
 
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror})", "change its permissions, or move it elsewhere")
 
-    return sorted(Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
+def list_entries(folder: Path) -> list[Path]:
+    """What lies in a folder itself, but junk, sorted; nothing for what is no folder. DataError where it may not be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if not is_junk(path)) if folder.is_dir() else []
+    except OSError as error:
+        return refuse_closed(error)
+
+
+def refuse_closed(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})", "change its permissions, or move it elsewhere")
+
+
+def is_junk(path: Path) -> bool:
+    """Whether a file or folder is hidden, or put there by a system of its own accord."""
+    return path.name.startswith(".") or path.name.casefold() in JUNK
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads to; as far as that goes where it leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def refuse_name(path: Path) -> None:
@@ -70,8 +106,8 @@ def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def count_unread(folder: Path) -> str:
-    """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'; hidden ones are left out."""
-    names = [path.name for path in list_files(folder) if path.is_file() and not path.name.startswith(".") and not known_suffix(path)]
+    """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'."""
+    names = [path.name for path in list_files(folder) if path.is_file() and not known_suffix(path)]
     kinds = Counter(kind_of(name) for name in names)
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])))
 

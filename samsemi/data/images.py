@@ -84,7 +84,7 @@ class Reader(NamedTuple):
 
 PICTURE = Reader(picture_image, picture_label)
 """Pillow, which looks at the bytes: also of files with another suffix that a manifest names."""
-READERS = dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), PICTURE)
+READERS = dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), PICTURE)
 """Suffix -> how such files are read. Files with these suffixes are found in folders."""
 
 

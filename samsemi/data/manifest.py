@@ -136,15 +136,6 @@ def write_manifest(folder: Path, cases: Iterable[Case]) -> None:
         writer.writerows([as_cell(folder, value) for value in astuple(case)[: len(columns)]] for case in cases)
 
 
-def listed_files(folder: Path) -> frozenset[str]:
-    """The masks, hidden ones included, that the manifest of a folder lists; none where it cannot be read."""
-    try:
-        with open(folder / "manifest.csv", newline="", encoding="utf-8-sig") as file:
-            return frozenset(row[column] or "" for row in csv.DictReader(file) for column in ("mask", "truth"))
-    except (OSError, ValueError, KeyError, csv.Error):
-        return frozenset()
-
-
 def as_cell(folder: Path, value: str | int | Path | tuple[float, ...] | None) -> str:
     """What stands in the manifest: of a path in the folder its place there, of several numbers each between blanks."""
     if isinstance(value, Path):

@@ -1,7 +1,7 @@
 """What the values in foreign mask files mean: class indices, black and white, noisy black and white."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,11 +11,10 @@ from scipy import ndimage
 
 from samsemi.data.dataset import IGNORE
 from samsemi.data.images import log_remarks, to_label
-from samsemi.data.sources import MaskSource
+from samsemi.data.pictures import ONE_COLOR
+from samsemi.data.sources import NOISY_MIDDLE, MaskSource
 from samsemi.errors import DataError
 
-NOISY_MIDDLE = 0.05
-"""A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
 STRAY = 0.01
 """Pixels of other values are strays in masks of 0/255, or 255 is ignored, where they are fewer than this share of those of 255."""
 SAME_AREA = 3.0
@@ -48,6 +47,12 @@ class MaskValues:
         lookup = np.where(self.lookup == IGNORE, IGNORE, self.lookup == 0).astype(np.uint8)
         return replace(self, lookup=lookup, note=f"{self.note}; inverted: background and class 1 exchanged in all masks")
 
+    def ignoring(self, value: int) -> "MaskValues":
+        """A value means ignored."""
+        lookup = self.lookup.copy()
+        lookup[value] = IGNORE
+        return replace(self, lookup=lookup, note=f"{self.note}; {value} is ignored")
+
     def convert(self, label: np.ndarray) -> np.ndarray:
         """(H, W) uint8 values of a file -> class indices and IGNORE."""
         return self.lookup[label]
@@ -65,8 +70,18 @@ def count_values(masks: Mapping[str, MaskSource], advance: Callable[[], None] = 
         counts[name] = np.bincount(narrow(source.read(), source.path).ravel(), minlength=256)
         remarks.update(source.remarks())
         advance()
+    refuse_colors([remark for remark in remarks if remark.startswith(ONE_COLOR)])
     log_remarks("masks", remarks)
     return counts
+
+
+def refuse_colors(remarks: Sequence[str]) -> None:
+    """DataError where masks of one color each are not of the same color: colors may be classes."""
+    if len(remarks) > 1:
+        found = "; ".join(sorted(remark.removeprefix(ONE_COLOR).strip() for remark in remarks))
+        raise DataError(
+            f"masks are color pictures of different colors: {found}", "give --color-map FILE with a line name,r,g,b for each color"
+        )
 
 
 def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, kind: Kind = "auto") -> MaskValues:

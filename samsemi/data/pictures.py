@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from samsemi.data.colors import describe_colors, one_color
 from samsemi.errors import DataError, TruncatedFile, WrongValues
 from samsemi.inputs import need_regular
 from samsemi.outputs import whole_file
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 """That Pillow may open: it goes by the bytes, not by the name, and opens some others (EPS) by programs of the machine."""
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 """What Pillow raises where bytes are not what their place promises."""
@@ -25,6 +27,7 @@ TRIMMED = 0.001
 STRETCHED = f"of more than 8 bits: each stretched to 0..255 from its {100 * TRIMMED:g} to its {100 - 100 * TRIMMED:g} percentile"
 TURNED = "turned upright as their EXIF orientation says"
 WHITE_FIRST = "with a palette of white, black: read by their colors, white as 255"
+ONE_COLOR = "of one color on black, read as black and white:"
 FROM_ALPHA = "of a single color: read from their alpha channel"
 
 
@@ -36,6 +39,11 @@ def picture_image(data: bytes, path: Path) -> np.ndarray:
         if not np.isfinite(values).all():
             raise WrongValues(f"{path}: pixels that are no numbers", "replace or remove the file")
         return scale_to_uint8(values)
+    return to_rgb(picture)
+
+
+def to_rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8."""
     return np.array(picture.convert("RGB"))
 
 
@@ -50,7 +58,12 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
     if values.ndim == 3:
         colors = values[..., :-1] if picture.mode in ("RGBA", "LA") else values
         if (colors != colors[..., :1]).any():
-            raise WrongValues(f"{path}: a color picture cannot be a mask", "write masks as grey PNG of class indices")
+            if one_color(to_rgb(picture)):
+                return np.where(colors.any(axis=2), np.uint8(255), np.uint8(0))
+            raise WrongValues(
+                f"{path}: a color picture cannot be a mask; it shows {describe_colors(to_rgb(picture))}",
+                "write masks as grey PNG of class indices, or give --color-map FILE with a line name,r,g,b for each color",
+            )
         values = colors[..., 0]
     return values
 
@@ -87,13 +100,50 @@ def remark_image(source: Path | io.BytesIO) -> list[str]:
 def remark_mask(data: bytes, path: Path) -> list[str]:
     """``remark_image`` of a mask, which must be sound."""
     picture = open_picture(data, path)
-    remarks = [WHITE_FIRST] if is_white_first(picture) else [FROM_ALPHA] if has_alpha_shape(picture) else []
+    remarks = [WHITE_FIRST] if is_white_first(picture) else [FROM_ALPHA] if has_alpha_shape(picture) else remark_color(picture)
     return remarks + [remark for remark in remark_image(io.BytesIO(data)) if remark == TURNED]
+
+
+def remark_color(picture: Image.Image) -> list[str]:
+    """That a mask is of one color, neither black nor gray, on black."""
+    color = one_color(to_rgb(picture)) if picture.mode in ("RGB", "RGBA") else None
+    return [f"{ONE_COLOR} {','.join(map(str, color))}"] if color and len(set(color)) > 1 else []
+
+
+def picture_size(path: Path) -> tuple[int, int, int]:
+    """Height and width as they are stored, and the EXIF orientation, from the header of a picture alone; DataError where there is none."""
+    try:
+        need_regular(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as picture:
+                return picture.height, picture.width, int(picture.getexif().get(ORIENTATION, 1))
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", UNKNOWN) from None
+
+
+def turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W) of a picture as it is stored -> as its EXIF orientation says that it is shown."""
+    return np.ascontiguousarray(TURNS.get(orientation, lambda stored: stored)(values))
+
+
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).T,
+    8: np.rot90,
+}
+"""EXIF orientation -> what is done."""
 
 
 def refuse_ambiguous(picture: Image.Image, path: Path) -> None:
     """DataError for a file of which Pillow would give a part in silence: one page of several, the high bytes of colors of 16 bits."""
-    pages = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+    pages = getattr(picture, "n_frames", 1) if picture.format in ("TIFF", "GIF", "WEBP", "PNG") else 1
+    if pages > 1 and picture.format != "TIFF":
+        raise DataError(f"{path}: an animation of {pages} frames", "write each frame that counts as a file of its own, PNG for instance")
     if pages > 1:
         raise DataError(
             f"{path}: {pages} pages in one file" + (" (the channels of one image?)" if pages in (3, 4) else ""),

@@ -1,13 +1,22 @@
 """Where the pixels of a foreign data set come from: a file as it lies, or something in files that has to be written as one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from samsemi.data.colors import ColorMap
 from samsemi.data.images import decode_values, read_bytes, read_image, remark_label
-from samsemi.data.pictures import remark_image
+from samsemi.data.outlines import Drawn, Stamp, draw_objects
+from samsemi.data.pictures import remark_image, turn_upright
+from samsemi.errors import DataError, WrongValues
+
+OVERLAP = "where objects of several classes overlap: the smaller object lies on top"
+JOINED = "joined from several files"
+NOISY_MIDDLE = 0.05
+"""A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
 
 
 class ImageSource(Protocol):
@@ -67,3 +76,127 @@ class MaskFile:
 
     def remarks(self) -> list[str]:
         return remark_label(read_bytes(self.path), self.path)
+
+
+@dataclass(frozen=True)
+class ChannelFiles:
+    """A color image whose red, green and blue are files of their own; the last may be missing."""
+
+    files: tuple[Path, ...]
+    stays: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.files[0]
+
+    def read(self) -> np.ndarray:
+        channels = [read_image(path)[..., 0] for path in self.files]
+        refuse_sizes(channels, self.files)
+        blank = np.zeros_like(channels[0])
+        return np.stack([*channels, *[blank] * (3 - len(channels))], axis=2)
+
+    def remarks(self) -> list[str]:
+        return [f"put together from {len(self.files)} files, a channel each"]
+
+
+@dataclass(frozen=True)
+class JoinedFiles:
+    """A mask of one class whose objects are files of their own."""
+
+    files: tuple[Path, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.files[0]
+
+    def read(self) -> np.ndarray:
+        parts = [MaskFile(path).read() for path in self.files]
+        refuse_sizes(parts, self.files)
+        return np.maximum.reduce(parts)
+
+    def remarks(self) -> list[str]:
+        return [JOINED]
+
+
+@dataclass(frozen=True)
+class ClassFiles:
+    """A mask whose classes are files of their own, black and white."""
+
+    files: tuple[tuple[int, Path], ...]
+    """Class index and file, of the classes that the image shows."""
+
+    @property
+    def path(self) -> Path:
+        return self.files[0][1]
+
+    def read(self) -> np.ndarray:
+        return self.draw()[0]
+
+    def remarks(self) -> list[str]:
+        return [OVERLAP] if self.draw()[1] else []
+
+    def draw(self) -> tuple[np.ndarray, int]:
+        layers = [Stamp(class_id, 0, 0, to_binary(MaskFile(path).read(), path)) for class_id, path in self.files]
+        refuse_sizes([layer.mask for layer in layers], [path for _, path in self.files])
+        return draw_objects(layers, *layers[0].mask.shape)
+
+
+@dataclass(frozen=True)
+class ColorFile:
+    """A mask whose classes are colors."""
+
+    path: Path
+    colors: ColorMap
+
+    def read(self) -> np.ndarray:
+        return self.colors.convert(read_image(self.path), self.path)
+
+    def remarks(self) -> list[str]:
+        return [f"read by the colors in {self.colors.path}"]
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnMask:
+    """A mask that is drawn from the objects in a file."""
+
+    path: Path
+    objects: tuple[Drawn, ...]
+    height: int
+    width: int
+    """Of the frame in which the objects were drawn."""
+    orientation: int = 1
+    """By EXIF, of an image whose objects were drawn before it was turned upright."""
+
+    def read(self) -> np.ndarray:
+        return turn_upright(self.draw()[0], self.orientation)
+
+    def remarks(self) -> list[str]:
+        return [OVERLAP] if self.draw()[1] else []
+
+    def draw(self) -> tuple[np.ndarray, int]:
+        try:
+            return draw_objects(self.objects, self.height, self.width)
+        except WrongValues as error:
+            raise WrongValues(f"{self.path}: {error.message}", error.hint) from None
+
+
+def refuse_sizes(parts: Sequence[np.ndarray], files: Sequence[Path]) -> None:
+    """DataError where what belongs together differs in size."""
+    for part, path in zip(parts, files, strict=True):
+        if part.shape[:2] != parts[0].shape[:2]:
+            (height, width), (rows, columns) = parts[0].shape[:2], part.shape[:2]
+            raise DataError(
+                f"{path}: {columns} x {rows} pixels, {files[0].name} has {width} x {height}", "they belong to one image: give both one size"
+            )
+
+
+def to_binary(values: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W) bool of a mask of one class: of 0 and 1, or black and white with the noise of JPEG; WrongValues for any other."""
+    if values.min() >= 0 and values.max() <= 1:
+        return values > 0
+    middle = ((values >= 64) & (values < 192)).mean()
+    if values.min() < 0 or values.max() < 192 or middle > NOISY_MIDDLE:
+        found = np.unique(values)
+        shown = ", ".join(f"{value:g}" for value in found[:12]) + (", ..." if len(found) > 12 else "")
+        raise WrongValues(f"{path}: values {shown} in the mask of one class", "write it as 0/255 or 0/1")
+    return values >= 128

@@ -8,16 +8,26 @@ from samsemi.errors import UsageError
 from samsemi.options.fields import Field
 from samsemi.options.shared import WINDOW, OutputOptions
 
+LayoutName = Literal[
+    "auto", "pairs", "class-folders", "busi", "knowsam", "covid-qu-ex", "nnunet", "acdc", "coco", "yolo", "labelme", "volumes"
+]
+"""The rows of ``data/layouts/table.py``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(OutputOptions):
-    """Turn a folder of images and one of masks into a data set with splits."""
+    """Turn images and masks as they come into a data set with splits."""
 
-    images: Annotated[Path, Field("Input", "Folder of images; sub-folders are searched.", argument=True, metavar="DIR", reads=True)]
+    images: Annotated[
+        tuple[Path, ...],
+        Field("Input", "Folders of images, sub-folders included, or one with images and masks.", argument=True, metavar="DIR", reads=True),
+    ]
     masks: Annotated[
         Path | None,
-        Field("Input", "Folder of masks, matched to the images by file name, with or without a suffix.", metavar="DIR", reads=True),
+        Field("Input", "Folder of masks, matched to the images by file name, or a file or folder of outlines.", metavar="PATH", reads=True),
     ] = None
+    layout: Annotated[LayoutName, Field("Input", "How images and masks lie; auto looks for each.")] = "auto"
+    target: Annotated[Literal["lung", "infection"] | None, Field("Input", "Which masks of COVID-QU-Ex.")] = None
     out: Annotated[Path, Field("Input", "Data set folder to write.", metavar="DIR")]
     labeled: Annotated[
         float | None,
@@ -34,12 +44,22 @@ class PrepareOptions(OutputOptions):
         Literal["auto", "indices", "binary", "nonzero"],
         Field("Input", "Masks are indices (255: ignored), binary (from 128 on one class), or nonzero (all above 0 one class)."),
     ] = "auto"
+    ignore_value: Annotated[
+        int | None, Field("Input", "Value in the masks that means ignored, besides 255 in class indices.", min=0, max=255)
+    ] = None
+    color_map: Annotated[
+        Path | None,
+        Field("Input", "CSV file of lines name,r,g,b: what the colors of color pictures as masks mean.", metavar="FILE", reads=True),
+    ] = None
     invert: Annotated[bool, Field("Input", "Exchange background and class, of masks of one class.")] = False
     window: Annotated[str, WINDOW] = "auto"
     split: Annotated[
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None
     spacing_mm: Annotated[float | None, Field("Input", "Size of a pixel in mm, where all images share one.", min=1e-6)] = None
+    copy: Annotated[bool, Field("Input", "Copy the images, so that the data set can be moved; else their absolute paths are noted.")] = (
+        False
+    )
     seed: Annotated[int, Field("Input", "Seed of the split.", min=0)] = 0
 
     def __post_init__(self):
@@ -48,6 +68,9 @@ class PrepareOptions(OutputOptions):
             value = getattr(self, name)
             if value is not None and value > 1 and not float(value).is_integer():
                 raise UsageError(f"--{name} {value} is neither a share nor a number of cases", "give 0..1, or a whole number above 1")
+
+        if self.ignore_value is not None and self.mask_values == "nonzero":
+            raise UsageError("--ignore-value and --mask-values nonzero exclude each other", "leave one of them out")
 
     @property
     def hides_masks(self) -> bool:

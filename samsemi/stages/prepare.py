@@ -1,5 +1,6 @@
 """``samsemi prepare``: images and masks as they come -> a data set with splits."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import IGNORE, Dataset, is_dataset, with_hashes, write_dataset
+from samsemi.data.colors import read_color_map
+from samsemi.data.dataset import IGNORE, Dataset, is_dataset, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
-from samsemi.data.images import log_remarks
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.table import LAYOUTS, choose_layout
-from samsemi.data.manifest import Case, is_safe_id, listed_files
+from samsemi.data.manifest import is_safe_id
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
-from samsemi.data.pictures import write_picture
+from samsemi.data.prepared import is_hidden, listed_files, write_cases
+from samsemi.data.sources import ColorFile, MaskFile
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
-from samsemi.data.volumes.origins import Origin, write_origins
 from samsemi.data.volumes.sources import SliceImage
 from samsemi.data.volumes.window import parse_window
 from samsemi.errors import DataError, UsageError
@@ -39,27 +40,41 @@ DATASET = Kind(
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
     """Find the cases, deal them to splits, write masks as class indices, verify every file and note its hash."""
-    if is_dataset(options.images):
-        raise DataError(f"{options.images} is a data set already", "give the folder of the images that it was made from")
-    for folder in filter(None, (options.images, options.masks)):
+    for folder in options.images:
+        if is_dataset(folder):
+            raise DataError(f"{folder} is a data set already", "give the folder of the images that it was made from")
+    for folder in filter(None, (*options.images, options.masks)):
         refuse_inside(options.out, folder)
-    given = Given((options.images,), options.masks, parse_window(options.window))
-    found = LAYOUTS[choose_layout(given)].find(given)
+    name, given = choose_layout(Given(options.images, options.masks, options.target, window=parse_window(options.window)), options.layout)
+    if options.target and name != "covid-qu-ex":
+        raise UsageError(f"--target {options.target} is for covid-qu-ex, the layout is {name}", "leave it out")
+    console.note(f"layout {name}: {LAYOUTS[name].looks}")
+    found = with_colors(LAYOUTS[name].find(given), options.color_map)
     console.note(found.note)
     classes, values = read_values(found, options)
     dealt = split_cases([with_group(case, options.groups) for case in found.cases], options)
     with new_folder(Claim.of(options.out, DATASET, options)) as folder:
-        cases = write_cases(dealt, folder, values)
-        name, by_id = Path(options.out).resolve().name, {case.id: case for case in cases}
+        with console.progress("write images and masks", len(dealt)) as advance:
+            cases = write_cases(dealt, folder, values, options.copy, advance)
+        by_id = {case.id: case for case in cases}
         window = options.window if any(isinstance(case.image, SliceImage) for case in dealt) else None
-        dataset = Dataset(folder, name, classes, options.spacing_mm, by_id, window)
+        dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, by_id, window)
         verified = verify(dataset, console.progress)
         warn(verified.warnings)
-        refuse_problems(str(options.images), verified.problems, "repair or remove these files, then run it again")
+        refuse_problems(" ".join(map(str, options.images)), verified.problems, "repair or remove these files, then run it again")
         for finding in verified.missing_classes:
             console.warn(f"{finding.text}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
-        write_dataset(dataset)
-    return {"dataset": str(options.out), "classes": ", ".join(classes), **verified.found}
+        write_dataset(dataset, options.copy)
+    if not options.copy:
+        say_where([case.image.path for case in dealt if case.image.stays])
+    return {"dataset": str(options.out), "layout": name, "classes": ", ".join(classes), **verified.found}
+
+
+def say_where(images: Sequence[Path]) -> None:
+    """Where images lie that were not copied, and what that means for a data set that is moved."""
+    if images:
+        place = os.path.commonpath([path.absolute().parent for path in images])
+        console.note(f"{len(images)} images stay in {place}, as absolute paths: --copy makes a data set that can be moved")
 
 
 def tables(result: dict[str, Any]) -> list[console.Table]:
@@ -67,17 +82,36 @@ def tables(result: dict[str, Any]) -> list[console.Table]:
     return [class_table(result["class_masks"])]
 
 
+def place_of_masks(options: PrepareOptions) -> str:
+    """Where the masks come from, for a message."""
+    return f"--masks {options.masks}" if options.masks else str(options.images[0])
+
+
+def with_colors(found: Found, path: Path | None) -> Found:
+    """The cases with masks that are read by the colors in a file; UsageError where no mask is a picture."""
+    if path is None:
+        return found
+    colors = read_color_map(path)
+    masks = {case.id: ColorFile(case.mask.path, colors) for case in found.cases if isinstance(case.mask, MaskFile)}
+    if not masks:
+        raise UsageError(f"--color-map {path}: no mask is a picture of colors", "leave it out")
+    return replace(found, cases=[replace(case, mask=masks.get(case.id, case.mask)) for case in found.cases], classes=colors.classes)
+
+
 def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...], MaskValues]:
     """The class names, and what the values in the mask files mean."""
-    names = [name.strip() for name in options.classes.split(",")] if options.classes else None
+    names = [name.strip() for name in options.classes.split(",")] if options.classes else list(found.classes or ()) or None
     masks = {case.id: case.mask for case in found.cases if case.mask}
     with console.progress("read masks", len(masks), "masks") as advance:
         counts = count_values(masks, advance, options.mask_values)
     if counts and not any(count[1:].any() for count in counts.values()):
         raise DataError(
-            f"--masks {options.masks}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
+            f"{place_of_masks(options)}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
         )
-    values = interpret_values(counts, len(names) + 1 if names else None, options.mask_values)
+    ignored = found.ignored if options.ignore_value is None else options.ignore_value
+    values = interpret_values(without_value(counts, ignored), len(names) + 1 if names else None, options.mask_values)
+    if ignored is not None:
+        values = values.ignoring(ignored)
     if options.invert:
         values = invert_values(values)
     console.note(values.note)
@@ -95,6 +129,11 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
     return ("background", *names), values
 
 
+def without_value(counts: Mapping[str, np.ndarray], value: int | None) -> Mapping[str, np.ndarray]:
+    """Histograms without the pixels of a value."""
+    return counts if value is None else {name: np.where(np.arange(256) == value, 0, count) for name, count in counts.items()}
+
+
 def invert_values(values: MaskValues) -> MaskValues:
     if values.num_classes != 2:
         raise UsageError(f"--invert exchanges background and one class, the masks hold {values.num_classes - 1}", "leave it out")
@@ -106,7 +145,7 @@ def refuse_classless(counts: Mapping[str, np.ndarray], values: MaskValues, optio
     total = np.sum(list(counts.values()), axis=0) if counts else np.zeros(256)
     if counts and not total[(values.lookup > 0) & (values.lookup != IGNORE)].any():
         raise DataError(
-            f"--masks {options.masks}: no pixel of {len(counts)} masks is of a class when read so ({values.note})",
+            f"{place_of_masks(options)}: no pixel of {len(counts)} masks is of a class when read so ({values.note})",
             "leave --mask-values out, or give --mask-values nonzero: every value above 0 is one class",
         )
 
@@ -137,16 +176,17 @@ def split_cases(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCa
     return dealt
 
 
-def is_hidden(case: FoundCase) -> bool:
-    """Whether the mask of a case must not be seen before something is measured."""
-    return case.split == "unlabeled" and case.mask is not None
-
-
 def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:
     """Deal the cases by --test and --val; the other masks are labeled, or the part of them that a simulation leaves."""
     for name, use in (("labeled", "nothing is learned"), ("val", "nothing is chosen or calibrated")):
         if getattr(options, name) == 0:
             raise UsageError(f"--{name} 0: without {name} cases {use}", f"give a share or a number above 0, or leave --{name} out")
+    own = Counter(case.split for case in cases if case.split)
+    if own and options.hides_masks and own.keys() & {"labeled", "unlabeled"}:
+        raise UsageError(
+            f"--labeled {options.labeled:g} hides masks, but the data set says itself which cases are labeled and unlabeled",
+            "leave --labeled out, or give splits of your own with --split",
+        )
     without_mask = sum(case.mask is None for case in cases)
     if options.hides_masks and without_mask:
         raise UsageError(
@@ -157,7 +197,17 @@ def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[Fou
         cases, duplicates = join_duplicates(cases, advance)
     if duplicates:
         console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
-    wanted = {"test": options.test, "val": options.val}
+    if own:
+        console.note(f"splits of the data set are kept: {', '.join(f'{split} {count}' for split, count in own.items())}")
+    wanted = {split: amount for split, amount in (("test", options.test), ("val", options.val)) if split not in own}
+    dealt = {case.id: case for case in deal([case for case in cases if case.split is None], wanted, options)}
+    return [dealt.get(case.id, case) for case in cases]
+
+
+def deal(cases: list[FoundCase], wanted: dict[str, float], options: PrepareOptions) -> list[FoundCase]:
+    """The cases of no split yet in one each."""
+    if not cases:
+        return []
     if options.labeled is not None and options.hides_masks:
         return assign_splits(cases, {**wanted, "labeled": options.labeled}, options.seed)
     dealt = assign_splits(cases, wanted, options.seed, rest="labeled")
@@ -187,36 +237,3 @@ def split_by_file(cases: list[FoundCase], path: Path) -> list[FoundCase]:
     if missing:
         raise DataError(f"--split {path}: no {' and no '.join(missing)} cases", "training needs both: put some there")
     return chosen
-
-
-def write_cases(cases: Sequence[FoundCase], folder: Path, values: MaskValues) -> list[Case]:
-    """Write every image that cannot stay where it is as images/ID.png, every mask as class indices: masks/ID.png, those of unlabeled
-    cases truth/ID.png; the cases with these, and all hashes."""
-    written, remarks, origins = [], Counter[str](), dict[str, Origin]()
-    with console.progress("write images and masks", len(cases)) as advance:
-        for case in cases:
-            image = write_image(case, folder, remarks)
-            label = folder / ("truth" if is_hidden(case) else "masks") / f"{case.id}.png"
-            if case.mask:
-                write_picture(label, values.read(case.mask))
-            mask, truth = (None, label) if is_hidden(case) else (label, None)
-            assert case.split, "cases are dealt before they are written"
-            files = (image, mask, truth) if case.mask else (image, None, None)
-            new = Case(case.id, *files, split=case.split, group=case.group, volume=case.volume, slice=case.slice, spacing=case.spacing)
-            written.append(with_hashes(new))
-            if case.volume and case.volume not in origins and isinstance(case.image, SliceImage):
-                origins[case.volume] = case.image.origin()
-            advance()
-    log_remarks("images", remarks)
-    write_origins(folder, origins)
-    return written
-
-
-def write_image(case: FoundCase, folder: Path, remarks: Counter[str]) -> Path:
-    """The file of a case's image in the data set; counts what was done to one that is written."""
-    if case.image.stays:
-        return case.image.path
-    target = folder / "images" / f"{case.id}.png"
-    write_picture(target, case.image.read())
-    remarks.update(case.image.remarks())
-    return target

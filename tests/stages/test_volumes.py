@@ -99,8 +99,8 @@ def mask_as_picture(folder) -> None:
 
 
 def rename_masks(folder) -> None:
-    for path in (folder / "masks").iterdir():
-        path.rename(path.with_name(f"other{path.name}"))
+    for letter, path in zip("abcd", (folder / "masks").iterdir(), strict=True):
+        path.rename(path.with_name(f"{letter}.nii.gz"))
 
 
 BAD = {

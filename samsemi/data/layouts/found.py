@@ -33,4 +33,6 @@ class Found:
     note: str
     """One line for the user."""
     classes: tuple[str, ...] | None = None
-    """Names of classes 1, 2, ... where the data set has them: its masks hold their indices then."""
+    """Names of classes 1, 2, ... where the data set has them."""
+    ignored: int | None = None
+    """The value in its masks that means ignored, besides 255."""

@@ -1,102 +1,128 @@
-"""Pairs: a folder of images and one of masks, matched by file name."""
+"""Pairs: folders of images and one of masks, matched by file name."""
 
 import logging
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from samsemi.data.files import find_images, warn_unread
+from samsemi.data.files import find_images, list_entries, real_path, warn_unread
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.given import Given
+from samsemi.data.layouts.given import IMAGES, MASKS, Given, find_folder, find_masks
+from samsemi.data.layouts.matching import Matching, match
 from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.errors import DataError, UsageError
 
 log = logging.getLogger("samsemi")
 
+Thing = TypeVar("Thing")
+
 
 def lacks_pairs(given: Given) -> str:
-    """Any folders may be pairs."""
-    return "" if given.masks else "no --masks"
+    """Any folders may be pairs, once it is known where the masks lie."""
+    return "" if given.masks or pair_in(given) else f"no --masks, no {IMAGES[0]}/ and {MASKS[0]}/ of pictures"
+
+
+def pair_in(given: Given) -> Given | None:
+    """The folders of images and masks within the one that was given."""
+    images, masks = find_folder(given.folder, *IMAGES), find_masks(given.folder)
+    return Given((images,), masks) if images and masks and len(given.images) == 1 else None
 
 
 def find_pairs(given: Given) -> Found:
     """A case for each image, with its mask where there is one; images lie where they are."""
-    images, masks = given.folder, given.masks
-    assert masks is not None, "see lacks_pairs"
+    given = given if given.masks else pair_in(given) or given
+    assert given.masks is not None, "see lacks_pairs"
+    refuse_masks(given)
+    files = find_all_images(given.images)
+    matching = match(files, find_images(given.masks))
+    warn_unread(given.masks)
+    warn_matching(matching)
+    mask_of = {name: MaskFile(path) for name, path in matching.masks.items()}
+    cases = [FoundCase(name, ImageFile(real_path(path)), mask_of.get(name), group=name) for name, path in files.items()]
+    return Found(cases, f"{len(files)} images, {len(mask_of)} with a mask{matching.note}")
+
+
+def pair_folders(images: Path, masks: Path | None, prefix: str, split: str | None) -> list[FoundCase]:
+    """The cases of one folder of images, with its masks where it has some; ids begin with ``prefix``. DataError where a split that teaches
+    or measures lacks some."""
     files = find_images(images)
     warn_unread(images)
+    matched: dict[str, Path] = {}
+    if masks and list_entries(masks):
+        matching = match(files, find_images(masks))
+        warn_unread(masks)
+        warn_matching(matching)
+        matched = matching.masks
+    without = [path for name, path in files.items() if name not in matched]
+    if without and split not in (None, "unlabeled"):
+        raise DataError(
+            f"{images}: {len(without)} of {len(files)} images of the split {split} have no mask, such as {without[0].name}",
+            "give them one, or move them to a folder unlabeled",
+        )
+    mask_of = {name: MaskFile(path) for name, path in matched.items()}
+    return [
+        FoundCase(f"{prefix}{name}", ImageFile(real_path(path)), mask_of.get(name), group=f"{prefix}{name}", split=split)
+        for name, path in files.items()
+    ]
+
+
+def warn_matching(matching: Matching, what: str = "masks") -> None:
+    """What was noticed in matching names."""
+    respelled, homeless = matching.respelled, matching.homeless
+    if respelled:
+        log.warning("%d %s are named like their images but for case or Unicode form, such as %s", len(respelled), what, respelled[0])
+    if homeless:
+        log.warning("%d %s belong to no image, such as %s", len(homeless), what, homeless[0])
+
+
+def refuse_masks(given: Given) -> None:
+    """DataError for a file in place of a folder of masks, and for one within the images."""
+    masks = given.masks
+    assert masks is not None
     if masks.is_file():
         drawn = "draw the annotations as PNG files of class indices (0: background), one per image"
         hint = drawn if masks.suffix == ".json" else "give the folder"
         raise DataError(f"--masks {masks} is a file; masks are pictures in a folder", hint)
-    if real_path(masks).is_relative_to(real_path(images)):
-        raise UsageError(
-            f"--masks {masks} lies in {images}: its masks would be taken for images, too", "put images and masks into folders of their own"
-        )
-    found = find_images(masks)
-    warn_unread(masks)
-    renamed = spell_alike(found, files)
-    matched, suffix, homeless = match_masks(files, renamed)
-    as_found = {path: name for name, path in found.items()}
-    respelled = [as_found[path] for name, path in matched.items() if not as_found[path].startswith(name)]
-    if respelled:
-        log.warning("%d masks are named like their images but for case or Unicode form, such as %s", len(respelled), respelled[0])
-    if homeless:
-        log.warning("%d masks belong to no image, such as %s", len(homeless), homeless[0])
-    mask_of = {name: MaskFile(path) for name, path in matched.items()}
-    cases = [FoundCase(name, ImageFile(real_path(path)), mask_of.get(name), group=name) for name, path in files.items()]
-    return Found(cases, f"{len(files)} images, {len(matched)} with a mask" + (f" (mask names end in '{suffix}')" if suffix else ""))
+    for images in given.images:
+        if real_path(masks).is_relative_to(real_path(images)):
+            raise UsageError(
+                f"--masks {masks} lies in {images}: its masks would be taken for images, too",
+                "put images and masks into folders of their own",
+            )
 
 
-def real_path(path: Path) -> Path:
-    """Where a path leads to; as far as that goes where it leads to itself."""
-    return Path(os.path.realpath(path))
+def find_all_images(folders: Sequence[Path]) -> dict[str, Path]:
+    """``find_images`` of several folders; ids that two of them share begin with the name of the folder."""
+    refuse_nested(folders)
+    found = {folder: find_images(folder) for folder in folders}
+    for folder in folders:
+        warn_unread(folder)
+    return join_folders(found)
 
 
-def spell_alike(masks: Mapping[str, Path], images: Mapping[str, Path]) -> Mapping[str, Path]:
-    """The masks, those that begin like one image but for case or Unicode form spelled like it; as they are where that is ambiguous."""
-    spelled = {fold(name): name for name in images}
-    if len(spelled) < len(images) or len({fold(name) for name in masks}) < len(masks):
-        return masks
-    renamed = {}
-    for name, path in masks.items():
-        composed = unicodedata.normalize("NFC", name)
-        cut = next((cut for cut in range(len(composed), 0, -1) if fold(composed[:cut]) in spelled), 0)
-        renamed[spelled[fold(composed[:cut])] + composed[cut:] if cut else name] = path
-    return renamed
+def join_folders(found: Mapping[Path, Mapping[str, Thing]]) -> dict[str, Thing]:
+    """What was found in several folders by id; ids that two of them share begin with the name of the folder."""
+    shared = {name for name, count in Counter(name for things in found.values() for name in things).items() if count > 1}
+    if shared:
+        log.warning("%d ids occur in several folders, such as %s: they begin with the folder's name", len(shared), min(shared))
+    names = name_apart([*found])
+    return {
+        f"{names[folder]}__{name}" if name in shared else name: thing for folder, things in found.items() for name, thing in things.items()
+    }
 
 
-def fold(name: str) -> str:
-    """A name without what file systems may change in it: case and Unicode form."""
-    return unicodedata.normalize("NFC", name).casefold()
+def refuse_nested(folders: Sequence[Path]) -> None:
+    """UsageError where a folder lies in another: its images would be found twice."""
+    for one in folders:
+        for other in folders:
+            if one is not other and real_path(one).is_relative_to(real_path(other)):
+                raise UsageError(f"{one} lies in {other}: its images would be found twice", f"give {other} alone")
 
 
-def match_masks(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[dict[str, Path], str, list[str]]:
-    """Image id -> mask file; the suffix that mask names carry; the mask names that belong to no image.
-
-    A mask is named like its image, or like it with one suffix that all masks share (``_segmentation``, ``_mask``). A
-    suffix does not go on with the digits of a number: 10 is no mask of 1.
-    DataError where nothing matches.
-    """
-    suffixes = Counter(
-        name[cut:]
-        for name in masks
-        for cut in range(1, len(name) + 1)
-        if name[:cut] in images and not (name[cut - 1].isdigit() and name[cut : cut + 1].isdigit())
-    )
-    if not suffixes:
-        raise DataError(
-            f"no mask is named like an image: images such as {first_names(images)}, masks such as {first_names(masks)}",
-            "name a mask like its image, with or without a suffix that all masks share",
-        )
-    suffix = max(suffixes, key=lambda s: (suffixes[s], -len(s)))
-    pairs = {name[: len(name) - len(suffix)]: path for name, path in masks.items() if name.endswith(suffix)}
-    matched = {name: pairs[name] for name in images if name in pairs}
-    used = set(matched.values())
-    return matched, suffix, [name for name, path in masks.items() if path not in used]
-
-
-def first_names(paths: Mapping[str, Path], n: int = 2) -> str:
-    return ", ".join(path.name for path in list(paths.values())[:n])
+def name_apart(folders: Sequence[Path]) -> Mapping[Path, str]:
+    """The last parts of paths, as few as tell them apart."""
+    parts = {folder: real_path(folder).parts for folder in folders}
+    count = next(n for n in range(1, 1 + max(map(len, parts.values()))) if len({part[-n:] for part in parts.values()}) == len(folders))
+    return {folder: "__".join(part.strip(os.sep) for part in path[-count:] if part.strip(os.sep)) for folder, path in parts.items()}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from samsemi.data.files import kind_of, list_files, refuse_name
+from samsemi.data.files import kind_of, list_files, need_folder, refuse_name
 from samsemi.data.images import known_suffix
 from samsemi.data.volumes import arrays, nifti
 from samsemi.data.volumes.arrays import IMAGES, LABELS, ArrayFile
@@ -63,14 +63,13 @@ def holds_volumes(folder: Path) -> bool:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    return [path for path in list_files(folder) if not path.name.startswith(".") and path.is_file()]
+    return [path for path in list_files(folder) if path.is_file()]
 
 
 def find_volumes(folder: Path, of_mask: bool = False) -> Found:
     """Everything below a folder that can be read, by id: its path without suffix, '/' written '__'; a DICOM series of several files by
     its folder. What is not read is counted in a warning. DataError where there is nothing, or two things of one id."""
-    if folder.is_file():
-        raise DataError(f"{folder} is a file, not a folder of images", f"give the folder: {folder.parent}")
+    need_folder(folder)
     found: Found = {}
     unread: list[Path] = []
     series: dict[Path, list[Path]] = {}

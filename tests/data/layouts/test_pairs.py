@@ -1,51 +1,21 @@
-from pathlib import Path
-
 import pytest
+from PIL import Image
 
-from samsemi.data.layouts import table
 from samsemi.data.layouts.found import FoundCase
 from samsemi.data.layouts.given import Given
-from samsemi.data.layouts.pairs import find_pairs, match_masks
+from samsemi.data.layouts.pairs import find_all_images, find_pairs, lacks_pairs
 from samsemi.data.sources import ImageFile, MaskFile
-from samsemi.errors import DataError, UsageError
+from samsemi.errors import UsageError
 
 
-def paths(*names: str) -> dict[str, Path]:
-    return {name: Path(f"{name}.png") for name in names}
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "suffix", "matched"),
-    [
-        (["a", "b"], ["a", "b"], "", {"a": "a", "b": "b"}),
-        (["a", "b"], ["a_segmentation", "b_segmentation"], "_segmentation", {"a": "a_segmentation", "b": "b_segmentation"}),
-        (["1", "10", "100"], ["1_mask", "10_mask", "100_mask"], "_mask", {"1": "1_mask", "10": "10_mask", "100": "100_mask"}),
-        (["1", "11", "111"], ["1", "11"], "", {"1": "1", "11": "11"}),
-        (["s/1", "t/1"], ["s/1-gt"], "-gt", {"s/1": "s/1-gt"}),
-        (["a", "b", "c"], ["b"], "", {"b": "b"}),
-        (["a", "b"], ["a", "a_seg", "b_seg"], "_seg", {"a": "a_seg", "b": "b_seg"}),
-    ],
-)
-def test_masks_are_matched_by_name_with_or_without_a_shared_suffix(images, masks, suffix, matched):
-    found, found_suffix, homeless = match_masks(paths(*images), paths(*masks))
-    assert found == {name: Path(f"{mask}.png") for name, mask in matched.items()}
-    assert found_suffix == suffix and homeless == [name for name in masks if name not in matched.values()]
-
-
-def test_masks_that_belong_to_no_image_are_named():
-    matched, _, homeless = match_masks(paths("a", "b"), paths("a_m", "b_m", "c_m", "a_x"))
-    assert set(matched) == {"a", "b"} and homeless == ["c_m", "a_x"]
-
-
-def test_no_match_is_a_data_error_that_shows_names_of_both():
-    with pytest.raises(DataError, match="img1.png.*lesion7.png"):
-        match_masks(paths("img1", "img2"), paths("lesion7"))
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(folder / name)
 
 
 def test_pairs_are_cases_without_split_each_a_group_of_its_own(tmp_path, caplog):
-    for name in ("i/a.png", "i/b.png", "m/a_gt.png", "m/z_gt.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+    touch(tmp_path, "i/a.png", "i/b.png", "m/a_gt.png", "m/z_gt.png")
     found = find_pairs(Given((tmp_path / "i",), tmp_path / "m"))
     assert found.cases == [
         FoundCase("a", ImageFile(tmp_path / "i/a.png"), MaskFile(tmp_path / "m/a_gt.png"), "a"),
@@ -53,22 +23,32 @@ def test_pairs_are_cases_without_split_each_a_group_of_its_own(tmp_path, caplog)
     ]
     assert found.note == "2 images, 1 with a mask (mask names end in '_gt')"
     assert [record.getMessage() for record in caplog.records] == ["1 masks belong to no image, such as z_gt"]
-    with pytest.raises(UsageError, match="masks"):
-        table.choose_layout(Given((tmp_path / "i",)))
 
 
-def test_layout_is_a_row_of_the_table_and_the_first_that_fits_is_taken(tmp_path, monkeypatch):
-    special = table.Layout("a file", lambda given: "" if (given.folder / "special").exists() else "no file special", lambda given: None)
-    monkeypatch.setattr(table, "LAYOUTS", {"special": special, **table.LAYOUTS})
-    given = Given((tmp_path,), tmp_path)
-    assert table.choose_layout(given) == "pairs"
-    with pytest.raises(DataError, match="no file special"):
-        table.choose_layout(given, "special")
-    (tmp_path / "special").touch()
-    assert table.choose_layout(given) == table.choose_layout(given, "special") == "special"
+@pytest.mark.parametrize(("images", "masks"), [("images", "masks"), ("Images", "Labels"), ("img", "ground_truth")])
+def test_pairs_within_one_folder_need_no_masks(tmp_path, images, masks):
+    touch(tmp_path, f"{images}/a.png", f"{masks}/a.png")
+    given = Given((tmp_path,))
+    assert lacks_pairs(given) == ""
+    assert find_pairs(given).cases == [FoundCase("a", ImageFile(tmp_path / images / "a.png"), MaskFile(tmp_path / masks / "a.png"), "a")]
+    assert "no --masks" in lacks_pairs(Given((tmp_path / images,)))
 
 
-def test_digits_of_a_number_are_no_suffix():
-    """10 and 20 are no masks of the images 1 and 2."""
-    with pytest.raises(DataError, match="no mask is named like an image"):
-        match_masks(paths("1", "2"), paths("10", "20"))
+def test_ids_of_several_folders_are_made_unique_where_they_collide(tmp_path, caplog):
+    touch(tmp_path, "labeled/a.png", "labeled/b.png", "more/b.png", "more/sub/c.png", "m/labeled/b.png", "m/a.png")
+    folders = (tmp_path / "labeled", tmp_path / "more")
+    assert list(find_all_images(folders)) == ["a", "labeled__b", "more__b", "sub__c"]
+    assert "1 ids occur in several folders, such as b" in caplog.text
+    assert [case.id for case in find_pairs(Given(folders, tmp_path / "m")).cases if case.mask] == ["a", "labeled__b"]
+
+
+def test_folders_of_one_name_are_told_apart_by_those_above_them(tmp_path):
+    touch(tmp_path, "x/images/a.png", "y/images/a.png")
+    assert list(find_all_images((tmp_path / "x/images", tmp_path / "y/images"))) == ["x__images__a", "y__images__a"]
+
+
+@pytest.mark.parametrize("inner", ["more", "."])
+def test_folder_in_another_is_a_usage_error(tmp_path, inner):
+    touch(tmp_path, "a.png", "more/b.png")
+    with pytest.raises(UsageError, match="found twice"):
+        find_all_images((tmp_path, tmp_path / inner / ".." / inner))
