@@ -14,13 +14,13 @@ INSTALL := pip install --quiet --disable-pip-version-check
 KILLS ?= 100
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-	print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
+	print(*project["dependencies"], *(part for extra in project["optional-dependencies"].values() for part in extra), sep="\n")
 
 .PHONY: demo check test test-lowest test-all faults lint format constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev,medical]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -35,7 +35,7 @@ test: lint
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) -c '$(LOWEST)' | sed 's/>=/==/' > .venv-lowest/lowest.txt
-	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev]'
+	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev,medical]'
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default
 
 test-all: test test-lowest
@@ -54,7 +54,7 @@ format: $(VENV)/installed
 
 constraints:
 	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/$(INSTALL) --editable '.[dev]'
+	.venv-newest/bin/$(INSTALL) --editable '.[dev,medical]'
 	.venv-newest/bin/pip freeze --exclude-editable | grep -viE '^(nvidia-|cuda-|triton)' > constraints.txt
 	rm -rf .venv-newest
 

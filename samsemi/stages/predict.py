@@ -20,10 +20,10 @@ from samsemi.data.volumes.find import find_series
 from samsemi.data.volumes.nifti import read_nifti, source_of_nifti, write_nifti
 from samsemi.data.volumes.predictable import Predictable, find_predictable
 from samsemi.data.volumes.sources import VolumeSource, hash_source, slice_id
-from samsemi.data.volumes.volume import Grid, Volume
+from samsemi.data.volumes.volume import Grid, Volume, need_library
 from samsemi.data.volumes.window import Window, choose_window, parse_window, show_slice
 from samsemi.devices import autocast, choose_device
-from samsemi.errors import CheckpointError, DataError, RefusedError
+from samsemi.errors import CheckpointError, DataError, RefusedError, UsageError
 from samsemi.folders import Claim, Kind, kept_folder
 from samsemi.options.predict import PredictOptions
 from samsemi.outputs import refuse_changes, refuse_inside, whole_file, write_text
@@ -46,6 +46,7 @@ def predict(options: PredictOptions) -> dict[str, object]:
     segmenter = load_model(options.model)
     window = parse_window(choose_window_option(options))
     found = find_predictable(options.images, window)
+    need_writers(found, options)
     device = choose_device(options.device)
     with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
         note_options(out, options, segmenter, found)
@@ -68,6 +69,16 @@ def predict(options: PredictOptions) -> dict[str, object]:
         "kept": things - written - len(unreadable),
         "unreadable": len(unreadable),
     }
+
+
+def need_writers(found: Predictable, options: PredictOptions) -> None:
+    """UsageError where what writes the masks of volumes is not installed, or --dicom-seg is given without any DICOM series."""
+    if found.volumes or found.slices:
+        need_library("nibabel", options.images)
+    if options.dicom_seg:
+        need_library("highdicom", options.images)
+        if not found.slices and not any(isinstance(source, DicomFrames) for source in found.volumes.values()):
+            raise UsageError(f"--dicom-seg: no DICOM series in {options.images}", "leave it out: masks of volumes are written as NIfTI")
 
 
 def choose_window_option(options: PredictOptions) -> str:
@@ -150,6 +161,8 @@ def assemble_volumes(out: Path, found: Predictable, classes: Sequence[str], opti
         origin = found.origins.get(name)
         grid = origin.grid if origin and origin.grid.shape == label.shape else Grid(label.shape, spacing=cases[0].spacing)
         source = find_series(origin) if origin and options.dicom_seg else None
+        if options.dicom_seg and source is None:
+            console.warn(f"volume {name}: no DICOM-SEG, its source is gone or was no DICOM series")
         write_volume(out, name, label, grid, source, classes, hash_bytes("".join(map(hash_image, cases)).encode()), options)
 
 

@@ -294,7 +294,7 @@ def refuse_undecodable(dataset: Any, path: Path, pydicom: Any) -> None:
     if deep or not decoders_of(syntax, pydicom):
         raise DataError(
             f"{path}: compressed as {syntax.name}, which is not read",
-            "write it uncompressed: `gdcmconv --raw IN OUT`, or dcmtk's `dcmdjpeg IN OUT`",
+            "write it uncompressed, such as with `dcmdjpeg IN OUT` of dcmtk, or with gdcmconv",
         )
 
 
