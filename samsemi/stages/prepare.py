@@ -16,7 +16,7 @@ from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.table import LAYOUTS, choose_layout
-from samsemi.data.manifest import is_safe_id
+from samsemi.data.manifest import SPLITS, is_safe_id
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
 from samsemi.data.prepared import is_hidden, listed_files, write_cases
 from samsemi.data.sources import ColorFile, MaskFile
@@ -198,7 +198,7 @@ def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[Fou
     if duplicates:
         console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
     if own:
-        console.note(f"splits of the data set are kept: {', '.join(f'{split} {count}' for split, count in own.items())}")
+        console.note(f"splits of the data set are kept: {', '.join(f'{split} {own[split]}' for split in SPLITS if own[split])}")
     wanted = {split: amount for split, amount in (("test", options.test), ("val", options.val)) if split not in own}
     dealt = {case.id: case for case in deal([case for case in cases if case.split is None], wanted, options)}
     return [dealt.get(case.id, case) for case in cases]

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 from builders import HEIGHT, WIDTH, c_shape, disk_at_corner, rectangle, ring
+from foreign.layouts import pack
 
-from samsemi.data.coco import encode_runs, make_annotation, make_categories
+from samsemi.data.coco import encode_runs, make_annotation, make_categories, unpack_runs
 
 
 def decode_runs(segmentation: dict) -> np.ndarray:
@@ -52,3 +53,30 @@ def test_annotation_has_a_box_in_pixels_and_plain_values():
 
 def test_background_is_no_category():
     assert make_categories(("background", "cell", "nucleus")) == [{"id": 1, "name": "cell"}, {"id": 2, "name": "nucleus"}]
+
+
+PACKED = [
+    ("7132300000007", [[0] * 7] * 2 + [[0] + [1] * 5 + [0]] * 3 + [[0] * 7] * 2 + [[1] + [0] * 6] + [[0] * 7]),
+    ("06", [[1, 1], [1, 1], [1, 1]]),
+    ("6", [[0, 0], [0, 0], [0, 0]]),
+]
+"""Run lengths as pycocotools 2.0 packs them, and the mask that it packed."""
+
+
+@pytest.mark.parametrize(("text", "mask"), PACKED)
+def test_packed_run_lengths_are_those_of_the_mask(text, mask):
+    assert unpack_runs(text) == encode_runs(np.array(mask, dtype=bool))["counts"]
+
+
+def test_packed_run_lengths_of_many_forms_are_read(tmp_path):
+    """Longer and shorter than the length two before, of one character and of several."""
+    rng = np.random.default_rng(0)
+    for share in (0.001, 0.1, 0.5, 0.9):
+        counts = encode_runs(rng.random((60, 70)) < share)["counts"]
+        assert unpack_runs(pack(counts)) == counts
+
+
+@pytest.mark.parametrize("text", ["\x10", "PPPPPPPPPPPPPPPPPPPPPP", "P", "7\u00e9"])
+def test_text_that_packs_nothing_is_a_value_error(text):
+    with pytest.raises(ValueError, match="packed"):
+        unpack_runs(text)

@@ -222,7 +222,7 @@ def draw_nnunet(folder: Path, channels: int = 1, suffix: str = "png") -> None:
 
 
 def draw_acdc(folder: Path) -> None:
-    (folder / "slices").mkdir()
+    (folder / "slices").mkdir(parents=True)
     for number in NUMBERS:
         with h5py.File(folder / "slices" / f"patient{(number + 1) // 2:03d}_frame01_slice_{number}.h5", "w") as file:
             file.create_dataset("image", data=draw_gray(number).astype(np.float32) / 255, compression="gzip")

@@ -17,7 +17,7 @@ from samsemi.data.layouts.pairs import find_all_images, warn_matching
 from samsemi.data.outlines import Polygons
 from samsemi.data.sources import ImageFile
 from samsemi.errors import DataError
-from samsemi.inputs import read_text
+from samsemi.inputs import read_regular, read_text
 
 IMAGES = "images"
 """The folder of which labels is the counterpart."""
@@ -26,6 +26,8 @@ LOOKED_AT = 16
 OUTSIDE = 0.5
 """How far outlines may lead out of an image, as a share of its size; further out they are no shares."""
 MOST_CLASSES = 254
+MOST_NAMES = 2**20
+"""Bytes of a file of names."""
 NAME_FILES = ("classes.txt", "obj.names", "data.yaml", "dataset.yaml")
 
 
@@ -137,7 +139,7 @@ def read_names(given: Given, count: int) -> list[str]:
 
 def read_lines(path: Path) -> list[str]:
     try:
-        return read_text(path, "utf-8-sig").splitlines()
+        return read_regular(path, MOST_NAMES).decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})", "write the names of classes, one a line") from None
 
