@@ -34,6 +34,10 @@ LOSSLESS_JPEG = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 """Transfer syntaxes."""
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's patient (left, back, head) to NIfTI's (right, front, head)."""
+MOST_FRAMES = 10_000
+"""In a file."""
+FARTHEST = 1e5
+"""In mm, from the origin; also the longest side of a pixel."""
 UNEVEN = 0.05
 """Share by which distances between slices may differ from their median."""
 
@@ -167,6 +171,10 @@ def read_frames(path: Path) -> list[Frame]:
         count = int(header.get("NumberOfFrames") or 1)
         rows, columns = int(header.Rows), int(header.Columns)
         samples, bits = int(header.get("SamplesPerPixel") or 1), int(header.get("BitsAllocated") or 8)
+        if not 0 < count <= MOST_FRAMES:
+            raise DataError(
+                f"{path}: {count} frames; {MOST_FRAMES} can be read", "a whole-slide image? write the tiles that count as pictures"
+            )
         need_room((count, rows, columns, samples), max(1, bits // 8), path)
         return [make_frame(path, header, index, (rows, columns)) for index in range(count)]
 
@@ -185,7 +193,7 @@ def make_frame(path: Path, header: Any, index: int, shape: tuple[int, int]) -> F
         shape=shape,
         spacing=as_lengths(spacing),
         position=as_numbers(value("PlanePositionSequence", "ImagePositionPatient"), 3),
-        orientation=as_numbers(value("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
+        orientation=as_directions(value("PlaneOrientationSequence", "ImageOrientationPatient")),
         window=window_of(value),
         inverted=header.get("PhotometricInterpretation") == "MONOCHROME1",
     )
@@ -214,9 +222,15 @@ def window_of(value: Callable[[str, str], Any]) -> tuple[float, float] | None:
 
 
 def as_numbers(values: Any, count: int) -> tuple[float, ...] | None:
-    """So many finite numbers, or None."""
+    """So many numbers of a place or direction, or None."""
     numbers = tuple(float(value) for value in values) if values is not None and not isinstance(values, str) else ()
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+    return numbers if len(numbers) == count and (np.abs(numbers) <= FARTHEST).all() else None
+
+
+def as_directions(values: Any) -> tuple[float, ...] | None:
+    """Two unit vectors at right angles, or None."""
+    found = as_numbers(values, 6)
+    return found if found and abs(np.linalg.norm(np.cross(found[:3], found[3:])) - 1) < 0.01 else None
 
 
 def as_lengths(values: Any) -> tuple[float, float] | None:

@@ -92,6 +92,26 @@ def test_colors_and_palettes_are_rgb(tmp_path):
     assert show_slice(found, 0, choose_window(found, None))[1, 0].tolist() == [32, 16, 10]
 
 
+def test_jpeg_in_colors_is_rgb(tmp_path):
+    drawn = np.zeros((16, 16, 3), np.uint8)
+    drawn[:, :8], drawn[:, 8:] = (200, 40, 30), (20, 90, 180)
+    packed = io.BytesIO()
+    Image.fromarray(drawn).save(packed, format="JPEG", quality=95, subsampling=0)
+    colors = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422", "PlanarConfiguration": 0}
+    dataset = make_slice(drawn, Rows=16, Columns=16, **colors)
+    dataset.PixelData = pydicom.encaps.encapsulate([packed.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    save_dicom(tmp_path / "a.dcm", dataset)
+    assert np.abs(read_one(tmp_path / "a.dcm").voxels[0].astype(int) - drawn).max() <= 6
+
+
+@pytest.mark.parametrize("tags", [{"ImageOrientationPatient": [0] * 6}, {"PixelSpacing": [0, 1]}, {"ImagePositionPatient": [1e30, 0, 0]}])
+def test_slices_whose_place_cannot_be_are_images(tmp_path, tags):
+    write_series(tmp_path, VOXELS, tilted_affine(), **tags)
+    assert {source.grid().shape for source in find_volumes(tmp_path).values()} == {(1, 9, 7)}
+
+
 def enhanced(voxels: np.ndarray, affine: np.ndarray):
     """All slices in one file, backwards, their places in functional groups."""
     place = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
@@ -238,6 +258,8 @@ def bad_bytes(kind: str) -> bytes:
     if kind == "absurd":
         dataset.Rows = dataset.Columns = 65535
         dataset.NumberOfFrames = 10000
+    if kind == "frames":
+        dataset.Rows, dataset.Columns, dataset.NumberOfFrames = 1, 1, 20_000_000
     if kind == "promise":
         dataset.Rows = 60
     if kind == "broken stream":
@@ -254,6 +276,7 @@ def bad_bytes(kind: str) -> bytes:
     [
         ("no pixels", DataError, "DICOM without pixels"),
         ("absurd", DataError, "10000 x 65535 x 65535"),
+        ("frames", DataError, "20000000 frames"),
         ("promise", TruncatedFile, "damaged"),
         ("broken stream", TruncatedFile, "damaged pixels"),
         ("cut in the header", TruncatedFile, "damaged DICOM"),
