@@ -184,6 +184,11 @@ def test_predict_takes_one_volume_and_skips_bad_ones(scans, untrained):
     assert (some["written"], some["unreadable"]) == (3, 1)
 
 
+def test_dicom_seg_of_other_volumes_is_wrong_usage(scans, untrained):
+    arguments = ("predict", scans / "images", "--model", untrained, "--out", scans / "out")
+    refused(USAGE, *arguments, "--dicom-seg", said=("no DICOM series",))
+
+
 @pytest.mark.slow
 def test_eval_leaves_out_volumes_of_which_slices_are_missing(scans, untrained):
     assert prepare_scans(scans).code == 0

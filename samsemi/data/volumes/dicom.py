@@ -77,7 +77,7 @@ class Frame:
         return float(np.dot(across, self.position))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DicomFrames:
     """Frames that are one volume, or one image, in the order of its slices."""
 

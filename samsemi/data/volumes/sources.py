@@ -40,7 +40,7 @@ class VolumeSource(Protocol):
         """All of it; DataError where it cannot be read."""
 
     def __hash__(self) -> int:
-        """Sources are values."""
+        """One that was read is found again by it."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def slice_cases(name: str, image: VolumeSource, mask: VolumeSource | Path | None
         return MaskFile(mask) if isinstance(mask, Path) else SliceMask(mask, image, index) if mask else None
 
     if not image.is_volume:
-        return [FoundCase(name, SliceImage(image, 0, wanted), mask_of(0), group, spacing=grid.spacing)]
+        return [FoundCase(name, SliceImage(image, 0, wanted), mask_of(0), group, spacing=grid.spacing and grid.spacing[-2:])]
     return [
         FoundCase(slice_id(name, index), SliceImage(image, index, wanted), mask_of(index), group, None, name, index, grid.spacing)
         for index in range(grid.shape[0])

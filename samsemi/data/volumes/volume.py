@@ -41,11 +41,6 @@ class Grid:
     runs backwards."""
 
     @property
-    def spacing_zyx(self) -> tuple[float, float, float] | None:
-        """The spacing where it is known along all three axes."""
-        return self.spacing if self.spacing and len(self.spacing) == 3 else None  # type: ignore[return-value]
-
-    @property
     def plane(self) -> str:
         """How the slices cut the patient; '' where that is not known."""
         if self.affine is None:

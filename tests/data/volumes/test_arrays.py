@@ -1,7 +1,6 @@
 """Arrays in .npy, .npz and HDF5 files, and pages of TIFF files."""
 
 import io
-import tracemalloc
 import zipfile
 
 import h5py
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from reading import assert_named
 
 from samsemi.data.volumes.arrays import LABELS, ArrayFile
 from samsemi.data.volumes.find import open_volume
@@ -93,14 +93,7 @@ def bad_array(kind: str) -> tuple[str, bytes]:
 def test_bad_array_is_named_without_filling_memory(tmp_path, kind, error, said):
     name, data = bad_array(kind)
     (tmp_path / name).write_bytes(data)
-    tracemalloc.start()
-    with pytest.raises(error, match=said) as caught:
-        open_volume(tmp_path / name).read()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert str(tmp_path / name) in caught.value.message
-    assert caught.value.hint
-    assert peak < 2**24
+    assert_named(lambda: open_volume(tmp_path / name).read(), tmp_path / name, error, said)
 
 
 def save_pages(path, pages, **options) -> None:
