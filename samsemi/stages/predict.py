@@ -157,7 +157,11 @@ def assemble_volumes(out: Path, found: Predictable, classes: Sequence[str], opti
         if not all(path.exists() for path in paths):
             console.warn(f"volume {name} is not written: some of its slices cannot be read")
             continue
-        label = np.stack([read_label(path) for path in paths])
+        slices = [read_label(path) for path in paths]
+        if len({part.shape for part in slices}) > 1:
+            console.warn(f"volume {name} is not written: its slices have several sizes")
+            continue
+        label = np.stack(slices)
         origin = found.origins.get(name)
         grid = origin.grid if origin and origin.grid.shape == label.shape else Grid(label.shape, spacing=cases[0].spacing)
         source = find_series(origin) if origin and options.dicom_seg else None
@@ -178,7 +182,10 @@ def write_volume(
 ) -> None:
     """Write a volume of class indices on the grid of its source; NIfTI last, by which --resume knows that all is done."""
     if options.dicom_seg and isinstance(source, DicomFrames):
-        write_seg(out / f"{name}.seg.dcm", label, source, classes, content)
+        try:
+            write_seg(out / f"{name}.seg.dcm", label, source, classes, content)
+        except DataError as error:
+            console.warn(error.message)
     write_nifti(out / f"{name}.nii.gz", label, grid, content)
 
 

@@ -94,9 +94,7 @@ def write_seg(path: Path, label: np.ndarray, frames: DicomFrames, classes: Seque
             )
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
-        raise DataError(
-            f"{frames.path}: no DICOM-SEG can be written of it ({reason:.160})", "leave --dicom-seg out: masks are written as NIfTI, too"
-        ) from None
+        raise DataError(f"{frames.path}: no DICOM-SEG can be written of it ({reason:.160})", "take the masks in NIfTI") from None
     with whole_file(path, sync=False) as part:
         made.save_as(part)
 
