@@ -8,7 +8,7 @@ import numpy as np
 
 from samsemi.errors import WrongValues
 
-MOST_CROSSINGS = 2**23
+MOST_CROSSINGS = 2**21
 """Of the edges of one outline with rows of pixels: no drawing comes near."""
 
 

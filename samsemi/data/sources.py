@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -168,16 +169,19 @@ class DrawnMask:
     """By EXIF, of an image whose objects were drawn before it was turned upright."""
 
     def read(self) -> np.ndarray:
-        return turn_upright(self.draw()[0], self.orientation)
+        return turn_upright(draw_mask(self)[0], self.orientation)
 
     def remarks(self) -> list[str]:
-        return [OVERLAP] if self.draw()[1] else []
+        return [OVERLAP] if draw_mask(self)[1] else []
 
-    def draw(self) -> tuple[np.ndarray, int]:
-        try:
-            return draw_objects(self.objects, self.height, self.width)
-        except WrongValues as error:
-            raise WrongValues(f"{self.path}: {error.message}", error.hint) from None
+
+@lru_cache(maxsize=1)
+def draw_mask(mask: DrawnMask) -> tuple[np.ndarray, int]:
+    """``draw_objects`` of a mask, which is read and remarked upon one after the other; DataError that names its file."""
+    try:
+        return draw_objects(mask.objects, mask.height, mask.width)
+    except WrongValues as error:
+        raise WrongValues(f"{mask.path}: {error.message}", error.hint) from None
 
 
 def refuse_sizes(parts: Sequence[np.ndarray], files: Sequence[Path]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -12,6 +12,7 @@ LayoutName = Literal[
     "auto", "pairs", "class-folders", "busi", "knowsam", "covid-qu-ex", "nnunet", "acdc", "coco", "yolo", "labelme", "volumes"
 ]
 """The rows of ``data/layouts/table.py``."""
+LAYOUT_HELP = f"How images and masks lie; auto looks for each of {', '.join(get_args(LayoutName)[1:])}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class PrepareOptions(OutputOptions):
         Path | None,
         Field("Input", "Folder of masks, matched to the images by file name, or a file or folder of outlines.", metavar="PATH", reads=True),
     ] = None
-    layout: Annotated[LayoutName, Field("Input", "How images and masks lie; auto looks for each.")] = "auto"
+    layout: Annotated[LayoutName, Field("Input", LAYOUT_HELP, metavar="NAME")] = "auto"
     target: Annotated[Literal["lung", "infection"] | None, Field("Input", "Which masks of COVID-QU-Ex.")] = None
     out: Annotated[Path, Field("Input", "Data set folder to write.", metavar="DIR")]
     labeled: Annotated[

@@ -29,6 +29,8 @@ from samsemi.folders import Claim, Kind, new_folder
 from samsemi.options.prepare import PrepareOptions
 from samsemi.outputs import refuse_inside
 
+LONGEST_NAME = 100
+"""Letters in the name of a class."""
 DATASET = Kind(
     "a data set",
     ("dataset.json",),
@@ -108,6 +110,7 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
         raise DataError(
             f"{place_of_masks(options)}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
         )
+    refuse_names(names or ())
     ignored = found.ignored if options.ignore_value is None else options.ignore_value
     values = interpret_values(without_value(counts, ignored), len(names) + 1 if names else None, options.mask_values)
     if ignored is not None:
@@ -127,6 +130,16 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
     if len(names) + 1 < values.num_classes or "" in names or len(set(names)) < len(names):
         raise UsageError(f"--classes {options.classes} does not fit masks of {values.num_classes - 1} classes", "give one name per class")
     return ("background", *names), values
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """DataError for names of classes, which may come from others, that could not be shown."""
+    for name in names:
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise DataError(
+                f"a class with a name of {len(name)} letters, or with some that cannot be shown: {ascii(name):.60}",
+                f"name it in up to {LONGEST_NAME} letters, in its file or by --classes",
+            )
 
 
 def without_value(counts: Mapping[str, np.ndarray], value: int | None) -> Mapping[str, np.ndarray]:
@@ -200,14 +213,15 @@ def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[Fou
     if own:
         console.note(f"splits of the data set are kept: {', '.join(f'{split} {own[split]}' for split in SPLITS if own[split])}")
     wanted = {split: amount for split, amount in (("test", options.test), ("val", options.val)) if split not in own}
-    dealt = {case.id: case for case in deal([case for case in cases if case.split is None], wanted, options)}
+    free = [case for case in cases if case.split is None]
+    if own and not any(case.mask for case in free):
+        return [replace(case, split=case.split or "unlabeled") for case in cases]
+    dealt = {case.id: case for case in deal(free, wanted, options)}
     return [dealt.get(case.id, case) for case in cases]
 
 
 def deal(cases: list[FoundCase], wanted: dict[str, float], options: PrepareOptions) -> list[FoundCase]:
     """The cases of no split yet in one each."""
-    if not cases:
-        return []
     if options.labeled is not None and options.hides_masks:
         return assign_splits(cases, {**wanted, "labeled": options.labeled}, options.seed)
     dealt = assign_splits(cases, wanted, options.seed, rest="labeled")

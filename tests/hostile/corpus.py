@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostile import backends, models, pictures, places, stores, tables
+from hostile import backends, layouts, models, pictures, places, stores, tables
 from hostile.case import Case, Place
 from processes import Ended, Limits, run
 from small_world import World
@@ -17,6 +17,7 @@ from small_world import World
 TOPICS: dict[str, list[Case]] = {
     "images and masks": pictures.CASES,
     "tables": tables.CASES,
+    "foreign data sets": layouts.CASES,
     "models": models.CASES,
     "stores and caches": stores.CASES,
     "outputs": places.CASES,

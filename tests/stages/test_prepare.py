@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,23 @@ def test_labeled_share_of_a_data_set_that_says_what_is_labeled_is_refused(tmp_pa
     layouts.draw_knowsam(tmp_path / "raw")
     outcome = call("prepare", tmp_path / "raw", "--labeled", 0.5, "--out", tmp_path / "data")
     assert outcome.code == USAGE and "says itself which cases are labeled" in outcome.err
+
+
+def test_images_without_a_mask_beside_splits_of_their_own_are_unlabeled(tmp_path):
+    layouts.draw_knowsam(tmp_path / "raw")
+    (tmp_path / "raw/unlabeled").rename(tmp_path / "raw/train")
+    shutil.rmtree(tmp_path / "raw/train/mask")
+    succeed("prepare", tmp_path / "raw", "--out", tmp_path / "data")
+    assert splits_of(tmp_path / "data") == {"labeled": [1, 2, 3], "unlabeled": [4, 5, 6], "val": [7, 8]}
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "a\x1b[31m"])
+def test_class_name_that_cannot_be_shown_is_refused(tmp_path, name):
+    layouts.draw_labelme(tmp_path / "raw")
+    for path in (tmp_path / "raw/photos").glob("*.json"):
+        path.write_text(path.read_text().replace('"tool"', json.dumps(name)))
+    outcome = call("prepare", tmp_path / "raw", "--out", tmp_path / "data")
+    assert outcome.code == DATA and "a class with a name" in outcome.err and "\x1b" not in outcome.err
 
 
 def test_split_file_goes_before_the_splits_of_a_data_set(tmp_path):

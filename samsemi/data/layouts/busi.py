@@ -3,6 +3,7 @@
 Source: Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 2020.
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from samsemi.data.images import known_suffix
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
 from samsemi.data.sources import ImageFile, JoinedFiles, MaskFile, MaskSource
+
+log = logging.getLogger("samsemi")
 
 MASK = re.compile(r"(.+)_mask(?:_\d+)?", re.IGNORECASE)
 """The id of a mask, and the id of its image in it."""
@@ -29,13 +32,15 @@ def find_busi(given: Given) -> Found:
     """A case for each image that is no mask; all its masks joined are one."""
     files = find_images(given.folder)
     warn_unread(given.folder)
+    image_of = {name: found[1] for name in files if (found := MASK.fullmatch(name))}
+    images = {name: path for name, path in files.items() if name not in image_of}
     parts: dict[str, list[Path]] = {}
-    for name, path in files.items():
-        found = MASK.fullmatch(name)
-        if found and found[1] in files:
-            parts.setdefault(found[1], []).append(path)
-    masks = {path for paths in parts.values() for path in paths}
-    images = {name: path for name, path in files.items() if path not in masks}
+    for mask, image in image_of.items():
+        if image in images:
+            parts.setdefault(image, []).append(files[mask])
+    homeless = [mask for mask, image in image_of.items() if image not in images]
+    if homeless:
+        log.warning("left out: %d masks that belong to no image, such as %s", len(homeless), homeless[0])
     cases = [FoundCase(name, ImageFile(real_path(path)), mask_of(parts.get(name, [])), group=name) for name, path in images.items()]
     joined = sum(len(paths) > 1 for paths in parts.values())
     return Found(cases, f"{len(images)} images, {len(parts)} with a mask, {joined} of these joined from several files")

@@ -5,7 +5,7 @@ from pathlib import Path
 from samsemi.data.files import find_images, list_entries, real_path, warn_unread
 from samsemi.data.images import known_suffix
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.given import SPLITS, Given
+from samsemi.data.layouts.given import SPLIT_NAMES, Given
 from samsemi.data.layouts.matching import Matching, match
 from samsemi.data.layouts.pairs import find_all_images, pair_in, refuse_masks, warn_matching
 from samsemi.data.sources import ClassFiles, ImageFile
@@ -22,7 +22,7 @@ def lacks_class_folders(given: Given) -> str:
     if not folders or any(known_suffix(path) for path in entries if path.is_file()):
         return f"{given.masks} has no sub-folders, or masks beside them"
     shared = {path.name for images in given.images for path in list_entries(images) if path.is_dir()} & set(folders)
-    if shared or any(name.casefold() in SPLITS for name in folders) or {images.name for images in given.images} & set(folders):
+    if shared or any(name.casefold() in SPLIT_NAMES for name in folders) or {images.name for images in given.images} & set(folders):
         return f"the sub-folders of {given.masks} are named like those of the images, or like splits"
     return ""
 

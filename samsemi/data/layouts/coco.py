@@ -12,15 +12,14 @@ from samsemi.data.files import list_files, real_path
 from samsemi.data.layouts.drawn import MOST_PIXELS, draw_on, split_of
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given, name_inside
-from samsemi.data.layouts.jsons import DAMAGED, Row, points_of, read_json, rows_of, whole_number
+from samsemi.data.layouts.jsons import DAMAGED, Row, holds_keys, points_of, read_json, rows_of, whole_number
 from samsemi.data.layouts.matching import fold, stem
 from samsemi.data.layouts.pairs import find_all_images
 from samsemi.data.outlines import Drawn, Polygons, Runs
 from samsemi.data.sources import DrawnMask, ImageFile
 from samsemi.errors import DataError
-from samsemi.inputs import read_regular
 
-KEYS = (b'"images"', b'"annotations"', b'"categories"')
+KEYS = ("images", "annotations", "categories")
 """That a file of COCO holds."""
 LOOKED_AT = 8
 """JSON files of a folder, the outermost ones, that are searched for these."""
@@ -51,19 +50,10 @@ def lacks_coco(given: Given) -> str:
 def coco_files(given: Given) -> list[Path]:
     """The files of COCO that were given, or lie in the folder that was; of those of the COCO collection the ones with masks."""
     if given.masks and given.masks.is_file():
-        return [given.masks] if is_coco(given.masks) else []
+        return [given.masks] if holds_keys(given.masks, KEYS) else []
     found = [path for path in list_files(given.masks or given.folder) if path.suffix.lower() == ".json"]
-    found = [path for path in sorted(found, key=lambda path: (len(path.parts), path))[:LOOKED_AT] if is_coco(path)]
+    found = [path for path in sorted(found, key=lambda path: (len(path.parts), path))[:LOOKED_AT] if holds_keys(path, KEYS)]
     return [path for path in found if path.name.startswith("instances")] or found
-
-
-def is_coco(path: Path) -> bool:
-    """Whether a file holds the keys of COCO; it is not parsed."""
-    try:
-        data = read_regular(path)
-    except OSError:
-        return False
-    return data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and all(key in data for key in KEYS)
 
 
 def find_coco(given: Given) -> Found:
@@ -95,7 +85,7 @@ def find_coco(given: Given) -> Found:
             count += len(objects.get(number, ()))
     if not masks:
         raise DataError(
-            f"{tables[0].path}: none of its images lies in {given.folder}, such as {missing[0]!s:.80}", "give the folder of these images"
+            f"{tables[0].path}: none of its images lies in {given.folder}, such as {missing[0]!r:.80}", "give the folder of these images"
         )
     cases = [
         FoundCase(name, ImageFile(real_path(path)), masks.get(path), group=name, split=splits.get(path)) for name, path in images.items()
@@ -104,7 +94,7 @@ def find_coco(given: Given) -> Found:
         f"{len(images)} images, {len(masks)} with a mask of {count} objects in all (from {', '.join(table.path.name for table in tables)})"
     ]
     said += [f"{empty} are listed without any object and taken as background"] if empty else []
-    said += [f"{len(missing)} are listed and not there, such as {missing[0]!s:.80}"] if missing else []
+    said += [f"{len(missing)} are listed and not there, such as {missing[0]!r:.80}"] if missing else []
     return Found(cases, "; ".join(said), classes)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samsemi.data.files import list_entries
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.given import SPLITS, Given, find_folder
+from samsemi.data.layouts.given import SPLIT_NAMES, Given, find_folder
 from samsemi.data.layouts.pairs import pair_folders
 from samsemi.errors import UsageError
 
@@ -34,7 +34,7 @@ def find_part(folder: Path, target: str) -> Path | None:
 
 def kind_folders(part: Path) -> list[Path]:
     """{Train,Val,Test}/{COVID-19,Non-COVID,Normal} below a part."""
-    splits = [path for path in list_entries(part) if path.name.casefold() in SPLITS]
+    splits = [path for path in list_entries(part) if path.name.casefold() in SPLIT_NAMES]
     return [path for split in splits for path in list_entries(split) if path.name.casefold() in KINDS and find_folder(path, "images")]
 
 
@@ -47,7 +47,7 @@ def find_covid_qu_ex(given: Given) -> Found:
     for folder in kind_folders(part):
         images, split = find_folder(folder, "images"), folder.parent.name
         assert images is not None, "see kind_folders"
-        cases += pair_folders(images, find_folder(folder, f"{target} masks"), f"{split}__{folder.name}__", SPLITS[split.casefold()])
+        cases += pair_folders(images, find_folder(folder, f"{target} masks"), f"{split}__{folder.name}__", SPLIT_NAMES[split.casefold()])
     masks = sum(case.mask is not None for case in cases)
     return Found(cases, f"{part.name}: {len(cases)} images, {masks} with a mask of the {target}", (target,))
 

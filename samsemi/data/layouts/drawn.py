@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from samsemi.data.layouts.given import SPLITS
+from samsemi.data.layouts.given import SPLIT_NAMES
 from samsemi.data.outlines import Drawn
 from samsemi.data.pictures import picture_size
 from samsemi.data.sources import DrawnMask
@@ -43,4 +43,4 @@ def draw_on(image: Path, file: Path, objects: Sequence[Drawn], said: tuple[int, 
 def split_of(*names: str) -> str | None:
     """The split that the first of some names says that says one: val of instances_val2017; None of what is dealt."""
     words = [word for name in names for word in re.findall(r"[a-z]+", name.casefold())]
-    return next((SPLITS[word] for word in words if word in SPLITS), None)
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

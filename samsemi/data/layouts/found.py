@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from samsemi.data.about import MOST_CLASSES
 from samsemi.data.sources import ImageSource, MaskSource
+from samsemi.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,7 @@ class Found:
     """Names of classes 1, 2, ... where the data set has them."""
     ignored: int | None = None
     """The value in its masks that means ignored, besides 255."""
+
+    def __post_init__(self):
+        if self.classes and len(self.classes) >= MOST_CLASSES:
+            raise DataError(f"{len(self.classes)} classes, at most {MOST_CLASSES - 1} can be", "join some of them, or leave some out")

@@ -11,7 +11,7 @@ from samsemi.errors import DataError
 IMAGES = ("images", "image", "imgs", "img")
 MASKS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "ground_truth")
 """How folders are called, whatever the case."""
-SPLITS = {
+SPLIT_NAMES = {
     **dict.fromkeys(("labeled", "labelled"), "labeled"),
     **dict.fromkeys(("unlabeled", "unlabelled"), "unlabeled"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samsemi.data.files import list_entries
 from samsemi.data.layouts.found import Found, FoundCase
-from samsemi.data.layouts.given import IMAGES, SPLITS, Given, find_folder, find_masks
+from samsemi.data.layouts.given import IMAGES, SPLIT_NAMES, Given, find_folder, find_masks
 from samsemi.data.layouts.pairs import pair_folders
 
 
@@ -23,7 +23,7 @@ def lacks_knowsam(given: Given) -> str:
 
 def split_folders(folder: Path) -> list[Path]:
     """The folders named like splits that have a folder of images."""
-    return [path for path in list_entries(folder) if path.name.casefold() in SPLITS and find_folder(path, *IMAGES)]
+    return [path for path in list_entries(folder) if path.name.casefold() in SPLIT_NAMES and find_folder(path, *IMAGES)]
 
 
 def find_knowsam(given: Given) -> Found:
@@ -33,7 +33,7 @@ def find_knowsam(given: Given) -> Found:
     for folder in split_folders(given.folder):
         images, masks = find_folder(folder, *IMAGES), find_masks(folder)
         assert images is not None, "see split_folders"
-        found = pair_folders(images, masks, f"{folder.name}__", SPLITS[folder.name.casefold()])
+        found = pair_folders(images, masks, f"{folder.name}__", SPLIT_NAMES[folder.name.casefold()])
         said.append(f"{folder.name} {len(found)}, {sum(case.mask is not None for case in found)} with a mask")
         cases += found
     return Found(cases, f"images: {'; '.join(said)}")

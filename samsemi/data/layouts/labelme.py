@@ -13,19 +13,18 @@ from samsemi.data.files import list_files, real_path
 from samsemi.data.layouts.drawn import draw_on
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
-from samsemi.data.layouts.jsons import DAMAGED, Row, points_of, read_json, rows_of, whole_number
+from samsemi.data.layouts.jsons import DAMAGED, Row, holds_keys, points_of, read_json, rows_of, whole_number
 from samsemi.data.layouts.matching import match
 from samsemi.data.layouts.pairs import find_all_images, warn_matching
 from samsemi.data.outlines import Polygons, Stamp
 from samsemi.data.pictures import picture_label
 from samsemi.data.sources import ImageFile
 from samsemi.errors import DataError
-from samsemi.inputs import read_regular
 
 Shape = Polygons | Stamp
 log = logging.getLogger("samsemi")
 
-KEYS = (b'"shapes"', b'"imagePath"')
+KEYS = ("shapes", "imagePath")
 """That a file of LabelMe holds."""
 LOOKED_AT = 8
 """JSON files that are searched for these."""
@@ -42,16 +41,7 @@ def lacks_labelme(given: Given) -> str:
     if lack := given.lacks_outlines():
         return lack
     found = [path for path in list_files(given.masks or given.folder) if path.suffix.lower() == ".json"]
-    return "" if any(map(is_labelme, found[:LOOKED_AT])) else "no JSON files of shapes"
-
-
-def is_labelme(path: Path) -> bool:
-    """Whether a file holds the keys of LabelMe; it is not parsed."""
-    try:
-        data = read_regular(path)
-    except OSError:
-        return False
-    return all(key in data for key in KEYS)
+    return "" if any(holds_keys(path, KEYS) for path in found[:LOOKED_AT]) else "no JSON files of shapes"
 
 
 def find_labelme(given: Given) -> Found:
@@ -60,7 +50,7 @@ def find_labelme(given: Given) -> Found:
     files = {
         "__".join(path.relative_to(given.masks or given.folder).with_suffix("").parts): path
         for path in list_files(given.masks or given.folder)
-        if path.suffix.lower() == ".json" and is_labelme(path)
+        if path.suffix.lower() == ".json" and holds_keys(path, KEYS)
     }
     matching = match(images, files)
     warn_matching(matching, "JSON files")

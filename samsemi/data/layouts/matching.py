@@ -44,7 +44,9 @@ def match(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Matching:
     for way, known_by in WAYS.items():
         found = match_names(known_by(images), known_by(masks), masks, exact=known_by is by_core)
         if found:
-            return add_strays(replace(found, way=way), images, masks) if known_by is by_id else replace(found, way=way)
+            name, mask = next(iter(found.masks.items()))
+            said = replace(found, way=way and f"{way}: {images[name].name} with {mask.name}")
+            return add_strays(said, images, masks) if known_by is by_id else said
     raise DataError(
         f"no mask is named like an image: images such as {first_names(images)}, masks such as {first_names(masks)}",
         "name a mask like its image, with or without a suffix that all masks share",

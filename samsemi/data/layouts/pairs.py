@@ -83,7 +83,7 @@ def refuse_masks(given: Given) -> None:
     assert masks is not None
     if masks.is_file():
         drawn = "draw the annotations as PNG files of class indices (0: background), one per image"
-        hint = drawn if masks.suffix == ".json" else "give the folder"
+        hint = f"a COCO file holds images, annotations and categories; else {drawn}" if masks.suffix == ".json" else "give the folder"
         raise DataError(f"--masks {masks} is a file; masks are pictures in a folder", hint)
     for images in given.images:
         if real_path(masks).is_relative_to(real_path(images)):

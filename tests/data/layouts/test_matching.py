@@ -76,4 +76,4 @@ def test_case_and_unicode_form_do_not_matter():
 def test_way_of_matching_is_said():
     assert match(paths("a"), paths("a")).note == ""
     assert match(paths("a"), paths("a_m")).note == " (mask names end in '_m')"
-    assert match(paths("image_1"), paths("mask_1")).note == " (by what differs in their names)"
+    assert match(paths("image_1"), paths("mask_1")).note == " (by what differs in their names: image_1.png with mask_1.png)"

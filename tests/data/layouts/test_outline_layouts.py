@@ -138,10 +138,24 @@ def test_coco_says_how_many_of_what(listed):
     found = find(images=images, annotations=[row for row in values["annotations"] if row["image_id"] == 1])
     assert found.note == (
         "3 images, 2 with a mask of 2 objects in all (from c.json); 1 are listed without any object and taken as background; "
-        "1 are listed and not there, such as gone.png"
+        "1 are listed and not there, such as 'gone.png'"
     )
     masks = {case.id: case.mask for case in found.cases}
     assert masks["new"] is None and not masks["002"].read().any() and found.classes == ("polyp", "tool")
+
+
+def test_more_classes_than_a_mask_can_hold_are_refused(listed):
+    _, _, find = listed
+    many = [{"id": k, "name": f"c{k}"} for k in range(300)]
+    with pytest.raises(DataError, match="300 classes, at most 254"):
+        find(categories=many, annotations=[annotation([[1, 2, 3, 4, 5, 6]], category_id=k) for k in range(300)])
+
+
+def test_coco_names_in_another_unicode_form_are_found(listed):
+    folder, values, find = listed
+    (folder / "images/001.png").rename(folder / "images/p\u00e4r 1.png")
+    found = find(images=[dict(values["images"][0], file_name="pa\u0308r 1.png"), values["images"][1]])
+    assert {case.id: case.mask is not None for case in found.cases} == {"002": True, "p\u00e4r 1": True}
 
 
 def test_coco_objects_that_overlap_are_counted_and_the_smaller_lies_on_top(listed):

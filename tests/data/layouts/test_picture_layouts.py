@@ -121,15 +121,15 @@ def test_covid_qu_ex_keeps_val_and_test_and_takes_the_part_that_is_there(tmp_pat
         find_covid_qu_ex(Given((tmp_path,)))
 
 
-def test_busi_joins_masks_and_leaves_images_without_one_unlabeled(tmp_path):
+def test_busi_joins_masks_and_leaves_images_without_one_unlabeled(tmp_path, caplog):
     layouts.draw_busi(tmp_path)
     save(tmp_path / "normal/normal (9).png", draw_image(9))
     save(tmp_path / "normal/what_mask.png", draw_image(10))
     found = find_busi(Given((tmp_path,)))
     masks = {case.id: case.mask for case in found.cases}
     assert isinstance(masks["benign__benign (1)"], JoinedFiles) and masks["normal__normal (9)"] is None
-    assert "normal__what_mask" in masks, "the mask of no image is an image"
-    assert found.note == "10 images, 8 with a mask, 1 of these joined from several files"
+    assert "normal__what_mask" not in masks and "left out: 1 masks that belong to no image, such as normal__what_mask" in caplog.text
+    assert found.note == "9 images, 8 with a mask, 1 of these joined from several files"
 
 
 def test_busi_needs_a_mask_beside_its_image(tmp_path):
