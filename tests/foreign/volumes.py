@@ -10,7 +10,8 @@ from foreign.world import Sample, draw_image, draw_polyp, save
 from medical import EXPLICIT, make_slice, pydicom, save_dicom, write_nifti_file, write_series
 from PIL import Image
 
-from samsemi.data.volumes.dicom import DicomFrames, group_frames, read_frames
+from samsemi.data.volumes.dicom import DicomFrames, group_frames
+from samsemi.data.volumes.dicom_headers import read_frames
 from samsemi.data.volumes.dicom_seg import write_seg
 
 VOLUMES, SLICES = range(1, 5), range(2)

@@ -15,14 +15,14 @@ from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given, find_file, find_folder
 from samsemi.data.layouts.jsons import read_json
 from samsemi.data.sources import ChannelFiles, ImageFile, ImageSource, MaskFile
-from samsemi.data.volumes.find import find_volumes, holds_volumes
-from samsemi.data.volumes.sources import slice_cases
+from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
+from samsemi.data.volumes.sources import VolumeSource, slice_cases
 from samsemi.data.volumes.window import Window
 from samsemi.errors import DataError
 
 log = logging.getLogger("samsemi")
 
-Thing = TypeVar("Thing")
+Thing = TypeVar("Thing", bound=VolumeSource | Path)
 
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 """The name of an image: its case and channel."""
@@ -105,7 +105,7 @@ def channels_of(images: Mapping[str, Thing]) -> dict[str, list[Thing]]:
     for name, thing in images.items():
         parts = CHANNEL.fullmatch(name)
         if not parts:
-            raise DataError(f"the name of image {name} lacks the number of a channel", f"call it {name}_0000, as nnU-Net does")
+            raise DataError(f"{place_of(thing)}: the name lacks the number of a channel", f"call it {name}_0000, as nnU-Net does")
         found.setdefault(parts[1], []).append(thing)
     return found
 

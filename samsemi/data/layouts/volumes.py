@@ -12,7 +12,7 @@ from samsemi.data.layouts.given import IMAGES, MASKS, Given, find_folder
 from samsemi.data.layouts.matching import match
 from samsemi.data.layouts.pairs import join_folders, refuse_masks, refuse_nested, warn_matching
 from samsemi.data.sources import ImageFile, MaskFile
-from samsemi.data.volumes.find import find_volumes, holds_volumes
+from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
 from samsemi.data.volumes.sources import Unreadable, VolumeSource, slice_cases
 from samsemi.data.volumes.window import Window
 from samsemi.errors import DataError
@@ -58,10 +58,6 @@ def refuse_unreadable(sources: Sequence[VolumeSource | Path]) -> None:
         log.warning("%s", error.message)
     if errors:
         raise errors[0]
-
-
-def place_of(source: VolumeSource | Path) -> Path:
-    return source if isinstance(source, Path) else source.path
 
 
 def cases_of(name: str, source: VolumeSource | Path, mask: VolumeSource | Path | None, window: Window | None) -> list[FoundCase]:

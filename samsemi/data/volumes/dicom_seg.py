@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from samsemi.data.volumes.dicom import TO_RAS, DicomFrames, quiet_pydicom
+from samsemi.data.volumes.dicom import TO_RAS, DicomFrames
+from samsemi.data.volumes.dicom_headers import quiet_pydicom
 from samsemi.data.volumes.volume import Grid, Volume, as_affine, need_library, need_room, spacing_of
 from samsemi.errors import DataError
 from samsemi.outputs import whole_file

@@ -9,7 +9,8 @@ from samsemi.data.files import kind_of, list_files, need_folder, refuse_name
 from samsemi.data.images import known_suffix
 from samsemi.data.volumes import arrays, nifti
 from samsemi.data.volumes.arrays import IMAGES, LABELS, ArrayFile
-from samsemi.data.volumes.dicom import DicomFrames, Frame, group_frames, is_dicom, read_frames
+from samsemi.data.volumes.dicom import DicomFrames, group_frames
+from samsemi.data.volumes.dicom_headers import Frame, is_dicom, read_frames
 from samsemi.data.volumes.dicom_seg import SegFile, is_seg
 from samsemi.data.volumes.nifti import NiftiFile
 from samsemi.data.volumes.origins import Origin
@@ -101,10 +102,13 @@ def find_volumes(folder: Path, of_mask: bool = False) -> Found:
 def add(found: Found, name: str, source: VolumeSource | Path) -> None:
     """Under a new id; DataError where there is one of it already."""
     if name in found:
-        before = found[name]
-        places = [one if isinstance(one, Path) else one.path for one in (before, source)]
-        raise DataError(f"{places[0]} and {places[1]} have the same id '{name}'", "rename one of them")
+        raise DataError(f"{place_of(found[name])} and {place_of(source)} have the same id '{name}'", "rename one of them")
     found[name] = source
+
+
+def place_of(source: VolumeSource | Path) -> Path:
+    """The file, or folder, that messages name."""
+    return source if isinstance(source, Path) else source.path
 
 
 def path_id(folder: Path, path: Path, suffix: str | None) -> str:

@@ -10,7 +10,8 @@ from PIL import Image
 from reading import assert_named
 
 from samsemi.data.volumes import volume
-from samsemi.data.volumes.dicom import DicomFrames, is_dicom
+from samsemi.data.volumes.dicom import DicomFrames
+from samsemi.data.volumes.dicom_headers import is_dicom
 from samsemi.data.volumes.find import find_volumes, open_volume
 from samsemi.data.volumes.nifti import NiftiFile, stored_affine
 from samsemi.data.volumes.window import choose_window, parse_window, show_slice
