@@ -176,6 +176,7 @@ def read_nifti(path: Path) -> Volume:
         needed = int(np.prod(shape)) * dtype.itemsize
         file.read(offset)
         data = read_exactly(file, needed)
+        file.read(1)  # at the end of a packed file its checksum is compared
         stored = np.frombuffer(data, dtype=dtype).reshape(shape, order="F")
     slope, inter = header.get_slope_inter()
     if (slope, inter) not in ((None, None), (1.0, 0.0)):

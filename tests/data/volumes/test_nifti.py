@@ -105,6 +105,11 @@ def test_single_slice_is_one_whatever_its_axis(tmp_path):
     assert NiftiFile(tmp_path / "scan.nii").grid().shape == (1, 6, 4)
 
 
+def changed(packed: bytes) -> bytes:
+    """With another checksum."""
+    return packed[:-8] + bytes(4) + packed[-4:]
+
+
 def write_bad(path, kind: str) -> None:
     """A NIfTI file that cannot be read."""
     values = VOXELS.T.astype(np.float32)
@@ -126,7 +131,8 @@ def write_bad(path, kind: str) -> None:
     if kind == "short":
         data = data[:100]
     packed = gzip.compress(bytes(data))
-    path.write_bytes(b"no NIfTI" * 100 if kind == "text" else packed[: len(packed) // 2] if kind == "cut" else packed)
+    endings = {"text": b"no NIfTI" * 100, "cut": packed[: len(packed) // 2], "cut at its end": packed[:-6], "changed": changed(packed)}
+    path.write_bytes(endings.get(kind, packed))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +148,8 @@ def write_bad(path, kind: str) -> None:
         ("short", TruncatedFile, "shorter than a header"),
         ("text", TruncatedFile, "damaged NIfTI"),
         ("cut", TruncatedFile, "damaged NIfTI"),
+        ("cut at its end", TruncatedFile, "damaged NIfTI"),
+        ("changed", TruncatedFile, "damaged NIfTI"),
     ],
 )
 def test_bad_file_is_named_without_filling_memory(tmp_path, kind, error, said):
