@@ -16,13 +16,13 @@ KILLS ?= 100
 BENCH ?= $(if $(shell command -v nvidia-smi),--sam tiny --sam vit_b --sam vit_h --images 32 --image-size 512)
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-	print(*project["dependencies"], *project["optional-dependencies"]["dev"], sep="\n")
+	print(*project["dependencies"], *(part for extra in project["optional-dependencies"].values() for part in extra), sep="\n")
 
 .PHONY: demo bench check test test-lowest test-all faults lint format constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev,hf]'
+	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev,hf,medical]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -40,7 +40,7 @@ test: lint
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) -c '$(LOWEST)' | sed 's/>=/==/' > .venv-lowest/lowest.txt
-	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev]'
+	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev,hf,medical]'
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default
 
 test-all: test test-lowest
@@ -59,7 +59,7 @@ format: $(VENV)/installed
 
 constraints:
 	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/$(INSTALL) --editable '.[dev,hf]'
+	.venv-newest/bin/$(INSTALL) --editable '.[dev,hf,medical]'
 	.venv-newest/bin/pip freeze --exclude-editable | grep -viE '^(nvidia-|cuda-|triton)' > constraints.txt
 	rm -rf .venv-newest
 

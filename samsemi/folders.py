@@ -1,8 +1,10 @@
 """Output folders: known by what stands in them, never emptied of what samsemi has not made, replaced when the new one is whole."""
 
+import gzip
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -21,8 +23,10 @@ PICTURE_MARK = b"Software\0samsemi"
 """Text in the header of every picture that is written here."""
 ARCHIVE_MARK = b"written by samsemi"
 """Comment of every .npz archive that is written here: its last bytes."""
+VOLUME_MARK = b"samsemi"
+"""In the description of a NIfTI file, and as the manufacturer in a DICOM file."""
 HEADER = 2048
-"""Bytes of a picture in which its mark stands."""
+"""Bytes of a picture or volume in which its mark stands."""
 AWAY = "move it away, or give another --out"
 
 
@@ -81,8 +85,8 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def has_mark(path: Path) -> bool:
-    """False for a picture, an archive or an HDF5 file without the mark that is written into every one here, for a link, and for no plain
-    file."""
+    """False for a picture, a volume, an archive or an HDF5 file without the mark that is written into every one here, for a link, and for
+    no plain file."""
     if path.is_symlink() or not path.is_file():
         return False
     if path.suffix == ".png":
@@ -92,6 +96,12 @@ def has_mark(path: Path) -> bool:
         with open(path, "rb") as file:
             file.seek(-min(len(ARCHIVE_MARK), path.stat().st_size), os.SEEK_END)
             return file.read() == ARCHIVE_MARK
+    if path.name.endswith((".nii.gz", ".dcm")):
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+                return VOLUME_MARK in file.read(HEADER)
+        except (OSError, EOFError, zlib.error):
+            return False
     return path.suffix != ".h5" or schema_of(path).startswith("samsemi.")
 
 

@@ -4,7 +4,8 @@ A class that neither mask holds is not measured (NaN, left out of means, counted
 two holds and the other misses costs all: overlap 0, surface distances the diagonal of the image, nsd 0. So a model
 never looks better by finding less. Pixels that the truth ignores are taken out of both masks.
 
-Distances are in pixels, or in mm where the spacing is known. hd95 is the larger of the two directed 95th percentiles;
+Label maps are images (H, W) or volumes (D, H, W), whose surfaces are those of the whole volume. Distances are in pixels, or in mm where the
+spacing is known; it may differ between the axes. hd95 is the larger of the two directed 95th percentiles;
 assd the mean over both surfaces; nsd the share of both surfaces within a tolerance.
 """
 
@@ -29,11 +30,12 @@ def dice_score(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> f
 
 
 def measure(
-    prediction: np.ndarray, truth: np.ndarray, classes: Sequence[str], spacing: float | None, tolerance: float
+    prediction: np.ndarray, truth: np.ndarray, classes: Sequence[str], spacing: Sequence[float] | float | None, tolerance: float
 ) -> dict[str, dict[str, float]]:
     """All metrics of each class above background: {class name: {metric: value}}.
 
-    (H, W) label maps; ``spacing`` is the size of a pixel in mm or None; ``tolerance`` is in mm, or pixels without one.
+    Label maps; ``spacing`` is the size of a pixel in mm, one for all axes or one for each, or None; ``tolerance`` is in mm, or pixels
+    without one.
     """
     found = {}
     for k, name in enumerate(classes[1:], start=1):
@@ -58,12 +60,12 @@ def overlap(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     return {"dice": 2 * common / (p + t), "iou": common / (p + t - common), "precision": precision, "recall": recall}
 
 
-def surface(predicted: np.ndarray, true: np.ndarray, spacing: float, tolerance: float) -> dict[str, float]:
-    """hd95, assd, nsd of two bool masks."""
+def surface(predicted: np.ndarray, true: np.ndarray, spacing: ArrayLike, tolerance: float) -> dict[str, float]:
+    """hd95, assd, nsd of two bool masks; the spacing of each axis."""
     if not predicted.any() and not true.any():
         return {"hd95": nan, "assd": nan, "nsd": nan}
     if not predicted.any() or not true.any():
-        diagonal = hypot(*true.shape) * spacing
+        diagonal = hypot(*np.multiply(true.shape, spacing))
         return {"hd95": diagonal, "assd": diagonal, "nsd": 0.0}
     to_true, to_predicted = surface_distances(predicted, true, spacing)
     distances = np.concatenate([to_true, to_predicted])
@@ -74,14 +76,13 @@ def surface(predicted: np.ndarray, true: np.ndarray, spacing: float, tolerance: 
     }
 
 
-def surface_distances(predicted: np.ndarray, true: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(predicted: np.ndarray, true: np.ndarray, spacing: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Distance of each border pixel of one mask to the other's border, both ways; neither mask may be empty.
 
-    A border pixel is one of the mask with a 4-neighbor outside it, beyond the image included. Works on the box around
-    the two masks: cost grows with the objects, not with the image.
+    A border pixel is one of the mask with a direct neighbor (4 in an image, 6 in a volume) outside it, beyond the image included.
+    Works on the box around the two masks: cost grows with the objects, not with the image.
     """
-    rows, columns = np.nonzero(predicted | true)
-    box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    box = tuple(slice(axis.min(), axis.max() + 1) for axis in np.nonzero(predicted | true))
     borders = [mask & ~ndimage.binary_erosion(mask) for mask in (predicted[box], true[box])]
     to_predicted, to_true = (ndimage.distance_transform_edt(~border, sampling=spacing) for border in borders)
     return to_true[borders[0]], to_predicted[borders[1]]

@@ -495,14 +495,14 @@ def test_predict_without_images(warm, pictures, tmp_path, state):
 def test_predict_counts_what_it_does_not_read_and_takes_a_single_file(warm, pictures, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
-    for name in ("a.dcm", "b.dcm", "c.svs"):
+    for name in ("a.svs", "b.svs", "c.vtk"):
         (images / name).touch()
     arguments = ("predict", images, "--model", warm, "--out", tmp_path / "p")
-    refused(DATA, *arguments, said=("no images in it", "not read: 2 .dcm, 1 .svs"))
-    refused(DATA, "predict", images / "a.dcm", *arguments[2:], said=("not read: 1 .dcm",))
+    refused(DATA, *arguments, said=("no images in it", "not read: 2 .svs, 1 .vtk"))
+    refused(DATA, "predict", images / "a.svs", *arguments[2:], said=("not read: 1 .svs",))
     shutil.copy(pictures / "images/p000_0.png", images / "x.PNG")
     outcome = succeed(*arguments, "--quiet")
-    assert "not read: 2 .dcm, 1 .svs" in outcome.err and files_in(tmp_path / "p") == {"x.png", "predictions.json"}
+    assert "not read: 2 .svs, 1 .vtk" in outcome.err and files_in(tmp_path / "p") == {"x.png", "predictions.json"}
     succeed("predict", images / "x.PNG", "--model", warm, "--out", tmp_path / "single")
     assert file_bytes(tmp_path / "single")["x.png"] == file_bytes(tmp_path / "p")["x.png"]
 

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from samsemi.data.dataset import IGNORE
 from samsemi.metrics import (
@@ -157,6 +158,27 @@ def test_surface_metrics_equal_the_definitions_pair_by_pair(seed):
     )
     found = surface(predicted, true, 0.7, tolerance=1.0)
     assert found == pytest.approx(brute_force_surface(predicted, true, 0.7, 1.0))
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 2.0), (3.0, 0.7, 0.8)], ids=["image", "volume"])
+def test_surface_metrics_of_uneven_voxels_equal_the_definitions_pair_by_pair(spacing):
+    rng = np.random.default_rng(0)
+    shape = (9, 12, 10)[-len(spacing) :]
+    masks = [ndimage.gaussian_filter(rng.normal(size=shape), 2) > 0.02 for _ in range(2)]
+    a, b = (np.argwhere(mask & ~ndimage.binary_erosion(mask)) * spacing for mask in masks)
+    distances = np.linalg.norm(a[:, None] - b[None], axis=2)
+    there, back = distances.min(axis=1), distances.min(axis=0)
+    found = measure(*(mask.astype(np.uint8) for mask in masks), ("background", "organ"), spacing, tolerance=1.0)["organ"]
+    assert found["hd95"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+    assert found["assd"] == pytest.approx(np.concatenate([there, back]).mean())
+    assert found["nsd"] == pytest.approx((np.concatenate([there, back]) <= 1).mean())
+    assert found["dice"] == pytest.approx(2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()))
+
+
+def test_missed_structure_costs_the_diagonal_in_mm():
+    nothing, organ = np.zeros((2, 3, 4), np.uint8), np.ones((2, 3, 4), np.uint8)
+    found = measure(nothing, organ, ("background", "organ"), (5.0, 2.0, 1.0), 1.0)["organ"]
+    assert found["hd95"] == pytest.approx(math.hypot(10, 6, 4))
 
 
 def test_object_cut_by_the_image_border_has_a_surface_there():

@@ -196,6 +196,10 @@ def scans(place: Place) -> None:
         (place.here / name).touch()
 
 
+def notes(place: Place) -> None:
+    (place.here / "notes.txt").touch()
+
+
 def no_picture(place: Place) -> None:
     (place.here / "in").mkdir()
     (place.here / "in/x.png").write_text("no picture")
@@ -554,9 +558,9 @@ ROWS = [
     ),
     # predict
     Row("predict {here}/x.png --model {run} --out {out}", DATA, "x.png: no such file or folder", "check the path"),
-    Row("predict {dataset} --model {run} --out {out}", DATA, "is a data set: its masks would be segmented", "folder of images"),
-    Row("predict {here} --model {run} --out {here}/../out", DATA, "no images in it; not read: 2 .dcm, 1 .nii.gz", "convert them", scans),
-    Row("predict {here}/c.nii.gz --model {run} --out {out}", DATA, "not read: 1 .nii.gz", "convert it", scans),
+    Row("predict {here} --model {run} --out {here}/../out", DATA, "none of 3 images can be read", "replace them", scans, warnings=3),
+    Row("predict {here}/c.nii.gz --model {run} --out {out}", DATA, "none of 1 images can be read", "replace them", scans, warnings=1),
+    Row("predict {here}/notes.txt --model {run} --out {out}", DATA, "not read: 1 .txt", "convert it", notes),
     Row("predict {here}/in --model {run} --out {out}", DATA, "none of 1 images can be read", "replace them", no_picture, warnings=1),
     Row("predict {images} --model {run} --out {images}/p", REFUSED, "lies in .*images, whose pictures are read", "outside of it"),
     Row(PREDICT, REFUSED, "out exists and is not empty", "another --out", full_folder),

@@ -19,6 +19,7 @@ class About(NamedTuple):
     name: str
     classes: tuple[str, ...]
     spacing_mm: float | None
+    window: str | None = None
 
 
 def read_about(about: dict[str, object], where: str) -> About:
@@ -44,7 +45,10 @@ def read_about_1(about: dict[str, object], where: str) -> About:
     spacing = about.get("spacing_mm")
     if spacing is not None and (isinstance(spacing, bool) or not isinstance(spacing, (int, float)) or not 0 < spacing < float("inf")):
         raise DataError(f"{where}: spacing_mm {spacing!r:.60} is no size of a pixel", "give millimeters, or null")
-    return About(str(about.get("name", "")), tuple(classes), spacing)
+    window = about.get("window")
+    if not isinstance(window, str | None):
+        raise DataError(f"{where}: window {window!r:.60} is no text", "give what `samsemi prepare --window` takes, or leave it out")
+    return About(str(about.get("name", "")), tuple(classes), spacing, window)
 
 
 ABOUT_READERS: dict[str, Callable[[dict[str, object], str], About]] = {SCHEMA: read_about_1}

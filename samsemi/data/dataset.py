@@ -1,14 +1,11 @@
 """The data set folder: dataset.json, manifest.csv, and how its images and masks are read. Knows nothing of torch."""
 
-import csv
 import hashlib
 import json
 import logging
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +13,12 @@ import numpy as np
 from samsemi.data.about import COPIED, SCHEMA, read_about
 from samsemi.data.images import decode_image, decode_label, read_bytes, read_readable
 from samsemi.data.leaks import leaks, splits_by_group
+from samsemi.data.manifest import Case, read_manifest, write_manifest
 from samsemi.errors import ChangedFile, CheckpointError, DataError, WrongValues
 from samsemi.inputs import read_rows
 from samsemi.schemas import read_object
 
 log = logging.getLogger("samsemi")
-
-SPLITS = ("labeled", "unlabeled", "val", "test")
-LONGEST_ID = 200
-"""Bytes of an id: with a suffix it is the name of a file."""
 
 IGNORE = 255
 """Mask value of pixels whose class is not known: no loss, no metric."""
@@ -40,31 +34,6 @@ PREPARE_SOME = {
 }
 """What to do where a split is empty."""
 
-COLUMNS = ("id", "image", "mask", "truth", "split", "group")
-"""What a manifest must have."""
-HASHES = ("image_sha256", "mask_sha256", "truth_sha256")
-"""SHA-256 of the files' bytes, as ``sha256sum`` gives it; a manifest may lack them."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image. ``mask`` is for training and measuring; ``truth`` is the hidden mask of an unlabeled case."""
-
-    id: str
-    image: Path
-    mask: Path | None
-    truth: Path | None
-    split: str
-    group: str
-    image_sha256: str | None = None
-    mask_sha256: str | None = None
-    truth_sha256: str | None = None
-
-    def files(self) -> dict[Path, str | None]:
-        """Its files, and the SHA-256 that each had when the data set was prepared; None where that is not known."""
-        pairs = ((self.image, self.image_sha256), (self.mask, self.mask_sha256), (self.truth, self.truth_sha256))
-        return {path: sha256 for path, sha256 in pairs if path is not None}
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -74,6 +43,8 @@ class Dataset:
     """Class names, the first is the background."""
     spacing_mm: float | None
     cases: dict[str, Case]
+    window: str | None = None
+    """As ``prepare --window`` was told, where images were shown by one: of volumes, DICOM and arrays."""
 
     def split(self, name: str) -> list[Case]:
         """The cases of one split, in the order of the manifest."""
@@ -84,6 +55,10 @@ class Dataset:
         hashes are known; not of hidden truth."""
         rows = [(case.id, case.split, case.group, *filter(None, (case.image_sha256, case.mask_sha256))) for case in self.cases.values()]
         return hashlib.sha256(json.dumps([self.name, self.classes, self.spacing_mm, rows]).encode()).hexdigest()
+
+    def made_from(self) -> dict[str, object]:
+        """What whoever learns from it notes of it."""
+        return {"dataset": self.fingerprint(), **({"window": self.window} if self.window else {})}
 
 
 def name_images(cases: Iterable[Case]) -> dict[str, str | None]:
@@ -125,38 +100,14 @@ def scan_dataset(folder: Path) -> tuple[Dataset, list[DataError]]:
         raise DataError(error.message, "repair it, or prepare the data set again") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}/manifest.csv cannot be read ({error})", "prepare the data set again") from None
-    name, classes, spacing_mm = read_about(about, str(folder / "dataset.json"))
+    name, classes, spacing_mm, window = read_about(about, str(folder / "dataset.json"))
     cases, problems = read_manifest(folder, rows)
-    return Dataset(folder, name, classes, spacing_mm, cases), problems
+    return Dataset(folder, name, classes, spacing_mm, cases, window), problems
 
 
 def is_dataset(folder: Path) -> bool:
     """Whether a folder has the files of a data set."""
     return all((Path(folder) / name).is_file() for name in ("dataset.json", "manifest.csv"))
-
-
-def read_manifest(folder: Path, rows: Sequence[dict[str, str]]) -> tuple[dict[str, Case], list[DataError]]:
-    """The cases of a manifest by id, and every kind of row that cannot be; DataError for a manifest without rows or columns."""
-    if not rows or set(COLUMNS) - set(rows[0]):
-        raise DataError(f"{folder}/manifest.csv needs rows, and the columns {','.join(COLUMNS)}", "prepare the data set again")
-    path = folder / "manifest.csv"
-    cases: dict[str, Case] = {}
-    wrong: dict[tuple[str, str], list[int]] = {}
-    for line, row in enumerate(rows, start=2):
-        try:
-            case = read_case(folder, row)
-            if case.id in cases:
-                raise DataError(f"id '{case.id}' stands there twice", "remove one")
-            cases[case.id] = case
-        except DataError as error:
-            wrong.setdefault((error.message, error.hint), []).append(line)
-    return cases, [DataError(f"{path} {name_lines(lines)}: {what}", hint) for (what, hint), lines in wrong.items()]
-
-
-def name_lines(lines: Sequence[int]) -> str:
-    """'line 2', 'lines 2, 3, 4 and 37 more'."""
-    first, more = ", ".join(map(str, lines[:3])), len(lines) - 3
-    return f"line{'s' if len(lines) > 1 else ''} {first}" + (f" and {more} more" if more > 0 else "")
 
 
 def need_cases(dataset: Dataset, split: str) -> list[Case]:
@@ -196,59 +147,13 @@ def refuse_black_and_white(dataset: Dataset, cases: Sequence[Case]) -> None:
         raise DataError(f"{white.mask}: {NO_CLASS_BUT_255}", PREPARE_CONVERTS)
 
 
-def read_case(folder: Path, row: Mapping[str, str]) -> Case:
-    """One row of a manifest; DataError for an id, split or path that cannot be."""
-    if None in map(row.get, COLUMNS):
-        raise DataError("fewer columns than the first line has", "write every column, empty where there is nothing")
-    if not is_safe_id(row["id"]):
-        raise DataError(f"id {row['id']!r:.60} cannot be a file name", "use letters, digits, '_', '-', '.' and blanks")
-    if row["split"] not in SPLITS:
-        raise DataError(f"unknown split '{row['split']:.60}'", f"use {', '.join(SPLITS)}")
-    if not row["image"]:
-        raise DataError("no image", "prepare the data set again")
-    if row["split"] == "unlabeled" and row["mask"]:
-        raise DataError("an unlabeled case has a mask", "move it to the column truth, or change the split")
-    if row["split"] != "unlabeled" and not row["mask"]:
-        raise DataError(f"a {row['split']} case has no mask", "give one, or change the split to unlabeled")
-    image = resolve(folder, row["image"])
-    mask, truth = (resolve(folder, row[column]) if row[column] else None for column in ("mask", "truth"))
-    hashes = [row.get(name) or None if path else None for name, path in zip(HASHES, (image, mask, truth), strict=True)]
-    return Case(row["id"], image, mask, truth, row["split"], row["group"] or row["id"], *hashes)
-
-
-UNSAFE = re.compile(r'^$|^\.|[/\\:*?"<>|\x00-\x1f\ud800-\udfff]')
-"""What the name of a file is not, or does not hold, somewhere."""
-
-
-def is_safe_id(text: str) -> bool:
-    """True for an id that is one plain file name everywhere."""
-    return not UNSAFE.search(text) and len(text.encode()) <= LONGEST_ID
-
-
-def resolve(folder: Path, text: str) -> Path:
-    """A path of the manifest: absolute, or inside the data set folder; DataError for one that leads out of it."""
-    if ".." in text and ".." in Path(text).parts:
-        raise DataError(f"{text} leads out of the data set", "write paths relative to the data set folder, or absolute")
-    return Path(os.path.join(folder, text))
-
-
 def write_dataset(dataset: Dataset, copied: bool = False) -> None:
     """Write dataset.json and manifest.csv; paths inside the folder become relative. ``copied`` notes that the images in it are copies."""
     about: dict[str, object] = {"schema": SCHEMA, "name": dataset.name, "classes": list(dataset.classes), "spacing_mm": dataset.spacing_mm}
-    if copied:
-        about["images"] = COPIED
+    about |= {"window": dataset.window} if dataset.window else {}
+    about |= {"images": COPIED} if copied else {}
     (dataset.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    with open(dataset.folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS + HASHES)
-        for case in dataset.cases.values():
-            writer.writerow([relative_to(dataset.folder, value) for value in astuple(case)])
-
-
-def relative_to(folder: Path, value: str | Path | None) -> str:
-    if isinstance(value, Path):
-        return str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value.resolve())
-    return value or ""
+    write_manifest(dataset.folder, dataset.cases.values())
 
 
 def read_case_image(case: Case) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from samsemi.console import Table
-from samsemi.data.dataset import SPLITS
+from samsemi.data.manifest import SPLITS
 from samsemi.errors import DataError, ProblemsFound, TruncatedFile, WrongValues
 
 log = logging.getLogger("samsemi")

@@ -123,6 +123,11 @@ def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.nda
     return images, unreadable
 
 
+def is_blank(image: np.ndarray) -> bool:
+    """Whether all pixels of (H, W, 3) have one color."""
+    return bool((image == image[0, 0]).all())
+
+
 def hash_pixels(image: np.ndarray) -> str:
     """SHA-256 of an image's shape and pixels."""
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

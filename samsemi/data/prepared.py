@@ -4,14 +4,18 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from samsemi.data.about import COPIED
-from samsemi.data.dataset import Case, with_hashes
+from samsemi.data.dataset import with_hashes
 from samsemi.data.images import known_suffix, log_remarks, read_bytes
 from samsemi.data.layouts.found import FoundCase
+from samsemi.data.manifest import Case
 from samsemi.data.mask_values import MaskValues
 from samsemi.data.pictures import write_picture
+from samsemi.data.volumes.origins import Origin, write_origins
+from samsemi.data.volumes.sources import SliceImage
 from samsemi.outputs import whole_file
 
 
@@ -25,7 +29,7 @@ def write_cases(
 ) -> list[Case]:
     """Write every image that cannot stay where it is as images/ID.png, with ``copy`` the others as they are, every mask as class indices:
     masks/ID.png, those of unlabeled cases truth/ID.png; the cases with these, and all hashes."""
-    written, remarks = [], Counter[str]()
+    written, remarks, origins = [], Counter[str](), dict[str, Origin]()
     for case in cases:
         assert case.split, "cases are dealt before they are written"
         image, label = write_image(case, folder, copy, remarks), None
@@ -33,9 +37,13 @@ def write_cases(
             label = folder / ("truth" if is_hidden(case) else "masks") / f"{case.id}.png"
             write_picture(label, values.read(case.mask))
         mask, truth = (None, label) if is_hidden(case) else (label, None)
-        written.append(with_hashes(Case(case.id, image, mask, truth, split=case.split, group=case.group)))
+        new = with_hashes(Case(case.id, image, mask, truth, case.split, case.group))
+        written.append(replace(new, volume=case.volume, slice=case.slice, spacing=case.spacing))
+        if case.volume and case.volume not in origins and isinstance(case.image, SliceImage):
+            origins[case.volume] = case.image.origin()
         advance()
     log_remarks("images", remarks)
+    write_origins(folder, origins)
     return written
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.dataset import SPLITS, name_lines
-from samsemi.data.images import hash_pixels
+from samsemi.data.images import hash_pixels, is_blank
 from samsemi.data.layouts.found import FoundCase
+from samsemi.data.manifest import SPLITS, name_lines
 from samsemi.errors import DataError, UsageError
 from samsemi.inputs import read_rows
 
@@ -57,7 +57,7 @@ def join_duplicates(cases: Sequence[FoundCase], advance: Callable[[], None] = la
     """Cases whose groups are joined where they hold the same pixels, so that no split sees another's image; and the number of
     images that came before.
 
-    Images that cannot be read are left for ``verify`` to name.
+    Images of a single color, as the first slices of many volumes, are nobody's; those that cannot be read are left for ``verify`` to name.
     """
     holder: dict[str, str] = {}
     leader: dict[str, str] = {}
@@ -70,11 +70,13 @@ def join_duplicates(cases: Sequence[FoundCase], advance: Callable[[], None] = la
 
     for case in cases:
         with suppress(DataError):
-            pixels = hash_pixels(case.image.read())
-            duplicates += pixels in holder
-            group, first = find(case.group), find(holder.setdefault(pixels, case.group))
-            if group != first:
-                leader[group] = first
+            image = case.image.read()
+            if not is_blank(image):
+                pixels = hash_pixels(image)
+                duplicates += pixels in holder
+                group, first = find(case.group), find(holder.setdefault(pixels, case.group))
+                if group != first:
+                    leader[group] = first
         advance()
     return [replace(case, group=find(case.group)) for case in cases], duplicates
 

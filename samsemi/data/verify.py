@@ -10,18 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from samsemi.data.dataset import (
-    IGNORE,
-    NO_CLASS_BUT_255,
-    SPLITS,
-    Case,
-    Dataset,
-    changed_problems,
-    decode_case_label,
-)
+from samsemi.data.dataset import IGNORE, NO_CLASS_BUT_255, Case, Dataset, changed_problems, decode_case_label
 from samsemi.data.findings import Finding, finding_of
-from samsemi.data.images import decode_image, hash_pixels, log_remarks, read_bytes
+from samsemi.data.images import decode_image, hash_pixels, is_blank, log_remarks, read_bytes
 from samsemi.data.leaks import RANKS, leaks, splits_by_group
+from samsemi.data.manifest import SPLITS
 from samsemi.data.near_duplicates import count_blocks, find_near_duplicates, make_thumbnail
 from samsemi.data.pictures import TURNED, remark_image
 from samsemi.errors import DataError
@@ -40,6 +33,8 @@ class Seen:
 
     holders: dict[str, list[Case]] = field(default_factory=lambda: defaultdict(list))
     """Hash of pixels -> the cases that have them."""
+    blank: set[str] = field(default_factory=set)
+    """Ids of images of a single color."""
     thumbnails: dict[str, np.ndarray] = field(default_factory=dict)
     """Id -> a (64, 64) uint8 thumbnail of the image."""
     sizes: Counter[tuple[int, ...]] = field(default_factory=Counter)
@@ -104,7 +99,8 @@ def case_findings(case: Case, num_classes: int, seen: Seen) -> Iterator[Finding]
     else:
         note_image(case, data, image, seen)
         yield from changed_findings(case, case.image, data)
-        if (image == image[0, 0]).all():
+        if is_blank(image):
+            seen.blank.add(case.id)
             yield Finding("blank_image", (case.id,), f"{case.image}: all pixels have one color")
     for path in filter(None, (case.mask, case.truth)):
         try:
@@ -165,6 +161,8 @@ def split_findings(dataset: Dataset) -> Iterator[Finding]:
 def duplicate_findings(seen: Seen) -> Iterator[Finding]:
     """The same pixels under two ids in different splits: a leak where one of them measures."""
     for cases in seen.holders.values():
+        if cases[0].id in seen.blank:
+            continue
         splits = {case.split for case in cases}
         if len(splits) > 1:
             *others, last = [f"{case.id} ({case.split})" for case in cases[::-1]]

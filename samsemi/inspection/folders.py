@@ -3,7 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from samsemi.data.dataset import SPLITS, Case, read_dataset
+from samsemi.data.dataset import Case, read_dataset
+from samsemi.data.manifest import SPLITS
 from samsemi.inspection.made import Facts, changed_options, count_bytes, table_of
 from samsemi.schemas import read_object
 

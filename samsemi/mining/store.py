@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from samsemi import hdf5, remedies
-from samsemi.data.dataset import is_safe_id
+from samsemi.data.manifest import is_safe_id
 from samsemi.errors import CheckpointError
 from samsemi.hdf5 import named_damage, need_dataset, read_whole
 from samsemi.mining.scores import COLUMNS, SCORES

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from samsemi.options.fields import Field
 from samsemi.options.shared import (
+    WINDOW,
     DeviceOptions,
     ModelRun,
     ResumableOptions,
@@ -17,10 +18,19 @@ class PredictOptions(ResumableOptions, DeviceOptions):
     """Segment images: a mask of class indices for each."""
 
     images: Annotated[
-        Path, Field("Input", "Folder of images, sub-folders are searched; or one image.", argument=True, metavar="PATH", reads=True)
+        Path,
+        Field(
+            "Input",
+            "Folder of images or volumes, sub-folders are searched; or one of them; or a data set.",
+            argument=True,
+            metavar="PATH",
+            reads=True,
+        ),
     ]
     model: ModelRun
-    out: Annotated[Path, Field("Input", "Folder to write: ID.png.", metavar="DIR")]
+    out: Annotated[Path, Field("Input", "Folder to write: ID.png, of volumes ID.nii.gz.", metavar="DIR")]
+    window: Annotated[str | None, WINDOW] = None
+    dicom_seg: Annotated[bool, Field("Run", "Also ID.seg.dcm of each DICOM series.")] = False
     overlays: Annotated[bool, Field("Run", "Also overlays/ID.png: the outline on the image.")] = False
     probabilities: Annotated[bool, Field("Run", "Also probabilities/ID.npz: array probs, (K, H, W) float16.")] = False
     batch_size: Annotated[int, Field("Run", "Images per batch.", min=1)] = 8

@@ -6,9 +6,11 @@ from typing import Annotated, Literal, get_args
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
-from samsemi.options.shared import OutputOptions
+from samsemi.options.shared import WINDOW, OutputOptions
 
-LayoutName = Literal["auto", "pairs", "class-folders", "busi", "knowsam", "covid-qu-ex", "nnunet", "acdc", "coco", "yolo", "labelme"]
+LayoutName = Literal[
+    "auto", "pairs", "class-folders", "busi", "knowsam", "covid-qu-ex", "nnunet", "acdc", "coco", "yolo", "labelme", "volumes"
+]
 """The rows of ``data/layouts/table.py``."""
 LAYOUT_HELP = f"How images and masks lie; auto looks for each of {', '.join(get_args(LayoutName)[1:])}."
 
@@ -53,6 +55,7 @@ class PrepareOptions(OutputOptions):
         Field("Input", "CSV file of lines name,r,g,b: what colors in masks mean.", metavar="FILE", reads=True),
     ] = None
     invert: Annotated[bool, Field("Input", "Exchange background and class, of masks of one class.")] = False
+    window: Annotated[str, WINDOW] = "auto"
     split: Annotated[
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None

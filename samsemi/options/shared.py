@@ -135,6 +135,13 @@ Dataset = Annotated[
 ]
 ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetune`.", metavar="DIR", reads=True, hashed=True)]
 OF_TRANSFORMERS = "hf:FOLDER, hf:OWNER/NAME: of transformers"
+WINDOW = Field(
+    "Input",
+    "Of volumes, DICOM and arrays: values shown black and white, LOW,HIGH; lung, soft, bone, brain, liver (CT); auto: as the file "
+    "says, else its percentiles. Of predict by default that of the training images.",
+    metavar="LOW,HIGH",
+    choices=("auto", "lung", "soft", "bone", "brain", "liver"),
+)
 SamName = Annotated[
     str,
     Field(

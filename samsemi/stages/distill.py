@@ -36,7 +36,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
         store = open_store(options.store, dataset) if options.store else None
         sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
         model = build_knowsam(options, dataset.classes, sam).to(device)
-        made_from: dict[str, object] = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
+        made_from: dict[str, object] = {**dataset.made_from(), "labeled": len(labeled), "unlabeled": len(unlabeled)}
         made_from |= {"sam": sam.name, "sam_weights": sam.identity} if sam else {}
         policy = store_policy(store, options) if store else None
         usable = usable_cases(store, dataset, policy) if store and policy else []

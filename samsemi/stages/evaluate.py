@@ -15,6 +15,7 @@ from samsemi.data.dataset import Case, Dataset, need_cases, read_case_image, rea
 from samsemi.data.files import find_images
 from samsemi.data.mask_values import count_values, interpret_predictions
 from samsemi.data.sources import MaskFile
+from samsemi.data.volumes.assembly import Assembly
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.folders import Claim, Kind, new_folder
@@ -33,7 +34,7 @@ SCHEMA = "samsemi.evaluation/1"
 EVALUATION = Kind(
     "an evaluation",
     ("metrics.json",),
-    r"metrics\.(json|csv)|overlays/\d+-.+\.png",
+    r"metrics\.(json|csv)|volumes\.csv|overlays/\d+-.+\.png",
     frozenset({"classes", "mean", "split", "cases", "distance_unit"}),
 )
 BATCH = 8
@@ -63,16 +64,23 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         else:
             assert options.store, "EvalOptions takes one of the three"
             labels_of, cases = store_labels(options.store, options, cases, dataset)
-        scores = score_cases(cases, labels_of, dataset, options.tolerance)
-        metrics = summarize_scores(scores, dataset, options.seed)
-        metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if dataset.spacing_mm else "pixels"}
+        spacings = find_spacings(cases, dataset)
+        scores, volumes = score_cases(cases, labels_of, dataset, spacings, options.tolerance)
+        groups = {case.id: case.group for case in cases} | {case.volume: case.group for case in cases if case.volume}
+        metrics = summarize_scores(scores, groups, dataset.classes, options.seed)
+        metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if spacings else "pixels"}
+        if volumes:
+            summary = summarize_scores(volumes, groups, dataset.classes, options.seed)
+            unit = "mm" if all(len(spacings.get(case.id, ())) == 3 for case in cases if case.volume) else "voxels"
+            metrics["volumes"] = {"volumes": len(volumes), "distance_unit": unit, **summary}
+            write_csv(out / "volumes.csv", "volume", volumes, groups)
         if options.store:
             metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
         if earlier:
-            metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, dataset, options.seed)}
+            metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, groups, options.seed)}
         if segmenter:
             metrics["cost"] = {"model": measure_model(segmenter)}
-        write_csv(out / "metrics.csv", scores, dataset)
+        write_csv(out / "metrics.csv", "id", scores, groups)
         draw_worst(out / "overlays", cases, scores, labels_of, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps({"schema": SCHEMA, **metrics}, indent=2) + "\n")
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
@@ -122,21 +130,45 @@ def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], data
     return labels_of, chosen
 
 
-def score_cases(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset, tolerance: float) -> Scores:
-    """Every metric of every case and class; NothingUsable where none can be measured, a warning of classes that are never predicted."""
+def find_spacings(cases: Sequence[Case], dataset: Dataset) -> dict[str, tuple[float, ...]]:
+    """Size of a pixel of each case in mm, its own or that of the data set; empty, with a warning, where only some are known."""
+    shared = (dataset.spacing_mm, dataset.spacing_mm) if dataset.spacing_mm else None
+    known = {case.id: spacing for case in cases if (spacing := case.spacing or shared)}
+    if known and len(known) < len(cases):
+        console.warn(f"of {len(cases) - len(known)} of {len(cases)} cases no spacing is known: distances are in pixels")
+        return {}
+    return known
+
+
+def score_cases(
+    cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset, spacings: Mapping[str, tuple[float, ...]], tolerance: float
+) -> tuple[Scores, Scores]:
+    """Every metric of every case and class, and of every volume of which all slices are among the cases.
+
+    NothingUsable where none can be measured, a warning of classes that are never predicted.
+    """
     scores: Scores = {}
+    volumes: Scores = {}
+    assembly = Assembly.of(dataset.cases.values())
     predicted: set[int] = set()
     with console.progress("eval", len(cases)) as advance:
         for case, label, truth in with_truth(cases, labels_of, dataset):
-            scores[case.id] = measure(label, truth, dataset.classes, dataset.spacing_mm, tolerance)
+            spacing = spacings.get(case.id)
+            scores[case.id] = measure(label, truth, dataset.classes, spacing and spacing[-2:], tolerance)
+            whole = assembly.add(case, label, truth)
+            if whole and case.volume:
+                voxel = spacing if spacing and len(spacing) == 3 else None
+                volumes[case.volume] = measure(whole[0], whole[1], dataset.classes, voxel, tolerance)
             predicted |= set(np.unique(label).tolist())
             advance()
+    if assembly.parts:
+        console.note(f"{len(assembly.parts)} volumes are measured by slices alone: some of their slices are not among these cases")
     if not any(np.isfinite(values["dice"]) for per_class in scores.values() for values in per_class.values()):
         raise NothingUsable(f"in none of {len(cases)} cases a class is shown or predicted: nothing can be measured", "take another split")
     for k, name in enumerate(dataset.classes):
         if k not in predicted and k:
             console.warn(f"class {name} is predicted in none of {len(cases)} cases")
-    return scores
+    return scores, volumes
 
 
 def with_truth(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset) -> Iterator[tuple[Case, np.ndarray, np.ndarray]]:
@@ -160,20 +192,19 @@ def mean_over_classes(per_class: dict[str, dict[str, float]], metric: str) -> fl
     return float(np.mean(known)) if known else float("nan")
 
 
-def summarize_scores(scores: Scores, dataset: Dataset, seed: int) -> dict[str, Any]:
-    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}}"""
-    groups = [dataset.cases[name].group for name in scores]
-    classes = {
-        name: {metric: summarize_values([s[name][metric] for s in scores.values()], groups, seed) for metric in METRICS}
-        for name in dataset.classes[1:]
+def summarize_scores(scores: Scores, groups: Mapping[str, str], classes: Sequence[str], seed: int) -> dict[str, Any]:
+    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}} of cases or volumes, by the groups of these."""
+    members = [groups[name] for name in scores]
+    by_class = {
+        name: {metric: summarize_values([s[name][metric] for s in scores.values()], members, seed) for metric in METRICS}
+        for name in classes[1:]
     }
-    mean = {metric: summarize_values([mean_over_classes(s, metric) for s in scores.values()], groups, seed) for metric in METRICS}
-    return {"classes": classes, "mean": mean}
+    mean = {metric: summarize_values([mean_over_classes(s, metric) for s in scores.values()], members, seed) for metric in METRICS}
+    return {"classes": by_class, "mean": mean}
 
 
-def compare_scores(scores: Scores, earlier: Scores, dataset: Dataset, seed: int) -> dict[str, object]:
+def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, object]:
     """Paired differences of the class means, this evaluation minus the earlier one."""
-    groups = {name: dataset.cases[name].group for name in scores}
     return {
         metric: compare(
             {name: mean_over_classes(s, metric) for name, s in scores.items()},
@@ -185,15 +216,15 @@ def compare_scores(scores: Scores, earlier: Scores, dataset: Dataset, seed: int)
     }
 
 
-def write_csv(path: Path, scores: Scores, dataset: Dataset) -> None:
-    """A row per case and class; a metric that could not be measured is left empty."""
+def write_csv(path: Path, kind: str, scores: Scores, groups: Mapping[str, str]) -> None:
+    """A row per case (of ``kind`` id, or volume) and class; a metric that could not be measured is left empty."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "group", "class", *METRICS])
+        writer.writerow([kind, "group", "class", *METRICS])
         for name, per_class in scores.items():
             for class_name, values in per_class.items():
                 cells = ["" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS]
-                writer.writerow([name, dataset.cases[name].group, class_name, *cells])
+                writer.writerow([name, groups[name], class_name, *cells])
 
 
 def read_scores(folder: Path) -> Scores:
@@ -223,6 +254,7 @@ def tables(result: Mapping[str, Any]) -> list[console.Table]:
     cost = result.get("cost")
     return [
         tabulate_means(result),
+        *([tabulate_volumes(result["volumes"])] if "volumes" in result else []),
         *([tabulate_classes(result)] if len(result["classes"]) > 1 else []),
         *([tabulate_cost(cost)] if cost else []),
     ]
@@ -238,6 +270,13 @@ def tabulate_means(result: Mapping[str, Any]) -> console.Table:
         rows.append([metric, *format_summary(metric, values), *difference, str(values["n"])])
     title = f"{result['cases']} cases of {result['split']}; distances in {result['distance_unit']}"
     return console.Table(f"{title}; difference to {Path(earlier['eval']).name}" if earlier else title, columns, rows)
+
+
+def tabulate_volumes(volumes: Mapping[str, Any]) -> console.Table:
+    """A row per metric of whole volumes."""
+    rows = [[metric, *format_summary(metric, values), str(values["n"])] for metric, values in volumes["mean"].items()]
+    title = f"{volumes['volumes']} whole volumes; distances in {volumes['distance_unit']}"
+    return console.Table(title, ["metric", "mean", "95 % interval", "n"], rows)
 
 
 def tabulate_classes(result: Mapping[str, Any]) -> console.Table:

@@ -87,7 +87,7 @@ def describe_inputs(
 ) -> dict[str, object]:
     """What a run is made from: kept with it, and compared when it is resumed."""
     made_from: dict[str, object] = {
-        "dataset": dataset.fingerprint(),
+        **dataset.made_from(),
         "model": hash_tensors(segmenter.state_dict()),
         "labeled": len(dataset.split("labeled")),
     }

@@ -1,27 +1,34 @@
-"""``samsemi predict``: an image, or a folder of any -> masks at the size of each."""
+"""``samsemi predict``: images and volumes, one, a folder of any or a data set -> masks at the size of each."""
 
 import json
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 
 from samsemi import console
-from samsemi.data.dataset import hash_readable, is_dataset
-from samsemi.data.files import find_images, kind_of, warn_unread
-from samsemi.data.images import READERS, known_suffix, log_remarks, read_images, read_label
+from samsemi.data.dataset import hash_bytes, hash_image, hash_readable
+from samsemi.data.images import read_label, read_readable
 from samsemi.data.masks import write_mask
 from samsemi.data.overlays import Panel, class_keys, draw_row, outline
-from samsemi.data.pictures import remark_image, source_of, write_picture
+from samsemi.data.pictures import source_of, write_picture
+from samsemi.data.sources import ImageSource
+from samsemi.data.volumes.dicom import DicomFrames
+from samsemi.data.volumes.dicom_seg import write_seg
+from samsemi.data.volumes.find import find_series
+from samsemi.data.volumes.nifti import read_nifti, source_of_nifti, write_nifti
+from samsemi.data.volumes.predictable import Predictable, find_predictable
+from samsemi.data.volumes.sources import VolumeSource, hash_source, slice_id
+from samsemi.data.volumes.volume import Grid, Volume, need_library
+from samsemi.data.volumes.window import Window, choose_window, parse_window, show_slice
 from samsemi.devices import autocast, choose_device
-from samsemi.errors import CheckpointError, DataError, RefusedError
+from samsemi.errors import CheckpointError, DataError, RefusedError, UsageError
 from samsemi.folders import ARCHIVE_MARK, Claim, Kind, kept_folder
 from samsemi.options.predict import PredictOptions
 from samsemi.outputs import refuse_changes, refuse_inside, whole_file, write_text
 from samsemi.schemas import read_object
-from samsemi.segmenters.checkpoints import load_model
+from samsemi.segmenters.checkpoints import load_model, read_model_card
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 from samsemi.tensors import hash_tensors
 
@@ -29,32 +36,60 @@ ABOUT = "predictions.json"
 SCHEMA = "samsemi.predictions/1"
 EARLIER = frozenset({"model", "classes", "overlays", "probabilities", "images", "precision"})
 """Keys of ABOUT where it names no schema."""
-PREDICTIONS = Kind("predictions", (ABOUT,), r"predictions\.json|.+\.png|probabilities/.+\.npz", EARLIER)
+PREDICTIONS = Kind("predictions", (ABOUT,), r"predictions\.json|.+\.(png|nii\.gz|seg\.dcm)|probabilities/.+\.npz", EARLIER)
 
 
 def predict(options: PredictOptions) -> dict[str, object]:
-    """Write DIR/ID.png of class indices for every image that can be read; the others are named and counted."""
+    """Write DIR/ID.png of class indices for every image, DIR/ID.nii.gz for every volume that can be read; the others are named and
+    counted."""
     refuse_inside(options.out, options.images)
     device = choose_device(options.device)
     with kept_folder(Claim.of(options.out, PREDICTIONS, options)) as out:
-        images = image_or_folder(options.images)
+        window = parse_window(choose_window_option(options))
+        found = find_predictable(options.images, window)
+        need_writers(found, options)
         segmenter = load_model(options.model)
-        note_options(out, options, segmenter)
-        left = {name for name in images if not is_whole(out / f"{name}.png", images[name])}
-        unreadable = write_predictions(out, images, left, segmenter.to(device), options)
-        if len(unreadable) == len(images):
+        note_options(out, options, segmenter, found)
+        left = {name for name, image in found.images.items() if not is_whole(out / f"{name}.png", image.path)}
+        left_volumes = {name for name, source in found.volumes.items() if not is_whole_volume(out / f"{name}.nii.gz", source)}
+        segmenter = segmenter.to(device)
+        unreadable = write_predictions(out, found.images, left, segmenter, options)
+        unreadable += predict_volumes(out, {name: found.volumes[name] for name in sorted(left_volumes)}, segmenter, options, window)
+        assemble_volumes(out, found, segmenter.spec.classes, options)
+        things = len(found.images) + len(found.volumes)
+        if len(unreadable) == things:
             remove_empty(out)
-            raise DataError(f"{options.images}: none of {len(images)} images can be read", "replace them")
+            raise DataError(f"{options.images}: none of {things} images can be read", "replace them")
+    written = len(left) + len(left_volumes) - len(unreadable)
+    counts = {"images": len(found.images), "volumes": len(found.volumes) + len(found.slices)}
     return {
         "predictions": str(options.out),
-        "images": len(images),
-        "written": len(left) - len(unreadable),
-        "kept": len(images) - len(left),
+        **{name: count for name, count in counts.items() if count or name == "images"},
+        "written": written,
+        "kept": things - written - len(unreadable),
         "unreadable": len(unreadable),
     }
 
 
-def write_predictions(out: Path, images: Mapping[str, Path], left: Set[str], segmenter: Segmenter, options: PredictOptions) -> list[str]:
+def need_writers(found: Predictable, options: PredictOptions) -> None:
+    """UsageError where what writes the masks of volumes is not installed, or --dicom-seg is given without any DICOM series."""
+    if found.volumes or found.slices:
+        need_library("nibabel", options.images)
+    if options.dicom_seg:
+        need_library("highdicom", options.images)
+        if not found.slices and not any(isinstance(source, DicomFrames) for source in found.volumes.values()):
+            raise UsageError(f"--dicom-seg: no DICOM series in {options.images}", "leave it out: masks of volumes are written as NIfTI")
+
+
+def choose_window_option(options: PredictOptions) -> str:
+    """--window, or else that of the images that the model has learned from."""
+    learned = read_model_card(options.model).made_from.get("window")
+    return options.window or (learned if isinstance(learned, str) else "auto")
+
+
+def write_predictions(
+    out: Path, images: Mapping[str, ImageSource], left: Set[str], segmenter: Segmenter, options: PredictOptions
+) -> list[str]:
     """Segment the images that are left; the ids of those that cannot be read.
 
     Each in the batch in which it would be if none were there already: the last bits of its probabilities depend on how many images go
@@ -66,38 +101,95 @@ def write_predictions(out: Path, images: Mapping[str, Path], left: Set[str], seg
         for batch in batches:
             if left.isdisjoint(batch):
                 continue
-            pixels, failed = read_images({name: images[name] for name in batch})
+            pixels, failed = read_readable({name: images[name] for name in batch}, lambda image: image.read())
             unreadable += [name for name in failed if name in left]
             with autocast(segmenter.device, options.precision):
                 maps = predict_batch(segmenter, list(pixels.values())) if pixels else []
             for (name, image), probs in zip(pixels.items(), maps, strict=True):
                 if name in left:
-                    source = hash_readable(images[name])
+                    source = hash_readable(images[name].path)
                     write_prediction(out, name, image, probs, segmenter.spec.classes, options, source)
             advance(len(left & set(batch)))
     return unreadable
 
 
-def image_or_folder(path: Path) -> dict[str, Path]:
-    """The images below a folder by id, or a single one; files not read are counted in a warning, images changed in a note."""
-    suffix = known_suffix(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder", "check the path")
-    if is_dataset(path):
-        raise DataError(
-            f"{path} is a data set: its masks would be segmented like images",
-            "give the folder of images; `samsemi eval` measures a model on a data set",
-        )
-    if path.is_file() and suffix is None:
-        raise DataError(f"{path}: not read: 1 {kind_of(path.name)}", f"convert it: {', '.join(READERS)} are read")
-    images = {path.name[: -len(suffix)]: path} if suffix and path.is_file() else find_images(path)
-    if path.is_dir():
-        warn_unread(path)
-    log_remarks("images", Counter(remark for file in images.values() for remark in remark_image(file)))
-    return images
+def predict_volumes(
+    out: Path, volumes: Mapping[str, VolumeSource], segmenter: Segmenter, options: PredictOptions, window: Window | None
+) -> list[str]:
+    """Segment volumes slice by slice; the ids of those that cannot be read."""
+    unreadable = []
+    for name, source in volumes.items():
+        try:
+            content = hash_source(source)
+            volume = source.read()
+        except DataError as error:
+            console.warn(f"skipped: {error.message}")
+            unreadable.append(name)
+            continue
+        label = predict_volume(out, name, volume, segmenter, options, window)
+        write_volume(out, name, label, volume.grid, source, segmenter.spec.classes, content, options)
+    return unreadable
 
 
-def note_options(out: Path, options: PredictOptions, segmenter: Segmenter) -> None:
+def predict_volume(
+    out: Path, name: str, volume: Volume, segmenter: Segmenter, options: PredictOptions, window: Window | None
+) -> np.ndarray:
+    """(D, H, W) uint8 class indices."""
+    shown = choose_window(volume, window)
+    labels: list[np.ndarray] = []
+    with console.progress(f"predict {name}", volume.grid.shape[0], "slices") as advance:
+        for first in range(0, volume.grid.shape[0], options.batch_size):
+            numbers = range(first, min(first + options.batch_size, volume.grid.shape[0]))
+            images = [show_slice(volume, number, shown) for number in numbers]
+            with autocast(segmenter.device, options.precision):
+                maps = predict_batch(segmenter, images)
+            for number, image, probs in zip(numbers, images, maps, strict=True):
+                labels.append(to_label(probs))
+                write_extras(out, slice_id(name, number), image, probs, segmenter.spec.classes, options)
+            advance(len(numbers))
+    return np.stack(labels)
+
+
+def assemble_volumes(out: Path, found: Predictable, classes: Sequence[str], options: PredictOptions) -> None:
+    """Write the volumes of a data set from the masks of their slices, where all of these are there."""
+    for name, cases in found.slices.items():
+        paths = [out / f"{case.id}.png" for case in cases]
+        if not all(path.exists() for path in paths):
+            console.warn(f"volume {name} is not written: some of its slices cannot be read")
+            continue
+        slices = [read_label(path) for path in paths]
+        if len({part.shape for part in slices}) > 1:
+            console.warn(f"volume {name} is not written: its slices have several sizes")
+            continue
+        label = np.stack(slices)
+        origin = found.origins.get(name)
+        grid = origin.grid if origin and origin.grid.shape == label.shape else Grid(label.shape, spacing=cases[0].spacing)
+        source = find_series(origin) if origin and options.dicom_seg else None
+        if options.dicom_seg and source is None:
+            console.warn(f"volume {name}: no DICOM-SEG, its source is gone or was no DICOM series")
+        write_volume(out, name, label, grid, source, classes, hash_bytes("".join(map(hash_image, cases)).encode()), options)
+
+
+def write_volume(
+    out: Path,
+    name: str,
+    label: np.ndarray,
+    grid: Grid,
+    source: VolumeSource | None,
+    classes: Sequence[str],
+    content: str,
+    options: PredictOptions,
+) -> None:
+    """Write a volume of class indices on the grid of its source; NIfTI last, by which --resume knows that all is done."""
+    if options.dicom_seg and isinstance(source, DicomFrames):
+        try:
+            write_seg(out / f"{name}.seg.dcm", label, source, classes, content)
+        except DataError as error:
+            console.warn(error.message)
+    write_nifti(out / f"{name}.nii.gz", label, grid, content)
+
+
+def note_options(out: Path, options: PredictOptions, segmenter: Segmenter, found: Predictable) -> None:
     """Write what predictions are made with; RefusedError where there are some of another model, or made with other options."""
     about = {
         "model": hash_tensors(segmenter.state_dict()),
@@ -107,6 +199,8 @@ def note_options(out: Path, options: PredictOptions, segmenter: Segmenter) -> No
         "images": str(options.images.resolve()),
         "precision": options.precision,
     }
+    if found.volumes or any(not image.stays for image in found.images.values()):
+        about |= {"window": choose_window_option(options), "dicom_seg": options.dicom_seg}
     if (out / ABOUT).exists():
         before = {name: value for name, value in read_about(out / ABOUT).items() if name != "schema"}
         refuse_changes(before, about, str(out))
@@ -126,6 +220,21 @@ def is_whole(path: Path, image: Path) -> bool:
         console.note(f"made again: {path} is of another image than {image} is now")
         return False
     return True
+
+
+def is_whole_volume(path: Path, source: VolumeSource) -> bool:
+    """Whether a volume of masks stands there that can be read and is of this source; any other is made again."""
+    if not path.exists():
+        return False
+    try:
+        read_nifti(path)
+        same = source_of_nifti(path) == hash_source(source)
+    except DataError as error:
+        console.note(f"made again: {error}")
+        return False
+    if not same:
+        console.note(f"made again: {path} is not of {source.path} as it is now")
+    return same
 
 
 def remove_empty(out: Path) -> None:
@@ -148,13 +257,18 @@ def write_prediction(
     out: Path, name: str, image: np.ndarray, probs: np.ndarray, classes: Sequence[str], options: PredictOptions, source: str | None
 ) -> None:
     """Write the mask last, so that --resume finds a mask only where all is done; with the SHA-256 of the image, its ``source``."""
+    write_extras(out, name, image, probs, classes, options)
+    write_mask(out / f"{name}.png", to_label(probs), source)
+
+
+def write_extras(out: Path, name: str, image: np.ndarray, probs: np.ndarray, classes: Sequence[str], options: PredictOptions) -> None:
+    """The overlay and the probabilities of an image or slice, where they are wanted."""
     label = to_label(probs)
     if options.probabilities:
         write_probabilities(out / "probabilities" / f"{name}.npz", probs)
     if options.overlays:
         panel = Panel(outline(image, label), "prediction", class_keys(label, classes))
         write_picture(out / "overlays" / f"{name}.png", draw_row(name, [panel]))
-    write_mask(out / f"{name}.png", label, source)
 
 
 def write_probabilities(path: Path, probs: np.ndarray) -> None:

@@ -11,16 +11,19 @@ import numpy as np
 
 from samsemi import console
 from samsemi.data.colors import read_color_map
-from samsemi.data.dataset import IGNORE, SPLITS, Dataset, is_dataset, is_safe_id, write_dataset
+from samsemi.data.dataset import IGNORE, Dataset, is_dataset, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.table import LAYOUTS, choose_layout
+from samsemi.data.manifest import SPLITS, is_safe_id
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
 from samsemi.data.prepared import is_hidden, listed_files, write_cases
 from samsemi.data.sources import ColorFile, MaskFile
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
+from samsemi.data.volumes.sources import SliceImage
+from samsemi.data.volumes.window import parse_window
 from samsemi.errors import DataError, UsageError
 from samsemi.folders import Claim, Kind, new_folder
 from samsemi.options.prepare import PrepareOptions
@@ -31,7 +34,7 @@ LONGEST_NAME = 100
 DATASET = Kind(
     "a data set",
     ("dataset.json",),
-    r"dataset\.json|manifest\.csv|images/[^/]+\.png",
+    r"(dataset|volumes)\.json|manifest\.csv|images/[^/]+\.png",
     frozenset({"name", "classes", "spacing_mm"}),
     listed=listed_files,
 )
@@ -44,7 +47,7 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
             raise DataError(f"{folder} is a data set already", "give the folder of the images that it was made from")
     for folder in filter(None, (*options.images, options.masks)):
         refuse_inside(options.out, folder)
-    name, given = choose_layout(Given(options.images, options.masks, options.target), options.layout)
+    name, given = choose_layout(Given(options.images, options.masks, options.target, window=parse_window(options.window)), options.layout)
     if options.target and name != "covid-qu-ex":
         raise UsageError(f"--target {options.target} is for covid-qu-ex, the layout is {name}", "leave it out")
     console.note(f"layout {name}: {LAYOUTS[name].looks}")
@@ -53,9 +56,11 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     with new_folder(Claim.of(options.out, DATASET, options)) as folder:
         classes, values = read_values(found, options)
         dealt = split_cases([with_group(case, options.groups) for case in found.cases], options)
-        with console.progress("write masks", len(dealt)) as advance:
+        with console.progress("write images and masks", len(dealt)) as advance:
             cases = write_cases(dealt, folder, values, options.copy, advance)
-        dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, {case.id: case for case in cases})
+        by_id = {case.id: case for case in cases}
+        window = options.window if any(isinstance(case.image, SliceImage) for case in dealt) else None
+        dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, by_id, window)
         verified = verify(dataset, console.progress)
         warn(verified.warnings)
         refuse_problems(" ".join(map(str, options.images)), verified.problems, "repair or remove these files, then run it again")

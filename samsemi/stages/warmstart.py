@@ -54,7 +54,7 @@ def train_supervised(
     labeled: Sequence[Case], val: Sequence[Case], dataset: Dataset, options: WarmstartOptions, folder: Path, device: torch.device
 ) -> None:
     """One supervised training into a run folder."""
-    made_from = {"dataset": dataset.fingerprint(), "labeled": len(labeled), "encoder_weights": name_encoder(options)}
+    made_from = {**dataset.made_from(), "labeled": len(labeled), "encoder_weights": name_encoder(options)}
     run = open_run(options, made_from, folder)
     if run.finished:
         return

@@ -17,7 +17,6 @@ from samsemi.data.dataset import (
     Case,
     Dataset,
     complain,
-    is_safe_id,
     need_cases,
     read_case_image,
     read_case_images,
@@ -27,6 +26,7 @@ from samsemi.data.dataset import (
     with_hashes,
     write_dataset,
 )
+from samsemi.data.manifest import is_safe_id
 from samsemi.errors import ChangedFile, DataError
 from samsemi.options.prepare import PrepareOptions
 from samsemi.stages.prepare import prepare
@@ -55,6 +55,44 @@ def test_dataset_is_read_back_as_it_was_written_with_paths_relative_inside_and_a
         rows = list(csv.DictReader(file))
     assert json.loads((folder / "dataset.json").read_text())["schema"] == "samsemi.dataset/1"
     assert rows[0]["mask"] == "masks/a.png" and rows[0]["image"] == str(tmp_path / "elsewhere" / "a.png") and rows[1]["mask"] == ""
+
+
+def test_place_of_slices_is_read_back_and_stands_last(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    cases = {
+        "v__001": Case("v__001", folder / "a.png", folder / "m.png", None, "val", "p1", volume="v", slice=1, spacing=(2.5, 0.7, 0.75)),
+        "x": Case("x", folder / "b.png", None, None, "unlabeled", "p2", spacing=(0.2, 0.1)),
+    }
+    dataset = Dataset(folder, "d", ("background", "polyp"), None, cases, window="lung")
+    write_dataset(dataset)
+    assert read_dataset(folder) == dataset
+    with open(folder / "manifest.csv", newline="") as file:
+        header, first, second = csv.reader(file)
+    assert header[-3:] == ["volume", "slice", "spacing"]
+    assert (first[-3:], second[-3:]) == (["v", "1", "2.5 0.7 0.75"], ["", "", "0.2 0.1"])
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("../v,0,", "volume '../v'"),
+        ("v,,", "volume 'v', slice None"),
+        (",3,", "slice '3'"),
+        ("v,-1,", "slice '-1'"),
+        ("v,1,thick", "spacing 'thick'"),
+        ("v,1,1 2 0", "spacing '1 2 0'"),
+        ("v,1,3", "spacing '3'"),
+        ("v,1,nan 1 1", "spacing 'nan 1 1'"),
+    ],
+)
+def test_place_that_cannot_be_is_refused_with_its_line(tmp_path, place, said):
+    folder = write_manifest(tmp_path, f"a,a.png,m.png,,labeled,,{place}\n")
+    table = folder / "manifest.csv"
+    table.write_text(table.read_text().replace("group\n", "group,volume,slice,spacing\n", 1))
+    with pytest.raises(DataError, match="line 2") as caught:
+        read_dataset(folder)
+    assert said in caught.value.message
 
 
 def test_group_defaults_to_the_case(tmp_path):

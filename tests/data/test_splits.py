@@ -103,7 +103,9 @@ def test_groups_that_share_a_picture_are_joined(tmp_path):
     groups = {"a": "p1", "b": "p2", "c": "p3", "d": "p3", "e": "p4"}
     cases = []
     for name, value in pixels.items():
-        Image.fromarray(np.full((4, 5, 3), value, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+        image = np.full((4, 5, 3), value, dtype=np.uint8)
+        image[0, 0] = 9
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
         cases.append(FoundCase(name, ImageFile(tmp_path / f"{name}.png"), None, groups[name]))
     joined, duplicates = join_duplicates(cases)
     found = {case.id: case.group for case in joined}
@@ -186,3 +188,12 @@ def test_split_file_that_is_no_table_is_named(tmp_path, content):
     (tmp_path / "s.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"--split .*s\.csv"):
         read_split_file(tmp_path / "s.csv")
+
+
+def test_images_of_a_single_color_join_no_patients(tmp_path):
+    """The first slices of volumes are often black."""
+    Image.new("RGB", (5, 4)).save(tmp_path / "black.png")
+    cases = [FoundCase(name, ImageFile(tmp_path / "black.png"), None, name) for name in ("a", "b")]
+    joined, duplicates = join_duplicates(cases)
+    assert duplicates == 0
+    assert [case.group for case in joined] == ["a", "b"]

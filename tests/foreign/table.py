@@ -3,6 +3,7 @@
 import contextlib
 import re
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from builders import DATA, ROOT, USAGE, Outcome, call
@@ -14,6 +15,10 @@ PAGE = ROOT / "docs" / "own_data.md"
 Outcomes = dict[str, tuple[Sample, Outcome, Path]]
 """Name -> a sample, what became of it, and its folder."""
 TABLES = {"layouts": LAYOUTS, "formats": FORMATS}
+if find_spec("pydicom") and find_spec("nibabel") and find_spec("highdicom"):  # samsemi[medical]
+    from foreign.volumes import SAMPLES as VOLUMES
+
+    TABLES["volumes"] = VOLUMES
 
 
 def try_sample(sample: Sample, folder: Path) -> Outcome:

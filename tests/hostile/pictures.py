@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from hostile import volumes
 from hostile.case import DATA, REFUSED, USAGE, Case, Place, all_of, at, data, link, text
 from PIL import Image, TiffImagePlugin
 
@@ -76,7 +77,7 @@ ONE = {
     "TIFF of 2^31 columns": ("x.tif", data(huge_tiff()), "x.tif"),
     "TIFF of floats with NaN": ("x.tif", data(picture("TIFF", np.full((48, 48), np.nan, np.float32))), "x.tif"),
     "TIFF of 32 bit": ("x.tif", data(picture("TIFF", GRAY.astype(np.int32) * 9999)), ""),
-    "several pages": ("x.tif", data(picture("TIFF", save_all=True, append_images=[Image.fromarray(GRAY)])), "pages"),
+    "several pages": ("x.tif", data(picture("TIFF", save_all=True, append_images=[Image.fromarray(GRAY)] * 2)), "pages"),
     "BMP of negative width": ("x.bmp", data(bmp(-48, 48)), "x.bmp"),
     "BMP of 2^31 rows": ("x.bmp", data(bmp(48, -(2**31))), "x.bmp"),
     "pipe": ("x.png", lambda path: os.mkfifo(path), "x.png"),
@@ -196,6 +197,7 @@ def dirty_tiff(path: Path) -> None:
 
 
 CASES = [
+    *(Case(f"volume: {name}", PREDICT, (DATA,), said, at(f"in/{file}", write)) for name, (file, write, said) in volumes.ONE.items()),
     *(
         Case(f"image: {name}", PREDICT, (DATA,) if said else (0, DATA), said, at(f"in/{file}", write))
         for name, (file, write, said) in ONE.items()

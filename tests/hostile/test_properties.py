@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from samsemi.data.dataset import SPLITS, read_dataset
+from samsemi.data.dataset import read_dataset
+from samsemi.data.manifest import SPLITS
 from samsemi.data.splits import read_split_file
 from samsemi.errors import SamsemiError
 from samsemi.mining.policy import Policy, decide

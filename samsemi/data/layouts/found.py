@@ -23,8 +23,8 @@ class FoundCase:
     """The name of the volume of which the image is a slice."""
     slice: int | None = None
     """Which slice of it, from 0."""
-    spacing: tuple[float, float, float] | None = None
-    """Between slices, rows and columns (z y x), in mm."""
+    spacing: tuple[float, ...] | None = None
+    """Between slices, rows and columns (z y x), or between rows and columns alone (y x), in mm."""
 
 
 @dataclass(frozen=True)

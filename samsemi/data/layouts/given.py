@@ -34,6 +34,8 @@ class Given:
     """Which of several kinds of masks."""
     named: bool = False
     """Whether the user has named the layout, so that nothing is guessed."""
+    window: tuple[float, float] | None = None
+    """Of volumes: the values shown black and white; None leaves it to each."""
 
     @property
     def folder(self) -> Path:

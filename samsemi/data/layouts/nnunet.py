@@ -6,16 +6,23 @@ Source: https://github.com/MIC-DKFZ/nnUNet, documentation/dataset_format.md; the
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from samsemi.data.files import find_images, list_entries, real_path, warn_unread
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given, find_file, find_folder
 from samsemi.data.layouts.jsons import read_json
 from samsemi.data.sources import ChannelFiles, ImageFile, ImageSource, MaskFile
+from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
+from samsemi.data.volumes.sources import VolumeSource, slice_cases
+from samsemi.data.volumes.window import Window
 from samsemi.errors import DataError
 
 log = logging.getLogger("samsemi")
+
+Thing = TypeVar("Thing", bound=VolumeSource | Path)
 
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 """The name of an image: its case and channel."""
@@ -35,8 +42,8 @@ def find_nnunet(given: Given) -> Found:
     about = find_file(given.folder, "dataset.json")
     assert about is not None, "see lacks_nnunet"
     classes, ignored = read_labels(about)
-    training = find_cases(given.folder, "Tr")
-    test = find_cases(given.folder, "Ts") if find_folder(given.folder, "imagesTs") else []
+    training = find_cases(given.folder, "Tr", given.window)
+    test = find_cases(given.folder, "Ts", given.window) if find_folder(given.folder, "imagesTs") else []
     twice = {case.id for case in training} & {case.id for case in test}
     if twice:
         raise DataError(f"{given.folder}: case {min(twice)} stands in imagesTr and in imagesTs", "rename one of them, or remove it")
@@ -50,10 +57,12 @@ def find_nnunet(given: Given) -> Found:
     return Found([*training, *test], said, classes, ignored)
 
 
-def find_cases(folder: Path, part: str) -> list[FoundCase]:
+def find_cases(folder: Path, part: str, window: Window | None) -> list[FoundCase]:
     """The cases of a part, Tr or Ts."""
     images, labels = find_folder(folder, f"images{part}"), find_folder(folder, f"labels{part}")
     assert images is not None
+    if holds_volumes(images):
+        return find_stacks(images, labels, part, window)
     masks = find_images(labels) if labels and list_entries(labels) else {}
     for place in filter(None, (images, labels)):
         warn_unread(place)
@@ -74,14 +83,30 @@ def find_cases(folder: Path, part: str) -> list[FoundCase]:
     ]
 
 
-def channels_of(images: Mapping[str, Path]) -> dict[str, list[Path]]:
+def find_stacks(images: Path, labels: Path | None, part: str, window: Window | None) -> list[FoundCase]:
+    """The slices of the volumes of a part."""
+    masks = find_volumes(labels, of_mask=True) if labels and list_entries(labels) else {}
+    cases = []
+    for name, channels in channels_of(find_volumes(images)).items():
+        [source, *more] = channels
+        if more or isinstance(source, Path):
+            raise DataError(
+                f"{images}: case {name} has {len(channels)} channels, or is a picture among volumes",
+                "choose one channel of each case: a slice becomes a gray picture",
+            )
+        split = None if part == "Tr" else "test" if name in masks else "unlabeled"
+        cases += [replace(case, split=split) for case in slice_cases(name, source, masks.get(name), window)]
+    return cases
+
+
+def channels_of(images: Mapping[str, Thing]) -> dict[str, list[Thing]]:
     """The files of each case, in the order of their channels; DataError for one that names none."""
-    found: dict[str, list[Path]] = {}
-    for name, path in images.items():
+    found: dict[str, list[Thing]] = {}
+    for name, thing in images.items():
         parts = CHANNEL.fullmatch(name)
         if not parts:
-            raise DataError(f"{path}: the name lacks the number of a channel", f"call it {name}_0000{path.suffix}, as nnU-Net does")
-        found.setdefault(parts[1], []).append(path)
+            raise DataError(f"{place_of(thing)}: the name lacks the number of a channel", f"call it {name}_0000, as nnU-Net does")
+        found.setdefault(parts[1], []).append(thing)
     return found
 
 

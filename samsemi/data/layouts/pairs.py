@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from samsemi.data.files import find_images, list_entries, real_path, warn_unread
 from samsemi.data.layouts.found import Found, FoundCase
@@ -14,6 +15,8 @@ from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.errors import DataError, UsageError
 
 log = logging.getLogger("samsemi")
+
+Thing = TypeVar("Thing")
 
 
 def lacks_pairs(given: Given) -> str:
@@ -96,11 +99,18 @@ def find_all_images(folders: Sequence[Path]) -> dict[str, Path]:
     found = {folder: find_images(folder) for folder in folders}
     for folder in folders:
         warn_unread(folder)
-    shared = {name for name, count in Counter(name for files in found.values() for name in files).items() if count > 1}
+    return join_folders(found)
+
+
+def join_folders(found: Mapping[Path, Mapping[str, Thing]]) -> dict[str, Thing]:
+    """What was found in several folders by id; ids that two of them share begin with the name of the folder."""
+    shared = {name for name, count in Counter(name for things in found.values() for name in things).items() if count > 1}
     if shared:
         log.warning("%d ids occur in several folders, such as %s: they begin with the folder's name", len(shared), min(shared))
-    names = name_apart(folders)
-    return {f"{names[folder]}__{name}" if name in shared else name: path for folder, files in found.items() for name, path in files.items()}
+    names = name_apart([*found])
+    return {
+        f"{names[folder]}__{name}" if name in shared else name: thing for folder, things in found.items() for name, thing in things.items()
+    }
 
 
 def refuse_nested(folders: Sequence[Path]) -> None:

@@ -16,6 +16,7 @@ from samsemi.data.layouts.knowsam import find_knowsam, lacks_knowsam
 from samsemi.data.layouts.labelme import find_labelme, lacks_labelme
 from samsemi.data.layouts.nnunet import find_nnunet, lacks_nnunet
 from samsemi.data.layouts.pairs import find_pairs, lacks_pairs
+from samsemi.data.layouts.volumes import find_stacks, lacks_volumes
 from samsemi.data.layouts.yolo import find_yolo, lacks_yolo
 from samsemi.errors import DataError, UsageError
 
@@ -44,6 +45,9 @@ LAYOUTS = {
     "coco": Layout("images, and a JSON file of images, annotations and categories", lacks_coco, find_coco),
     "yolo": Layout("images/ID.jpg and labels/ID.txt of lines CLASS x1 y1 x2 y2 ..., from 0 to 1", lacks_yolo, find_yolo),
     "labelme": Layout("ID.json with shapes, beside ID.jpg or in --masks DIR", lacks_labelme, find_labelme),
+    "volumes": Layout(
+        "volumes or DICOM files, and masks named like them in --masks DIR or in images/ and masks/", lacks_volumes, find_stacks
+    ),
     "pairs": Layout("images, and masks named like them in --masks DIR or in images/ and masks/", lacks_pairs, find_pairs),
 }
 """Name -> layout. The first that lacks nothing is taken: pairs, which fit everything, come last."""

@@ -1,0 +1,79 @@
+"""Volumes, and images of medical formats, with masks named like them: NIfTI, DICOM, arrays, TIFF of several pages; pictures among them."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from samsemi.data.files import real_path
+from samsemi.data.layouts.found import Found, FoundCase
+from samsemi.data.layouts.given import IMAGES, MASKS, Given, find_folder
+from samsemi.data.layouts.matching import match
+from samsemi.data.layouts.pairs import join_folders, refuse_masks, refuse_nested, warn_matching
+from samsemi.data.sources import ImageFile, MaskFile
+from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
+from samsemi.data.volumes.sources import Unreadable, VolumeSource, slice_cases
+from samsemi.data.volumes.window import Window
+from samsemi.errors import DataError
+
+log = logging.getLogger("samsemi")
+
+
+def lacks_volumes(given: Given) -> str:
+    """Some of the images must be of such a format, and it must be known where the masks lie."""
+    within = stacks_in(given)
+    if not within.masks:
+        return f"no --masks, no {IMAGES[0]}/ and {MASKS[0]}/ of volumes"
+    return "" if any(map(holds_volumes, within.images)) else "no volume, nor image of a medical format"
+
+
+def stacks_in(given: Given) -> Given:
+    """The folders of images and masks: given, or within the one that was given."""
+    images, masks = find_folder(given.folder, *IMAGES), find_folder(given.folder, *MASKS)
+    return replace(given, images=(images,), masks=masks) if not given.masks and len(given.images) == 1 and images and masks else given
+
+
+def find_stacks(given: Given) -> Found:
+    """A case for each slice of a volume and for each image, with its mask where there is one."""
+    given = stacks_in(given)
+    assert given.masks is not None, "see lacks_volumes"
+    refuse_masks(given)
+    refuse_nested(given.images)
+    images = join_folders({folder: find_volumes(folder) for folder in given.images})
+    masks = find_volumes(given.masks, of_mask=True)
+    refuse_unreadable([*images.values(), *masks.values()])
+    matching = match(*({name: place_of(source) for name, source in found.items()} for found in (images, masks)))
+    warn_matching(matching)
+    by_path = {place_of(source): source for source in masks.values()}
+    mask_of = {name: by_path[path] for name, path in matching.masks.items()}
+    cases = [case for name, source in images.items() for case in cases_of(name, source, mask_of.get(name), given.window)]
+    return Found(cases, describe(images, cases, len(mask_of)) + matching.note)
+
+
+def refuse_unreadable(sources: Sequence[VolumeSource | Path]) -> None:
+    """The error of the first source that cannot be read; those of others are logged before."""
+    errors = [source.error for source in sources if isinstance(source, Unreadable)]
+    for error in errors[1:]:
+        log.warning("%s", error.message)
+    if errors:
+        raise errors[0]
+
+
+def cases_of(name: str, source: VolumeSource | Path, mask: VolumeSource | Path | None, window: Window | None) -> list[FoundCase]:
+    """The cases of a volume or image."""
+    if not isinstance(source, Path):
+        return slice_cases(name, source, mask, window)
+    if mask is not None and not isinstance(mask, Path):
+        raise DataError(f"{mask.path}: a volume, its image {source} is a picture", "give its mask as a picture, too")
+    return [FoundCase(name, ImageFile(real_path(source)), MaskFile(mask) if mask else None, group=name)]
+
+
+def describe(images: Mapping[str, VolumeSource | Path], cases: list[FoundCase], masks: int) -> str:
+    """'4 volumes of 96 slices (axial), 3 with a mask'."""
+    planes = Counter(source.grid().plane for source in images.values() if not isinstance(source, Path) and source.is_volume)
+    slices = sum(case.volume is not None for case in cases)
+    shown = ", ".join(plane if len(planes) == 1 else f"{count} {plane}" for plane, count in planes.most_common() if plane)
+    volumes = f"{planes.total()} volumes of {slices} slices" + (f" ({shown})" if shown else "") if slices else ""
+    others = len(cases) - slices
+    return f"{' and '.join(filter(None, (volumes, f'{others} images' if others else '')))}, {masks} with a mask"
