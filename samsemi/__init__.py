@@ -12,7 +12,7 @@ from typing import Any
 
 logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
-__all__ = ["adapt", "check", "distill", "eval", "export_labels", "finetune", "info", "mine", "predict", "prepare", "warmstart"]
+__all__ = ["adapt", "check", "distill", "eval", "export_labels", "finetune", "info", "mine", "predict", "prepare", "report", "warmstart"]
 
 
 def __getattr__(name: str) -> Any:

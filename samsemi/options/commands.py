@@ -11,6 +11,7 @@ from samsemi.options.info import InfoOptions
 from samsemi.options.mine import MineOptions
 from samsemi.options.predict import PredictOptions
 from samsemi.options.prepare import PrepareOptions
+from samsemi.options.report import ReportOptions
 from samsemi.options.warmstart import WarmstartOptions
 
 STAGES: dict[str, tuple[str, type[Options]]] = {
@@ -22,6 +23,7 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "finetune": ("finetune", FinetuneOptions),
     "distill": ("distill", DistillOptions),
     "eval": ("evaluate", EvalOptions),
+    "report": ("report", ReportOptions),
     "predict": ("predict", PredictOptions),
     "export-labels": ("export_labels", ExportLabelsOptions),
     "info": ("info", InfoOptions),
