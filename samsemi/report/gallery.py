@@ -4,10 +4,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-import torch
-
 from samsemi import console
 from samsemi.data.dataset import Dataset
+from samsemi.devices import choose_device
 from samsemi.errors import SamsemiError
 from samsemi.mining.miner import as_mined, open_store
 from samsemi.mining.policy import Policy
@@ -25,7 +24,7 @@ NO_STORE = "mined cases, since there is no store."
 Draw = Callable[[], Picture]
 
 
-def draw_gallery(sources: Sources, arms: Sequence[Arm], options: ReportOptions, device: torch.device) -> tuple[list[Picture], list[str]]:
+def draw_gallery(sources: Sources, arms: Sequence[Arm], options: ReportOptions) -> tuple[list[Picture], list[str]]:
     """The pictured cases, measured ones first; and why some are not there, a sentence each.
 
     Truth is shown of measured cases with a mask alone; that of unlabeled cases is not read.
@@ -33,7 +32,7 @@ def draw_gallery(sources: Sources, arms: Sequence[Arm], options: ReportOptions, 
     dataset = sources.dataset
     if not options.cases or dataset is None:
         return [], [NO_DATASET if options.cases else "--cases is 0."]
-    predictors = load_predictors(sources.evaluations, options.model, dataset, device, options.precision)
+    predictors = load_predictors(sources.evaluations, options.model, dataset, choose_device(options.device), options.precision)
     half = options.cases if not sources.stores else options.cases - options.cases // 2
     measured = list(plan_measured(arms, dataset, half, predictors))
     mined, reasons = plan_mined(sources.stores, dataset, options.cases - len(measured), predictors[-1:])

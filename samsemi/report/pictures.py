@@ -187,5 +187,5 @@ def choose_mined(store: Store, policy: Policy, count: int) -> dict[str, str]:
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:
-    """``count`` of some names, evenly from first to last."""
-    return [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)] if count else []
+    """``count`` of some names, evenly over them."""
+    return [names[int((i + 0.5) * len(names) / count)] for i in range(count)]

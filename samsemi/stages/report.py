@@ -2,7 +2,6 @@
 
 from importlib.metadata import version
 
-from samsemi.devices import choose_device
 from samsemi.errors import RefusedError
 from samsemi.options.report import ReportOptions
 from samsemi.outputs import locked_output, refuse_file, try_file, write_text
@@ -28,7 +27,7 @@ def report(options: ReportOptions) -> dict[str, object]:
         arms = make_arms(sources.evaluations, options.seed)
         classes = sources.dataset.classes if sources.dataset else None
         funnels = [measure_funnel(name, store, classes) for name, store in sources.stores.items()]
-        pictures, reasons = draw_gallery(sources, arms, options, choose_device(options.device))
+        pictures, reasons = draw_gallery(sources, arms, options)
         sections = [
             summary_section(arms),
             distribution_section(arms),
