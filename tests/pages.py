@@ -80,20 +80,27 @@ def read_page(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def browse(page: Path, folder: Path, width: int, height: int = 900, probe: str = "") -> tuple[dict, list[str]]:
+FRAME = """<!doctype html><title>frame</title><iframe style="width:{width}px;height:{height}px;border:0" src="{source}"></iframe>
+<script>onmessage = (event) => {{ document.documentElement.dataset.found = event.data; }};</script>"""
+"""A browser without a window system opens no window narrower than 500 pixels; a frame is as narrow as a telephone."""
+
+
+def browse(page: Path, folder: Path, probe: str = "", width: int = 1280, height: int = 900) -> tuple[dict, list[str]]:
     """What a ``probe``, the body of a function in JavaScript, returns in a browser without a network; and what the browser complained of.
 
-    The probe stands behind the page's own script, in a copy of the page whose policy lets it run.
+    The probe stands behind the page's own script, in a copy of the page whose policy lets it run. Without one the page itself is opened.
     """
-    source = page.read_text(encoding="utf-8")
-    copy = folder / f"{page.stem}-{width}.html"
-    loose = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", source, count=1)
-    caught = f"try {{ found = (() => {{ {probe} }})(); }} catch (error) {{ found = {{ error: String(error) }}; }}"
-    script = f"<script>let found; {caught} document.documentElement.dataset.found = JSON.stringify(found ?? {{}});</script>"
-    copy.write_text(loose.replace("</body>", f"{script}</body>") if probe else source, encoding="utf-8")
+    opened = page
+    if probe:
+        copy, opened = folder / f"{page.stem}-{width}.html", folder / f"frame-{width}.html"
+        loose = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page.read_text(encoding="utf-8"), count=1)
+        caught = f"try {{ found = (() => {{ {probe} }})(); }} catch (error) {{ found = {{ error: String(error) }}; }}"
+        script = f'<script>let found; {caught} parent.postMessage(JSON.stringify(found), "*");</script>'
+        copy.write_text(loose.replace("</body>", f"{script}</body>"), encoding="utf-8")
+        opened.write_text(FRAME.format(width=width, height=height, source=copy.name), encoding="utf-8")
     flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--enable-logging=stderr", "--dump-dom")
     blocked = ("--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9", f"--user-data-dir={folder / 'profile'}")
-    command = [BROWSER, *flags, *blocked, f"--window-size={width},{height}", copy.as_uri()]
+    command = [BROWSER, *flags, *blocked, f"--window-size={width + 40},{height + 40}", opened.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     shown = re.search(r'data-found="([^"]*)"', done.stdout)
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -218,11 +218,11 @@ return found;
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_browser_shows_it_without_a_network(page, tmp_path, width):
-    _, complaints = browse(page, tmp_path, width)
+    _, complaints = browse(page, tmp_path)
     assert not complaints, "the page's own policy lets all of it through, and nothing else is asked for"
-    found, complaints = browse(page, tmp_path, width, probe=PROBE)
+    found, complaints = browse(page, tmp_path, PROBE, width)
     assert not complaints and "error" not in found, found
-    assert found["width"][0] <= found["width"][1], "nothing is wider than the window"
+    assert found["width"][0] <= found["width"][1] == width, "nothing is wider than the window"
     assert (found["first"], found["second"], found["last"]) == (["case-1"], ["case-2"], ["case-12"]) and found["selected"] == "1"
     assert found["zoomed"] != found["whole"] == found["again"]
     assert found["lines"] == "none" and found["truth"] == "inline"
@@ -234,5 +234,5 @@ def test_browser_shows_it_without_a_network(page, tmp_path, width):
 def test_browser_runs_nothing_that_stands_in_names(strange, tmp_path):
     succeed("report", strange, "--out", tmp_path / "r.html")
     probe = "return { images: document.images.length, scripts: document.scripts.length, title: document.title };"
-    found, _ = browse(tmp_path / "r.html", tmp_path, 1280, probe=probe)
+    found, _ = browse(tmp_path / "r.html", tmp_path, probe)
     assert found == {"images": 0, "scripts": 2, "title": "Segmentation report"}
