@@ -16,7 +16,7 @@ class ReportOptions(OutputOptions, DeviceOptions):
         tuple[Path, ...],
         Field(
             "Input",
-            "Folders of `samsemi eval`, the first is what the others are compared with; or stores alone.",
+            "Folders of `samsemi eval`, the last is compared with each of the others; or stores alone.",
             argument=True,
             metavar="EVAL",
             reads=True,

@@ -1,4 +1,4 @@
-"""Evaluations against each other: intervals, paired differences to the first, and the cases that show them best."""
+"""Evaluations against each other: intervals, paired differences of the last to each, and the cases that show them best."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ class Arm:
     classes: Mapping[str, Mapping[str, Summary]]
     """By class and metric."""
     against: Mapping[str, Summary] | None = None
-    """Paired difference to the first evaluation, by metric; None of that one, and where the two have not measured the same."""
+    """Paired difference of the last evaluation to this one, by metric; None of the last, and where the two have not measured the same."""
     p: float | None = None
-    """Wilcoxon's of that in Dice, corrected by Holm's method for all that are compared with the first."""
+    """Wilcoxon's of that in Dice, corrected by Holm's method for all that the last is compared with."""
 
     @property
     def told_apart(self) -> bool:
@@ -37,11 +37,9 @@ class Arm:
 
 
 def make_arms(evaluations: Sequence[Evaluation], seed: int) -> list[Arm]:
-    """Every evaluation, those after the first compared with it where they can be."""
+    """Every evaluation, the last compared with each of the others with which it can be."""
     arms = [summarize(evaluation, seed) for evaluation in evaluations]
-    arms = [
-        arm if not i or not comparable(evaluations[0], arm.evaluation) else set_against(arm, arms[0], seed) for i, arm in enumerate(arms)
-    ]
+    arms = [set_against(arm, evaluations[-1], seed) for arm in arms[:-1]] + arms[-1:]
     tested = [i for i, arm in enumerate(arms) if arm.against and arm.against["dice"]["wilcoxon_p"] is not None]
     corrected = holm([arms[i].against["dice"]["wilcoxon_p"] for i in tested])  # type: ignore[index]
     for i, p in zip(tested, corrected, strict=True):
@@ -66,9 +64,10 @@ def comparable(first: Evaluation, other: Evaluation) -> bool:
     return first.split == other.split and len(prints) < 2 and bool(first.scores.keys() & other.scores.keys())
 
 
-def set_against(arm: Arm, first: Arm, seed: int) -> Arm:
-    found = compare_scores(arm.evaluation.scores, first.evaluation.scores, arm.evaluation.groups, seed)
-    return replace(arm, against=found)
+def set_against(arm: Arm, last: Evaluation, seed: int) -> Arm:
+    if not comparable(arm.evaluation, last):
+        return arm
+    return replace(arm, against=compare_scores(last.scores, arm.evaluation.scores, last.groups, seed))
 
 
 def dice_of(scores: Scores) -> dict[str, float]:

@@ -23,21 +23,28 @@ NAMES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "assd": "ASSD", "nsd": "N
 
 def say_results(arms: Sequence[Arm], funnels: Sequence[Funnel]) -> list[str]:
     """What a reader should know first, a sentence each."""
-    ends = [*arms[:1], *arms[1:][-1:]]
-    return [say_arm(arm, arms[0]) for arm in ends] + [say_funnel(funnel) for funnel in funnels[:1]]
+    last = [say_arm(arms[-1]), *filter(None, (say_difference(arm, arms[-1]) for arm in arms[:-1]))] if arms else []
+    return last + [say_funnel(funnel) for funnel in funnels[:1]]
 
 
-def say_arm(arm: Arm, first: Arm) -> str:
+def say_arm(arm: Arm) -> str:
     dice, cases, split = arm.mean["dice"], len(arm.evaluation.scores), arm.evaluation.split
     if dice["mean"] is None:
         return f"{arm.evaluation.name}: no Dice could be measured on {cases} {split} cases."
-    sentence = f"{arm.evaluation.name}: mean Dice {' '.join(format_summary('dice', dice))} on {cases} {split} cases."
+    return f"{arm.evaluation.name}: mean Dice {' '.join(format_summary('dice', dice))} on {cases} {split} cases."
+
+
+def say_difference(arm: Arm, last: Arm) -> str:
+    """'' where the last evaluation is not compared with this one."""
     if not arm.against or arm.against["dice"]["mean"] is None:
-        return sentence
+        return ""
     found = arm.against["dice"]
     difference = "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*(100 * found[name] for name in ("mean", "low", "high")))
-    verdict = "told apart" if arm.told_apart else "not told apart"
-    return f"{sentence} Against {first.evaluation.name}: {difference}, {verdict} (p {format_p(arm.p)})."
+    return f"{last.evaluation.name} minus {arm.evaluation.name}: {difference} of Dice, {say_verdict(arm)} (p {format_p(arm.p)})."
+
+
+def say_verdict(arm: Arm) -> str:
+    return "told apart" if arm.told_apart else "not told apart"
 
 
 def say_funnel(funnel: Funnel) -> str:
@@ -68,8 +75,8 @@ def summary_section(arms: Sequence[Arm]) -> Section:
         )
     )
     tables = [tabulate_arms(arms), *([tabulate_classes(arms)] if len(last.classes) > 1 else [])]
-    others = [arm.evaluation.name for arm in arms[1:] if not comparable(arms[0].evaluation, arm.evaluation)]
-    notes = [f"Not compared with {arms[0].evaluation.name}, since it measured other cases: {', '.join(others)}."] if others else []
+    others = [arm.evaluation.name for arm in arms[:-1] if not arm.against]
+    notes = [f"Not compared with {last.evaluation.name}, since other cases were measured: {', '.join(others)}."] if others else []
     return Section("summary", "Results", tiles=tiles, tables=tables, notes=[CAUTION, *notes])
 
 
@@ -84,8 +91,8 @@ def count_missed(arm: Arm) -> int:
 
 
 def tabulate_arms(arms: Sequence[Arm]) -> Table:
-    """A row per evaluation: Dice, the paired difference to the first, all other metrics, misses."""
-    compared = [f"difference to {arms[0].evaluation.name}", "p", ""] if len(arms) > 1 else []
+    """A row per evaluation: Dice, the paired difference of the last to it, all other metrics, misses."""
+    compared = [f"{arms[-1].evaluation.name} minus it", "p", ""] if len(arms) > 1 else []
     columns = ["", "split", "cases", "Dice", *compared, *(NAMES.get(name, name) for name in METRICS if name != "dice"), "Dice 0"]
     return Table("mean over classes, 95 % interval", columns, [tabulate_arm(arm, bool(compared)) for arm in arms])
 
@@ -97,7 +104,7 @@ def tabulate_arm(arm: Arm, compared: bool) -> list[str]:
         row += [
             " ".join(format_summary("dice", found["dice"], sign="+")),
             format_p(arm.p),
-            "told apart" if arm.told_apart else "not told apart",
+            say_verdict(arm),
         ]
     elif compared:
         row += ["", "", ""]

@@ -19,22 +19,23 @@ LOW = [0.30 + 0.01 * i for i in range(12)]
 HIGH = [value + 0.1 + 0.001 * i for i, value in enumerate(LOW)]
 
 
-def test_all_are_compared_with_the_first_and_corrected_for_how_many_they_are():
-    first, better, same = make_arms([evaluation("a", LOW), evaluation("b", HIGH), evaluation("c", LOW)], seed=0)
-    assert first.against is None and first.p is None
-    assert better.told_apart and better.against["dice"]["mean"] == pytest.approx(0.1055)
-    assert better.p == pytest.approx(2 * better.against["dice"]["wilcoxon_p"]) and same.p == 1 and not same.told_apart
+def test_last_is_compared_with_all_others_and_corrected_for_how_many_they_are():
+    lower, same, last = make_arms([evaluation("a", LOW), evaluation("b", HIGH), evaluation("c", HIGH)], seed=0)
+    assert last.against is None and last.p is None
+    assert lower.told_apart and lower.against["dice"]["mean"] == pytest.approx(0.1055)
+    assert lower.p == pytest.approx(2 * lower.against["dice"]["wilcoxon_p"]) and same.p == 1 and not same.told_apart
 
 
 @pytest.mark.parametrize("changed", [{"split": "val"}, {"dataset": "other"}])
 def test_other_cases_are_not_compared(changed):
     arms = make_arms([evaluation("a", LOW), evaluation("b", HIGH, **changed)], seed=0)
-    assert arms[1].against is None and arms[1].p is None
+    assert arms[0].against is None and arms[0].p is None
 
 
 def test_evaluation_of_before_which_names_no_data_set_is_compared():
     older = replace(evaluation("a", LOW), made_from={})
-    assert make_arms([older, evaluation("b", HIGH)], seed=0)[1].told_apart
+    assert make_arms([older, evaluation("b", HIGH)], seed=0)[0].told_apart
+    assert make_arms([], seed=0) == []
 
 
 def test_each_kind_of_case_has_its_share_and_none_is_shown_twice():

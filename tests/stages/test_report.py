@@ -57,7 +57,11 @@ def test_page_is_one_file_with_every_part(page, trained):
     assert not found.loaded() and not found.repeated_ids()
     assert len(found.all("svg", **{"class": "chart"})) >= 6
     heads = [e.text for e in found.all("p", **{"class": "lead"})]
-    assert heads[0].startswith("warm: mean Dice ") and " Against warm: " in heads[1] and " unlabeled images something was found" in heads[2]
+    assert (
+        heads[0].startswith("mined: mean Dice ")
+        and heads[1].startswith("mined minus warm: ")
+        and " unlabeled images something was found" in heads[2]
+    )
 
 
 def test_policy_of_the_page_allows_its_own_script_alone(page):
@@ -87,7 +91,7 @@ def test_dice_of_the_pictures_is_that_of_the_evaluation(page, trained):
 
 def test_numbers_are_those_of_eval(page, trained):
     mean = json.loads((trained / "eval-mined" / "metrics.json").read_text())["mean"]["dice"]
-    assert "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**mean) in read_page(page).all("p", **{"class": "lead"})[1].text
+    assert "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**mean) in read_page(page).all("p", **{"class": "lead"})[0].text
 
 
 def test_provenance_names_commands_hashes_versions_and_licenses(page, dataset, trained):
