@@ -73,7 +73,8 @@ def measure_funnel(name: str, store: Store, classes: Sequence[str] | None) -> Fu
     reasons = find_reasons(store, policy)
     calibration: Mapping[str, Any] = store.provenance.calibration
     names = classes or ["background", *(f"class {k}" for k in range(1, store.num_classes))]
-    rows = [measure_class(store, reasons, k, names[k], calibration.get("by_class", {})) for k in range(1, store.num_classes)]
+    judged = calibration.get("by_class", {}) if store.num_classes > 2 else {names[1]: calibration}
+    rows = [measure_class(store, reasons, k, names[k], judged) for k in range(1, store.num_classes)]
     occurring = [reason for reason in REASONS[1:] if any(reason in row.rejected for row in rows)]
     sam = str(store.provenance.made_from.get("sam", "?"))
     with named_damage(f"{store.path}, calibration", AGAIN):
