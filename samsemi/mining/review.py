@@ -1,6 +1,8 @@
 """Cases for a person to correct: those of whose correction most would be learned, ready for an annotation tool.
 
 images/ID.png  masks/ID.png  coco.json  why.csv  review.json
+
+What comes back is read by samsemi.data.corrections.
 """
 
 import csv
@@ -13,6 +15,7 @@ import numpy as np
 from scipy.special import entr
 
 from samsemi.data.coco import make_categories
+from samsemi.data.corrections import ABOUT, SCHEMA
 from samsemi.data.dataset import Dataset, read_case_image
 from samsemi.data.images import write_picture
 from samsemi.data.masks import write_mask
@@ -27,8 +30,7 @@ from samsemi.mining.store import Mined, Store
 from samsemi.outputs import write_text
 from samsemi.tensors import hash_file
 
-SCHEMA = "samsemi.review/1"
-REVIEW = Kind("cases to review", ("review.json",), r"(review|coco)\.json|why\.csv|(images|masks)/[^/]+\.png")
+REVIEW = Kind("cases to review", (ABOUT,), r"(review|coco)\.json|why\.csv|(images|masks)/[^/]+\.png")
 NEIGHBORS = 1000
 """Objects with which each is compared: more change little."""
 LEAST_SPREAD = 1e-6
@@ -105,8 +107,9 @@ def write_review(out: Path, doubts: Sequence[Doubt], store: Store, dataset: Data
     coco = {"images": images, "annotations": annotations, "categories": make_categories(dataset.classes)}
     write_text(out / "coco.json", json.dumps(coco) + "\n")
     write_reasons(out / "why.csv", doubts)
+    proposed = {doubt.name: hash_file(out / "masks" / f"{doubt.name}.png") for doubt in doubts}
     about = {"schema": SCHEMA, "dataset": dataset.fingerprint(), "store_content": hash_file(store.path), "classes": list(dataset.classes)}
-    write_text(out / "review.json", json.dumps({**about, "cases": [doubt.name for doubt in doubts]}, indent=2) + "\n")
+    write_text(out / ABOUT, json.dumps({**about, "proposed": proposed}, indent=2) + "\n")
 
 
 def propose_label(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:
