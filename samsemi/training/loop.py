@@ -28,6 +28,7 @@ from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, read_model_card, save_
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
+from samsemi.training.events import open_events
 from samsemi.training.meter import Forecast, Meter, SaveTimer, TrainingStatus
 from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
 from samsemi.training.runs import AGAIN, History, Run
@@ -196,7 +197,6 @@ def fit(
     """
     until = until or options.iterations
     every = options.validate_every or max(1, options.iterations // 20)
-    history = History(run.folder / "history.csv", state.iteration)
     keeps_best = options.keep == "best"
     status = TrainingStatus(goal.name, keeps_best, state.best if keeps_best else -math.inf)
     state.forecast.restart()
@@ -205,7 +205,12 @@ def fit(
     samples = SampleSequence(streams, options.seed)
     order = samples.order(state.iteration, until)
     batches = load_batches(samples, order, samples.batch_size, choose_workers(options.workers, device))
-    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, interrupts.held() as interrupted:
+    with (
+        open_events(run.folder, options.tensorboard, state.iteration) as events,
+        console.progress("train", options.iterations, "iterations", done=state.iteration) as advance,
+        interrupts.held() as interrupted,
+    ):
+        history = History(run.folder / "history.csv", state.iteration, events)
         for batch in batches:
             terms = train_step(state, step, to_device(batch, device), options, device)
             state.meter.add(terms, samples.batch_size)

@@ -172,14 +172,14 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert hashed_names(FinetuneOptions) == {
         *("dataset", "model", "store", "sam", "sam_checkpoint", "embeddings", "distill", "teacher_checkpoint"),
     }
-    anyhow = {"out", "device", "workers", "resume", "overwrite", "break_lock"}
+    anyhow = {"out", "device", "workers", "resume", "overwrite", "break_lock", "tensorboard"}
     assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
     assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
     assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", "zoom", "probe", *anyhow}
     assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
         *("dataset", "model", "sam_checkpoint", "embeddings", "overlays", "review", "review_cases"),
-        *(anyhow - {"workers"}),
+        *(anyhow - {"workers", "tensorboard"}),
     }
 
 
