@@ -33,7 +33,7 @@ FLOORS = [
     {"cost", "evaluations", "training"},
     {"mining", "knowsam"},
     {"adaptation", "inspection"},
-    {"report"},
+    {"reporting"},
     {"stages"},
     {"cli"},
     {"__main__"},

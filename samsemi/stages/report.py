@@ -5,13 +5,13 @@ from importlib.metadata import version
 from samsemi.errors import RefusedError
 from samsemi.options.report import ReportOptions
 from samsemi.outputs import locked_output, refuse_file, try_file, write_text
-from samsemi.report.comparison import make_arms
-from samsemi.report.funnel import measure_funnel
-from samsemi.report.gallery import draw_gallery
-from samsemi.report.page import ClassKey, Section, render_page
-from samsemi.report.pictures import css_color
-from samsemi.report.sections import distribution_section, mining_sections, origin_section, say_results, summary_section, training_section
-from samsemi.report.sources import gather
+from samsemi.reporting.comparison import make_arms
+from samsemi.reporting.funnel import measure_funnel
+from samsemi.reporting.gallery import draw_gallery
+from samsemi.reporting.page import ClassKey, Section, render_page
+from samsemi.reporting.pictures import css_color
+from samsemi.reporting.sections import distribution_section, mining_sections, origin_section, say_results, summary_section, training_section
+from samsemi.reporting.sources import gather
 
 MARK = b'<meta name="generator" content="samsemi">'
 """In the head of every page that is written here."""

@@ -7,7 +7,7 @@ from builders import ALL, SIZE, block, mined_of
 from samsemi.mining.policy import Policy, decide
 from samsemi.mining.store import Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
-from samsemi.report.pictures import MINED_KINDS, choose_mined, describe_decisions, draw_masks, draw_prompts, panel_of_label
+from samsemi.reporting.pictures import MINED_KINDS, choose_mined, describe_decisions, draw_masks, draw_prompts, panel_of_label
 
 CELL, OTHER = block(2, 8, 2, 8, 0.9), block(10, 14, 2, 6, 0.9)
 BOXES = [[8, 4, 31, 15], [8, 20, 23, 27]]

@@ -5,12 +5,12 @@ from typing import Any
 
 from samsemi.console import Table
 from samsemi.evaluations import METRICS, format_p, format_summary
-from samsemi.report import charts
-from samsemi.report.comparison import Arm, comparable
-from samsemi.report.funnel import Funnel, read_drift
-from samsemi.report.page import Chart, Section, Tile
-from samsemi.report.provenance import trace_origins
-from samsemi.report.sources import Sources, Training
+from samsemi.reporting import charts
+from samsemi.reporting.comparison import Arm, comparable
+from samsemi.reporting.funnel import Funnel, read_drift
+from samsemi.reporting.page import Chart, Section, Tile
+from samsemi.reporting.provenance import trace_origins
+from samsemi.reporting.sources import Sources, Training
 
 NO_EVAL = "no evaluation was given. Measure a model with `samsemi eval` and give its folder."
 CAUTION = (

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from samsemi.metrics import METRICS
-from samsemi.report.comparison import choose_cases, make_arms
-from samsemi.report.sources import Evaluation
+from samsemi.reporting.comparison import choose_cases, make_arms
+from samsemi.reporting.sources import Evaluation
 
 
 def evaluation(name: str, dice: list[float], split: str = "test", dataset: str = "d") -> Evaluation:

@@ -14,7 +14,7 @@ from samsemi.mining.precision import describe_share
 from samsemi.mining.scores import REASONS, SCORES
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_store
-from samsemi.report.sources import Training
+from samsemi.reporting.sources import Training
 
 FLAT = 1e-6
 """A score that varies less tells nothing, and is not shown."""

@@ -12,10 +12,10 @@ from samsemi.mining.miner import as_mined, open_store
 from samsemi.mining.policy import Policy
 from samsemi.mining.store import Store
 from samsemi.options.report import ReportOptions
-from samsemi.report.comparison import Arm, choose_cases, comparable
-from samsemi.report.networks import Predictor, load_predictors
-from samsemi.report.pictures import Picture, choose_mined, picture_measured, picture_mined
-from samsemi.report.sources import Sources
+from samsemi.reporting.comparison import Arm, choose_cases, comparable
+from samsemi.reporting.networks import Predictor, load_predictors
+from samsemi.reporting.pictures import Picture, choose_mined, picture_measured, picture_mined
+from samsemi.reporting.sources import Sources
 
 LOG = logging.getLogger("samsemi")
 NO_DATASET = "the data set was not found, by its fingerprint, beside what was given. Give --dataset DIR."

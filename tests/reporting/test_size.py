@@ -7,8 +7,8 @@ from samsemi.data.dataset import Case, Dataset
 from samsemi.mining.policy import Policy
 from samsemi.mining.store import Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
-from samsemi.report.page import ClassKey, Section, render_page
-from samsemi.report.pictures import picture_mined
+from samsemi.reporting.page import ClassKey, Section, render_page
+from samsemi.reporting.pictures import picture_mined
 
 MOST = 15e6
 PICTURED = 60

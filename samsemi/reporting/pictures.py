@@ -15,8 +15,8 @@ from samsemi.mining.policy import Policy, decide
 from samsemi.mining.pseudolabels import trust, weighed_target
 from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Store
-from samsemi.report.networks import Predictor
-from samsemi.report.outlines import display_size, image_uri, resize_label, shade_uri, trace_label, trace_mask
+from samsemi.reporting.networks import Predictor
+from samsemi.reporting.outlines import display_size, image_uri, resize_label, shade_uri, trace_label, trace_mask
 
 VEIL = (120, 120, 120)
 MARK = 0.018

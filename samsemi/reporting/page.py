@@ -11,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from samsemi.console import Table
-from samsemi.report.pictures import Picture
-from samsemi.report.provenance import Origin
+from samsemi.reporting.pictures import Picture
+from samsemi.reporting.provenance import Origin
 
 HERE = Path(__file__).parent
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from pages import Page
 
 from samsemi.metrics import METRICS
-from samsemi.report import charts
-from samsemi.report.comparison import make_arms
-from samsemi.report.sources import Evaluation, Training
+from samsemi.reporting import charts
+from samsemi.reporting.comparison import make_arms
+from samsemi.reporting.sources import Evaluation, Training
 
 STRANGE = ("<script>alert(1)</script>", '$x_1$ & "quoted"', "a" * 80)
 

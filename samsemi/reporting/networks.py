@@ -13,7 +13,7 @@ import torch
 from samsemi.data.dataset import Case, Dataset, read_case_label
 from samsemi.devices import autocast
 from samsemi.errors import DataError, SamsemiError
-from samsemi.report.sources import Evaluation
+from samsemi.reporting.sources import Evaluation
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter, predict_image, to_label
 from samsemi.tensors import hash_tensors

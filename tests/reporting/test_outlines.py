@@ -8,7 +8,7 @@ import pytest
 from builders import rectangle, ring
 from PIL import Image
 
-from samsemi.report.outlines import BYTES, SIDE, display_size, image_uri, shade_uri, trace_label, trace_mask
+from samsemi.reporting.outlines import BYTES, SIDE, display_size, image_uri, shade_uri, trace_label, trace_mask
 
 
 def decode(uri: str) -> Image.Image:

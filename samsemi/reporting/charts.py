@@ -12,9 +12,9 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from samsemi.report.comparison import Arm, dice_of
-from samsemi.report.funnel import Funnel
-from samsemi.report.sources import Training
+from samsemi.reporting.comparison import Arm, dice_of
+from samsemi.reporting.funnel import Funnel
+from samsemi.reporting.sources import Training
 
 WIDTH = 4.4
 """Inches: on a telephone a chart is hardly made smaller."""

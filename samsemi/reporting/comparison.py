@@ -8,7 +8,7 @@ import numpy as np
 
 from samsemi.evaluations import Scores, compare_scores, holm, mean_over_classes
 from samsemi.metrics import METRICS, summarize_values
-from samsemi.report.sources import Evaluation
+from samsemi.reporting.sources import Evaluation
 
 LEVEL = 0.05
 """Below it a difference is told apart."""

@@ -10,7 +10,7 @@ from samsemi.errors import SamsemiError
 from samsemi.inspection.made import known_options
 from samsemi.inspection.rows import HASH, SHORT, as_flags, as_rows
 from samsemi.inspection.things import inspect
-from samsemi.report.sources import Sources
+from samsemi.reporting.sources import Sources
 from samsemi.schemas import read_object
 
 LICENSES = {
