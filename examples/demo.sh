@@ -16,3 +16,7 @@ bash "$here/pipeline.sh" "$folder" "$out"
 data=$out/dataset
 [ -e "$folder/manifest.csv" ] && data=$folder
 python3 "$here/before_after.py" "$out" "$data"
+evals=()
+for arm in warm ${ARMS:-labeled-only self-training once}; do evals+=("$out/eval-$arm"); done
+python3 "$here/step.py" "$out" report report "${evals[@]}" --dataset "$data" --out "$out/report.html"
+echo "report, to open in a browser:          $out/report.html"

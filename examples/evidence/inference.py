@@ -107,15 +107,6 @@ def draw_group_weights(groups: Sequence[str], rng: np.random.Generator) -> np.nd
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrected p-values, in the given order. Source: Holm, Scandinavian Journal of Statistics 1979."""
-    order = np.argsort(p_values)
-    rising = np.maximum.accumulate([(len(order) - rank) * p_values[i] for rank, i in enumerate(order)])
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(rising, 1.0)
-    return corrected.tolist()
-
-
 @dataclass(frozen=True)
 class Saving:
     """How many more labels the labels alone need to be as good as an arm: from ``none``, 0, to ``most``, which means so many or more."""

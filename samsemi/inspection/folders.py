@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samsemi.data.dataset import Case, read_dataset
 from samsemi.data.manifest import SPLITS
-from samsemi.inspection.made import Facts, changed_options, count_bytes, table_of
+from samsemi.inspection.made import Facts, changed_options, count_bytes, read_places, table_of
 from samsemi.schemas import read_object
 
 KEPT = ("overlays", "probabilities", "precision")
@@ -50,10 +50,13 @@ def describe_split(cases: list[Case]) -> Facts:
 def describe_evaluation(folder: Path) -> Facts:
     """metrics.json of `samsemi eval`: the means with their intervals."""
     metrics = read_object(folder / "metrics.json")
+    options = table_of(metrics.get("options"))
     means = {name: table_of(summary) for name, summary in table_of(metrics.get("mean")).items()}
     return {
         "kind": "evaluation",
         "finished": True,
+        **({"command": "eval", "inputs": read_places("eval", options), "options": changed_options("eval", options)} if options else {}),
+        **({"made_from": table_of(metrics["made_from"])} if "made_from" in metrics else {}),
         **{name: metrics[name] for name in ("split", "cases", "distance_unit", "coverage") if name in metrics},
         "classes": list(table_of(metrics.get("classes"))),
         "scores": {name: summary.get("mean") for name, summary in means.items()},

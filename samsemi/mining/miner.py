@@ -34,7 +34,20 @@ from samsemi.tensors import hash_file
 JITTER = 0.05
 """How far a side of a box is moved at most, as a share of the box."""
 NOT_OF_THE_STORE = {
-    *("dataset", "model", "out", "sam_checkpoint", "embeddings", "overlays", "part", "merge", "dry_run", "device"),
+    *(
+        "dataset",
+        "model",
+        "out",
+        "sam_checkpoint",
+        "embeddings",
+        "overlays",
+        "review",
+        "review_cases",
+        "part",
+        "merge",
+        "dry_run",
+        "device",
+    ),
     *OF_EARLIER,
 }
 """Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""

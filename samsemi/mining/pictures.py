@@ -54,9 +54,9 @@ def picture_mined(name: str, store: Store, dataset: Dataset, policy: Policy) -> 
     return draw_row(name, panels)
 
 
-def prompting_label(mined: Mined, num_classes: int) -> np.ndarray:
-    """(H, W) uint8 class map of the objects that SAM was prompted with."""
-    network = network_map(mined, num_classes, mined.image_size)
+def prompting_label(mined: Mined, num_classes: int, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """(H, W) uint8 class map of the objects that SAM was prompted with, at the size of the image or on another grid over it."""
+    network = network_map(mined, num_classes, shape or mined.image_size)
     return np.where(network.components > 0, network.probs.argmax(axis=0), 0).astype(np.uint8)
 
 

@@ -14,6 +14,7 @@ from samsemi.options.info import InfoOptions
 from samsemi.options.mine import MineOptions
 from samsemi.options.predict import PredictOptions
 from samsemi.options.prepare import PrepareOptions
+from samsemi.options.report import ReportOptions
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.options.weights import FetchWeightsOptions, ListWeightsOptions, VerifyWeightsOptions
 
@@ -26,6 +27,7 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "finetune": ("finetune", FinetuneOptions),
     "distill": ("distill", DistillOptions),
     "eval": ("evaluate", EvalOptions),
+    "report": ("report", ReportOptions),
     "predict": ("predict", PredictOptions),
     "export-labels": ("export_labels", ExportLabelsOptions),
     "bench": ("bench", BenchOptions),

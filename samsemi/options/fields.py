@@ -142,7 +142,7 @@ def check_value(option: Option, value: object, shown: str | None = None) -> None
     """UsageError, beginning with ``shown`` or the flag, unless the value has the declared type and stands in the range or choice."""
     shown = shown or option.flag
     if option.repeated and isinstance(value, list | tuple):
-        if len(set(value)) < max(1, len(value)):
+        if len(set(value)) < max(option.required, len(value)):
             problem = "one is named twice" if value else "none is given"
             raise UsageError(f"{shown} {', '.join(map(str, value))}: {problem}", "name each once")
         for part in value:

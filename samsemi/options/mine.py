@@ -82,6 +82,11 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         Field("SAM", "Cache of SAM's image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
     ] = None
     batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
+    review: Annotated[
+        Path | None,
+        Field("Run", "Folder to write: the cases whose correction would teach most, as PNG and COCO.", metavar="DIR", neutral=True),
+    ] = None
+    review_cases: Annotated[int, Field("Run", "How many of them.", min=1, neutral=True)] = 20
     overlays: Annotated[int, Field("Run", "Pictures of so many cases, beside the store: model, prompts, SAM.", min=0, neutral=True)] = 0
     part: Annotated[
         str | None,

@@ -1,6 +1,7 @@
 """Groups of options that several commands share."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -78,7 +79,13 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
     workers: Annotated[
         int | None, Field("Run", "Processes that load images; default: 0 on a CPU, up to 8 on a GPU.", min=0, neutral=True)
     ] = None
+    tensorboard: Annotated[bool, Field("Run", "Also write the history as events of TensorBoard (samsemi[track]).", neutral=True)] = False
     seed: Annotated[int, Field("Run", "Seed of weights, batches and augmentation.", min=0)] = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise UsageError("--tensorboard: tensorboard is not installed", "pip install 'samsemi[track]', or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """``samsemi eval``: how good a model, a folder of masks or a store is, with intervals, pictures and cost."""
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,9 +17,9 @@ from samsemi.data.sources import MaskFile
 from samsemi.data.volumes.assembly import Assembly
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
+from samsemi.evaluations import TABLE, Scores, compare_scores, format_p, format_summary, mean_over_classes, read_scores, write_scores
 from samsemi.folders import Claim, Kind, new_folder
-from samsemi.inputs import read_rows
-from samsemi.metrics import METRICS, compare, measure, summarize_values
+from samsemi.metrics import METRICS, measure, summarize_values
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import accepted_ids, mined_label
@@ -29,6 +28,8 @@ from samsemi.options.shared import PolicyOptions
 from samsemi.outputs import write_text
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
+from samsemi.tensors import hash_file, hash_tensors
+from samsemi.training.runs import as_config
 
 SCHEMA = "samsemi.evaluation/1"
 EVALUATION = Kind(
@@ -38,15 +39,11 @@ EVALUATION = Kind(
     frozenset({"classes", "mean", "split", "cases", "distance_unit"}),
 )
 BATCH = 8
-AGAINST = "give the --out folder of an earlier `samsemi eval`"
-DISTANCES = ("hd95", "assd")
 
 TRUTH = "measure models with --model; only a data set that `samsemi prepare --labeled` made of masks for all images can measure a store"
 
 LabelsOf = Callable[[Sequence[Case]], list[np.ndarray]]
 """Some cases -> their (H, W) uint8 predicted label maps."""
-Scores = dict[str, dict[str, dict[str, float]]]
-"""{case id: {class: {metric: value}}}"""
 
 
 def evaluate(options: EvalOptions) -> dict[str, object]:
@@ -54,7 +51,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     split = options.split or ("unlabeled" if options.store else "test")
     cases = need_cases(dataset, split)
-    earlier = read_scores(options.against) if options.against else None
+    earlier = read_scores(options.against, f"--against {options.against}")[0] if options.against else None
     with new_folder(Claim.of(options.out, EVALUATION, options)) as out:
         segmenter = load_model_for(dataset, options.model).to(choose_device(options.device)) if options.model else None
         if segmenter:
@@ -68,22 +65,34 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         scores, volumes = score_cases(cases, labels_of, dataset, spacings, options.tolerance)
         groups = {case.id: case.group for case in cases} | {case.volume: case.group for case in cases if case.volume}
         metrics = summarize_scores(scores, groups, dataset.classes, options.seed)
+        metrics |= {"options": without_out(options), "made_from": made_from(options, dataset, segmenter)}
         metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if spacings else "pixels"}
         if volumes:
             summary = summarize_scores(volumes, groups, dataset.classes, options.seed)
             unit = "mm" if all(len(spacings.get(case.id, ())) == 3 for case in cases if case.volume) else "voxels"
             metrics["volumes"] = {"volumes": len(volumes), "distance_unit": unit, **summary}
-            write_csv(out / "volumes.csv", "volume", volumes, groups)
+            write_scores(out / "volumes.csv", volumes, groups, kind="volume")
         if options.store:
             metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
         if earlier:
             metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, groups, options.seed)}
         if segmenter:
             metrics["cost"] = {"model": measure_model(segmenter)}
-        write_csv(out / "metrics.csv", "id", scores, groups)
+        write_scores(out / TABLE, scores, groups)
         draw_worst(out / "overlays", cases, scores, labels_of, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps({"schema": SCHEMA, **metrics}, indent=2) + "\n")
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
+
+
+def without_out(options: EvalOptions) -> dict[str, object]:
+    """The options, but where the evaluation is written: it may be moved."""
+    return {name: value for name, value in as_config(options).items() if name != "out"}
+
+
+def made_from(options: EvalOptions, dataset: Dataset, segmenter: Segmenter | None) -> dict[str, object]:
+    """Fingerprint of the data set, and hash of the weights of the model or of the file of the store."""
+    model = {"model": hash_tensors(segmenter.state_dict())} if segmenter else {}
+    return {"dataset": dataset.fingerprint(), **model, **({"store_content": hash_file(options.store)} if options.store else {})}
 
 
 def model_labels(segmenter: Segmenter, precision: str) -> LabelsOf:
@@ -186,12 +195,6 @@ def with_truth(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset) -> 
             yield case, label, truth
 
 
-def mean_over_classes(per_class: dict[str, dict[str, float]], metric: str) -> float:
-    """Mean of the classes that could be measured; NaN where none could."""
-    known = [values[metric] for values in per_class.values() if not np.isnan(values[metric])]
-    return float(np.mean(known)) if known else float("nan")
-
-
 def summarize_scores(scores: Scores, groups: Mapping[str, str], classes: Sequence[str], seed: int) -> dict[str, Any]:
     """{"classes": {name: {metric: summary}}, "mean": {metric: summary}} of cases or volumes, by the groups of these."""
     members = [groups[name] for name in scores]
@@ -201,44 +204,6 @@ def summarize_scores(scores: Scores, groups: Mapping[str, str], classes: Sequenc
     }
     mean = {metric: summarize_values([mean_over_classes(s, metric) for s in scores.values()], members, seed) for metric in METRICS}
     return {"classes": by_class, "mean": mean}
-
-
-def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, object]:
-    """Paired differences of the class means, this evaluation minus the earlier one."""
-    return {
-        metric: compare(
-            {name: mean_over_classes(s, metric) for name, s in scores.items()},
-            {name: mean_over_classes(s, metric) for name, s in earlier.items()},
-            groups,
-            seed,
-        )
-        for metric in METRICS
-    }
-
-
-def write_csv(path: Path, kind: str, scores: Scores, groups: Mapping[str, str]) -> None:
-    """A row per case (of ``kind`` id, or volume) and class; a metric that could not be measured is left empty."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([kind, "group", "class", *METRICS])
-        for name, per_class in scores.items():
-            for class_name, values in per_class.items():
-                cells = ["" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS]
-                writer.writerow([name, groups[name], class_name, *cells])
-
-
-def read_scores(folder: Path) -> Scores:
-    """metrics.csv of an earlier evaluation."""
-    if not (Path(folder) / "metrics.csv").is_file():
-        raise DataError(f"--against {folder}: no evaluation there, it has no metrics.csv", AGAINST)
-    try:
-        rows = read_rows(Path(folder) / "metrics.csv")
-        scores: Scores = {}
-        for row in rows:
-            scores.setdefault(row["id"], {})[row["class"]] = {metric: float(row[metric] or "nan") for metric in METRICS}
-        return scores
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"--against {folder}: no evaluation there ({error!r})", AGAINST) from None
 
 
 def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, labels_of: LabelsOf, dataset: Dataset, count: int) -> None:
@@ -289,16 +254,3 @@ def tabulate_classes(result: Mapping[str, Any]) -> console.Table:
 def tabulate_cost(cost: Mapping[str, Mapping[str, Any]]) -> console.Table:
     rows = [[name, f"{c['parameters'] / 1e6:.1f} M", f"{c['gflops']:.1f}", f"{c['ms_per_image']:.0f}"] for name, c in cost.items()]
     return console.Table("cost of an image", ["network", "parameters", "GFLOPs", "ms"], rows)
-
-
-def format_summary(metric: str, summary: Mapping[str, Any], sign: str = "") -> list[str]:
-    """Mean and interval; distances with one digit after the point, shares with three."""
-    if summary["mean"] is None:
-        return ["-", "-"]
-    digits = f"{sign}.1f" if metric in DISTANCES else f"{sign}.3f"
-    mean, low, high = (format(summary[name], digits) for name in ("mean", "low", "high"))
-    return [mean, f"[{low}, {high}]"]
-
-
-def format_p(p: float | None) -> str:
-    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"

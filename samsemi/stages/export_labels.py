@@ -2,23 +2,21 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from samsemi import console
-from samsemi.data.coco import make_annotation, make_categories
+from samsemi.data.coco import make_categories
 from samsemi.data.dataset import IGNORE, Dataset, read_dataset
 from samsemi.data.masks import write_mask
 from samsemi.errors import NothingUsable
 from samsemi.folders import Claim, Kind, new_folder
-from samsemi.mining.composition import network_map, object_mask
+from samsemi.mining.annotations import annotate_objects
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.policy import Policy, decide, numbers
-from samsemi.mining.pseudolabels import accepted_ids, mined_label, trust, weighed_target
-from samsemi.mining.scores import THRESHOLDS
+from samsemi.mining.pseudolabels import accepted_ids, mined_label, weighed_target
 from samsemi.mining.store import Mined, Store
 from samsemi.options.export_labels import ExportLabelsOptions
 from samsemi.outputs import write_text
@@ -101,27 +99,12 @@ def write_coco(out: Path, store: Store, names: Sequence[str], policy: Policy, da
     for number, ((name, mined), file) in enumerate(zip(read_each(store, names), files, strict=True), start=1):
         height, width = mined.image_size
         images.append({"id": number, "file_name": file.relative_to(root).as_posix(), "height": height, "width": width, "case": name})
-        for i, mask in object_masks(mined, policy, len(dataset.classes)):
-            if not mask.any():
-                vanished += 1
-                continue
-            class_id, scores = int(mined.class_id[i]), scores_of(mined, policy, i)
-            annotations.append(make_annotation(mask, len(annotations) + 1, number, class_id, scores))
+        rows = np.flatnonzero(decide(mined, policy) == 0).tolist()
+        found = annotate_objects(mined, policy, len(dataset.classes), rows, number, len(annotations) + 1)
+        vanished += len(rows) - len(found)
+        annotations += found
     info = {"description": f"pseudo-labels of {dataset.name}, made by samsemi", "image_folder": str(root)}
     coco = {"info": info, "images": images, "annotations": annotations, "categories": make_categories(dataset.classes)}
     write_text(out / COCO, json.dumps(coco) + "\n")
     by_class = {name: sum(a["category_id"] == k for a in annotations) for k, name in enumerate(dataset.classes) if k}
     return {"objects": len(annotations), "by_class": by_class, "vanished": vanished}
-
-
-def object_masks(mined: Mined, policy: Policy, num_classes: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The row and (H, W) bool mask of each accepted object: what it adds to the label of its image."""
-    network = network_map(mined, num_classes, mined.image_size)
-    for i in np.flatnonzero(decide(mined, policy) == 0).tolist():
-        yield i, object_mask(mined, i, network, policy.sam_share)
-
-
-def scores_of(mined: Mined, policy: Policy, i: int) -> dict[str, float]:
-    """``score``, the trust in an object, and the scores that the store has of it."""
-    found: Mapping[str, Any] = {"score": trust(mined, policy), **{name: getattr(mined, name) for name in THRESHOLDS}}
-    return {name: round(float(values[i]), 4) for name, values in found.items()}

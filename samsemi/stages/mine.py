@@ -10,14 +10,16 @@ from samsemi import clock, console
 from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
-from samsemi.folders import Kind, need_known
+from samsemi.folders import Claim, Kind, is_full, need_known, need_replaceable, new_folder
 from samsemi.mining.calibration import LEAST_PRECISION
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
 from samsemi.mining.forecast import forecast
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined, overlays_of
 from samsemi.mining.pipeline import claimed_store, mine_store
+from samsemi.mining.policy import Policy
 from samsemi.mining.precision import describe_decision, describe_share, given_thresholds
+from samsemi.mining.review import REVIEW, rank_doubts, write_review
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
@@ -34,6 +36,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     device = choose_device(options.device)
     if options.overlays:
         need_known(overlays_of(options.out), OVERLAYS)
+    refuse_review(options)
     dataset = read_dataset(options.dataset)
     cases = need_cases(dataset, "unlabeled")
     with nullcontext() if options.dry_run else claimed_store(options):
@@ -55,6 +58,8 @@ def mine(options: MineOptions) -> dict[str, object]:
     result = {**summarize_store(store, reasons), "by_class": by_class}
     if options.overlays:
         result["overlays"] = str(draw_mined(store, dataset, policy, options.overlays))
+    if options.review:
+        result["review"] = review_cases(store, dataset, policy, options, options.review)
     note_useless(result)
     refuse_useless(result, options, store.provenance.calibration)
     warn_of_classes(by_class)
@@ -75,6 +80,23 @@ def foresee(found: dict[str, Any]) -> dict[str, object]:
     if needed > found["free_mb"]:
         console.warn(f"{needed:.0f} MB of disk are needed, {found['free_mb']:.0f} MB are free")
     return found
+
+
+def refuse_review(options: MineOptions) -> None:
+    """RefusedError, before anything is mined, where the folder of the cases to review is full and may not be replaced."""
+    if options.review and is_full(options.review) and not options.resume:
+        need_replaceable(options.review.resolve(), Claim.of(options.review, REVIEW, options))
+
+
+def review_cases(store: Store, dataset: Dataset, policy: Policy, options: MineOptions, folder: Path) -> dict[str, object]:
+    """Write the cases to review, or keep those that stand there: somebody may have begun to correct them."""
+    if options.resume and is_full(folder):
+        console.note(f"{folder} is kept as it is")
+        return {"folder": str(folder), "cases": 0}
+    doubts = rank_doubts(store, policy)[: options.review_cases]
+    with new_folder(Claim.of(folder, REVIEW, options)) as out:
+        write_review(out, doubts, store, dataset, policy)
+    return {"folder": str(folder), "cases": len(doubts)}
 
 
 def refuse_other_classes(sam: SamBackend, dataset: Dataset) -> None:

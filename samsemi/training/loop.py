@@ -28,6 +28,7 @@ from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, need_own_weights, read
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
 from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
+from samsemi.training.events import open_events
 from samsemi.training.meter import Forecast, Meter, Progress, SaveTimer, TrainingStatus
 from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
 from samsemi.training.runs import History, Run
@@ -179,7 +180,6 @@ def fit(
     """
     until = until or options.iterations
     every = options.validate_every or max(1, options.iterations // 20)
-    history = History(run.folder / "history.csv", state.iteration)
     keeps_best = options.keep == "best"
     status = TrainingStatus(goal.name, keeps_best, state.best if keeps_best else -math.inf)
     state.forecast.restart()
@@ -188,7 +188,12 @@ def fit(
     samples = SampleSequence(streams, options.seed)
     order = samples.order(state.iteration, until)
     batches = load_batches(samples, order, samples.batch_size, choose_workers(options.workers, device))
-    with console.progress("train", options.iterations, "iterations", done=state.iteration) as advance, interrupts.held() as interrupted:
+    with (
+        open_events(run.folder, options.tensorboard, state.iteration) as events,
+        console.progress("train", options.iterations, "iterations", done=state.iteration) as advance,
+        interrupts.held() as interrupted,
+    ):
+        history = History(run.folder / "history.csv", state.iteration, events)
         for batch in batches:
             terms = train_step(state, step, to_device(batch, device), options, device)
             state.meter.add(terms, samples.batch_size)

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 import tomli_w
 
@@ -39,11 +40,14 @@ BEGUN = LAST / FINISHED
 before the schema stood there keep ``last/`` for ever."""
 KEPT = LAST / "kept.safetensors"
 """The weights that `adapt` has kept so far."""
+EVENTS = "tensorboard"
+"""Folder of the events of a run, for who asks for them."""
 FILES = "|".join(
     (
         r"model\.(safetensors|json)|teacher\.safetensors|config\.toml|(environment|made_from)\.json|(history|drift)\.csv",
         r"last/(state\.safetensors|kept\.safetensors|made_from\.json)|(out_of_fold|embeddings)\.h5|overlays/.+\.png",
         r"stores/\d+\.h5(\.parts/\d+\.h5)?",
+        rf"{EVENTS}/events\.out\.tfevents\.[^/]+",
     )
 )
 """All that commands write into a run folder, as a regular expression; runs within a run have the same."""
@@ -153,11 +157,17 @@ def describe_environment() -> dict[str, str]:
     return found
 
 
+class Events(Protocol):
+    """Who is told every row of a history."""
+
+    def add(self, iteration: int, row: Mapping[str, float]) -> None: ...
+
+
 class History:
     """history.csv: a row per validation; on resumption rows after the saved iteration are dropped."""
 
-    def __init__(self, path: Path, until: int | None = None):
-        self.path = path
+    def __init__(self, path: Path, until: int | None = None, events: Events | None = None):
+        self.path, self.events = path, events
         self.rows = [row for row in self.read() if until is None or int(row["iteration"]) <= until] if path.exists() else []
 
     def read(self) -> list[dict[str, str]]:
@@ -171,10 +181,13 @@ class History:
         return rows
 
     def add(self, **row: object) -> None:
-        """Append a row and write the file."""
+        """Append a row and write the file; ``events`` are told its numbers."""
         self.rows.append({name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()})
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         with whole_file(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
+        if self.events:
+            numbers = {name: float(value) for name, value in self.rows[-1].items() if name != "iteration"}
+            self.events.add(int(self.rows[-1]["iteration"]), numbers)

@@ -9,7 +9,7 @@ from scipy import stats
 
 sys.path.insert(0, str(ROOT / "examples" / "evidence"))
 import inference
-from inference import Paired, crossed_means, differ, find_crossing, holm, labels_saved, pair
+from inference import Paired, crossed_means, differ, find_crossing, labels_saved, pair
 
 CASES = tuple(f"c{i}" for i in range(60))
 GROUPS = dict(zip(CASES, CASES, strict=True))
@@ -98,11 +98,6 @@ def test_pairs_are_of_the_seeds_and_cases_that_both_have():
     assert paired.values == pytest.approx(np.array([[0.1, 0.3], [0.1, 0.3]]))
     with pytest.raises(ValueError, match="share no seed"):
         pair(one, {9: {"a": 0.1}}, {})
-
-
-def test_holm():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == []
 
 
 def arm(mean: float, seeds: int = 6) -> dict[int, dict[str, float]]:

@@ -159,7 +159,7 @@ def test_every_path_is_read_or_written():
     """What is read is never written over, see samsemi.outputs."""
     for _, options in STAGES.values():
         for name, option in declared(options).items():
-            assert option.field.reads == (option.base is Path and name != "out"), name
+            assert option.field.reads == (option.base is Path and name not in ("out", "review")), name
 
 
 def test_input_paths_are_what_is_given_to_be_read():
@@ -172,14 +172,14 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert hashed_names(FinetuneOptions) == {
         *("dataset", "model", "store", "sam", "sam_checkpoint", "embeddings", "distill", "teacher_checkpoint"),
     }
-    anyhow = {"out", "device", "workers", "resume", "overwrite", "break_lock"}
+    anyhow = {"out", "device", "workers", "resume", "overwrite", "break_lock", "tensorboard"}
     assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
     assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
     assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", "zoom", "probe", *anyhow}
     assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
-        *("dataset", "model", "sam_checkpoint", "embeddings", "overlays", "part", "merge", "dry_run"),
-        *(anyhow - {"workers"}),
+        *("dataset", "model", "sam_checkpoint", "embeddings", "overlays", "review", "review_cases", "part", "merge", "dry_run"),
+        *(anyhow - {"workers", "tensorboard"}),
     }
 
 

@@ -1,0 +1,88 @@
+"""The scores of an evaluation by case and class: metrics.csv written and read, and two evaluations compared. Needs no torch."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samsemi.errors import DataError
+from samsemi.inputs import read_rows
+from samsemi.metrics import METRICS, compare
+
+TABLE = "metrics.csv"
+DISTANCES = ("hd95", "assd")
+"""Of METRICS; the others are shares."""
+EARLIER = "give the --out folder of an earlier `samsemi eval`"
+
+Scores = dict[str, dict[str, dict[str, float]]]
+"""{case id: {class: {metric: value}}}"""
+
+
+def mean_over_classes(per_class: Mapping[str, Mapping[str, float]], metric: str) -> float:
+    """Mean of the classes that could be measured; NaN where none could."""
+    known = [values[metric] for values in per_class.values() if not np.isnan(values[metric])]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, dict[str, float | int | None]]:
+    """Paired differences of the class means, ``scores`` minus ``earlier``; groups by case id."""
+    return {
+        metric: compare(
+            {name: mean_over_classes(s, metric) for name, s in scores.items()},
+            {name: mean_over_classes(s, metric) for name, s in earlier.items()},
+            groups,
+            seed,
+        )
+        for metric in METRICS
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrected p-values, in the given order. Source: Holm, Scandinavian Journal of Statistics 1979."""
+    order = np.argsort(p_values)
+    rising = np.maximum.accumulate([(len(order) - rank) * p_values[i] for rank, i in enumerate(order)])
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(rising, 1.0)
+    return corrected.tolist()
+
+
+def write_scores(path: Path, scores: Scores, groups: Mapping[str, str], kind: str = "id") -> None:
+    """A row per case (or volume, the ``kind``) and class; a metric that could not be measured is left empty."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([kind, "group", "class", *METRICS])
+        for name, per_class in scores.items():
+            for class_name, values in per_class.items():
+                cells = ["" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS]
+                writer.writerow([name, groups[name], class_name, *cells])
+
+
+def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
+    """The scores of an evaluation, and the group of each case; DataError, beginning with ``given``, where there is none."""
+    path = Path(folder) / TABLE
+    if not path.is_file():
+        raise DataError(f"{given}: no evaluation there, it has no {TABLE}", EARLIER)
+    scores: Scores = {}
+    groups = {}
+    try:
+        for row in read_rows(path):
+            scores.setdefault(row["id"], {})[row["class"]] = {metric: float(row[metric] or "nan") for metric in METRICS}
+            groups[row["id"]] = row["group"]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{given}: no evaluation there ({error!r})", EARLIER) from None
+    return scores, groups
+
+
+def format_summary(metric: str, summary: Mapping[str, Any], sign: str = "") -> list[str]:
+    """Mean and interval; distances with one digit after the point, shares with three."""
+    if summary["mean"] is None:
+        return ["-", "-"]
+    digits = f"{sign}.1f" if metric in DISTANCES else f"{sign}.3f"
+    mean, low, high = (format(summary[name], digits) for name in ("mean", "low", "high"))
+    return [mean, f"[{low}, {high}]"]
+
+
+def format_p(p: float | None) -> str:
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"

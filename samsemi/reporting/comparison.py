@@ -1,0 +1,96 @@
+"""Evaluations against each other: intervals, paired differences of the last to each, and the cases that show them best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from samsemi.evaluations import Scores, compare_scores, holm, mean_over_classes
+from samsemi.metrics import METRICS, summarize_values
+from samsemi.reporting.sources import Evaluation
+
+LEVEL = 0.05
+"""Below it a difference is told apart."""
+Summary = Mapping[str, Any]
+"""mean, std, low, high, n."""
+KINDS = ("most improved", "most worsened", "best", "median", "worst")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An evaluation with what the table says of it."""
+
+    evaluation: Evaluation
+    mean: Mapping[str, Summary]
+    """By metric."""
+    classes: Mapping[str, Mapping[str, Summary]]
+    """By class and metric."""
+    against: Mapping[str, Summary] | None = None
+    """Paired difference of the last evaluation to this one, by metric; None of the last, and where the two have not measured the same."""
+    p: float | None = None
+    """Wilcoxon's of that in Dice, corrected by Holm's method for all that the last is compared with."""
+
+    @property
+    def told_apart(self) -> bool:
+        return self.p is not None and self.p < LEVEL
+
+
+def make_arms(evaluations: Sequence[Evaluation], seed: int) -> list[Arm]:
+    """Every evaluation, the last compared with each of the others with which it can be."""
+    arms = [summarize(evaluation, seed) for evaluation in evaluations]
+    arms = [set_against(arm, evaluations[-1], seed) for arm in arms[:-1]] + arms[-1:]
+    tested = [i for i, arm in enumerate(arms) if arm.against and arm.against["dice"]["wilcoxon_p"] is not None]
+    corrected = holm([arms[i].against["dice"]["wilcoxon_p"] for i in tested])  # type: ignore[index]
+    for i, p in zip(tested, corrected, strict=True):
+        arms[i] = replace(arms[i], p=p)
+    return arms
+
+
+def summarize(evaluation: Evaluation, seed: int) -> Arm:
+    groups, scores = [evaluation.groups[name] for name in evaluation.scores], evaluation.scores.values()
+    mean = {metric: summarize_values([mean_over_classes(s, metric) for s in scores], groups, seed) for metric in METRICS}
+    names = dict.fromkeys(name for per_class in scores for name in per_class)
+    classes = {
+        name: {metric: summarize_values([s[name][metric] if name in s else np.nan for s in scores], groups, seed) for metric in METRICS}
+        for name in names
+    }
+    return Arm(evaluation, mean, classes)
+
+
+def comparable(first: Evaluation, other: Evaluation) -> bool:
+    """Whether two have measured the same cases of one split; of a data set that one of them does not name it is taken for the same."""
+    prints = {str(one.made_from["dataset"]) for one in (first, other) if "dataset" in one.made_from}
+    return first.split == other.split and len(prints) < 2 and bool(first.scores.keys() & other.scores.keys())
+
+
+def set_against(arm: Arm, last: Evaluation, seed: int) -> Arm:
+    if not comparable(arm.evaluation, last):
+        return arm
+    return replace(arm, against=compare_scores(last.scores, arm.evaluation.scores, last.groups, seed))
+
+
+def dice_of(scores: Scores) -> dict[str, float]:
+    """Mean Dice of each case in which a class could be measured."""
+    values = {name: mean_over_classes(per_class, "dice") for name, per_class in scores.items()}
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+def choose_cases(first: Scores, last: Scores, count: int) -> dict[str, str]:
+    """At most ``count`` cases and the kind of each, kind by kind: those that changed most from ``first`` to ``last``, and the best,
+    median and worst of ``last``. Each kind chooses in turn, none takes what another has."""
+    after, before = dice_of(last), dice_of(first)
+    ranked = sorted(after, key=lambda name: (after[name], name))
+    middle = sorted(ranked, key=lambda name: abs(ranked.index(name) - (len(ranked) - 1) / 2))
+    change = {name: after[name] - before[name] for name in ranked if name in before}
+    rising = sorted(change, key=lambda name: (-change[name], name))
+    better = [name for name in rising if change[name] > 0]
+    worse = [name for name in reversed(rising) if change[name] < 0]
+    orders = dict(zip(KINDS, (better, worse, ranked[::-1], middle, ranked), strict=True))
+    chosen: dict[str, str] = {}
+    while len(chosen) < min(count, len(ranked)):
+        for kind, order in orders.items():
+            name = next((name for name in order if name not in chosen), None)
+            if name is not None and len(chosen) < count:
+                chosen[name] = kind
+    return dict(sorted(chosen.items(), key=lambda pair: KINDS.index(pair[1])))

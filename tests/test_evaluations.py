@@ -1,0 +1,37 @@
+"""Scores of evaluations: written, read, compared."""
+
+import pytest
+
+from samsemi.errors import DataError
+from samsemi.evaluations import compare_scores, holm, mean_over_classes, read_scores, write_scores
+from samsemi.metrics import METRICS
+
+
+def scores_of(**dice: float) -> dict:
+    return {name: {"cell": dict.fromkeys(METRICS, value), "nucleus": dict.fromkeys(METRICS, float("nan"))} for name, value in dice.items()}
+
+
+def test_scores_are_read_as_they_were_written(tmp_path):
+    scores, groups = scores_of(a=0.5, b=0.25), {"a": "p1", "b": "p2"}
+    write_scores(tmp_path, scores, groups)
+    found, found_groups = read_scores(tmp_path, "here")
+    assert found_groups == groups and found["a"]["cell"] == scores["a"]["cell"]
+    assert [mean_over_classes(found[name], "dice") for name in "ab"] == [0.5, 0.25]
+
+
+def test_folder_without_scores_is_named(tmp_path):
+    with pytest.raises(DataError, match="here: no evaluation there"):
+        read_scores(tmp_path, "here")
+    (tmp_path / "metrics.csv").write_text("id,class\na,b\n")
+    with pytest.raises(DataError, match="here: no evaluation there"):
+        read_scores(tmp_path, "here")
+
+
+def test_differences_are_over_the_cases_of_both():
+    found = compare_scores(scores_of(a=0.5, b=0.7, c=1), scores_of(a=0.4, b=0.5), dict(zip("abc", "abc", strict=True)), seed=0)
+    assert found["dice"]["n"] == 2 and found["dice"]["mean"] == pytest.approx(0.15)
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == []
