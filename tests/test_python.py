@@ -12,7 +12,7 @@ import pytest
 from builders import succeed
 
 import samsemi
-from samsemi.errors import DataError
+from samsemi.errors import DataError, UsageError
 from samsemi.options.commands import STAGES, function_name
 from samsemi.options.fields import Option, declared
 
@@ -99,3 +99,9 @@ def test_import_loads_nothing_big(code, big):
     code = f"import sys; {code}; sys.exit(', '.join({big} & set(sys.modules)) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("model", ["\0", [["a"]], [{}, {}], [], ["a", "a"], [3], (name for name in "ab")], ids=str)
+def test_model_that_is_none_is_wrong_usage(model, tmp_path):
+    with pytest.raises(UsageError, match="--model"):
+        samsemi.mine(dataset=tmp_path, model=model, out=tmp_path / "s.h5")

@@ -142,11 +142,11 @@ def check_value(option: Option, value: object, shown: str | None = None) -> None
     """UsageError, beginning with ``shown`` or the flag, unless the value has the declared type and stands in the range or choice."""
     shown = shown or option.flag
     if option.repeated and isinstance(value, list | tuple):
+        for part in value:
+            check_value(replace(option, kind=option.kinds[0]), part, shown)
         if len(set(value)) < max(option.required, len(value)):
             problem = "one is named twice" if value else "none is given"
             raise UsageError(f"{shown} {', '.join(map(str, value))}: {problem}", "name each once")
-        for part in value:
-            check_value(replace(option, kind=option.kinds[0]), part, shown)
         return
     if value is None and type(None) in option.kinds:
         return
@@ -184,7 +184,7 @@ def check_path(text: str, shown: str) -> None:
         raise UsageError(f"{shown} '': an empty path", "give a path; in a script, a variable may be empty")
     if text.startswith("--"):
         raise UsageError(f"{shown} {text}: a flag where a path should be", "give the path; ./ before it where it is really called so")
-    if any(0 < ord(character) < 32 for character in text):
+    if any(ord(character) < 32 for character in text):
         raise UsageError(
             f"{shown} {text!r}: a path with a line break or control character in it",
             "give one path; in a script, see what a variable holds",
