@@ -20,8 +20,13 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 """What Pillow raises where bytes are not what their place promises."""
 UNKNOWN = f"replace or remove the file; {', '.join(FORMATS)} are read, whatever the name"
-ORIENTATION = 0x0112
-"""EXIF tag."""
+TIFF_BYTES = (b"II*\0", b"MM\0*")
+"""How TIFF files begin."""
+ODD_TIFF = "write it as TIFF of 8 or 16 bits, of 32 bits, or of floats of 32 bits"
+UNSIGNED = "samsemi: unsigned"
+"""In what Pillow knows of a picture: its whole numbers are not negative."""
+ORIENTATION, SAMPLE_FORMAT, BITS = 0x0112, 339, 258
+"""Tags of EXIF and TIFF."""
 TRIMMED = 0.001
 """Share of the darkest, and of the brightest pixels that does not set the range of a grey of more than 8 bits: hot pixels."""
 STRETCHED = f"of more than 8 bits: each stretched to 0..255 from its {100 * TRIMMED:g} to its {100 - 100 * TRIMMED:g} percentile"
@@ -35,7 +40,7 @@ def picture_image(data: bytes, path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a file that Pillow knows."""
     picture = open_picture(data, path)
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, dtype=np.float32)
+        values = to_numbers(picture).astype(np.float32)
         if not np.isfinite(values).all():
             raise WrongValues(f"{path}: pixels that are no numbers", "replace or remove the file")
         return scale_to_uint8(values)
@@ -47,6 +52,12 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
+def to_numbers(picture: Image.Image) -> np.ndarray:
+    """The values of a picture as they stand in its file; Pillow has no mode for whole numbers from 0 to 2^32."""
+    values = np.asarray(picture)
+    return values.view(np.uint32) if picture.mode == "I" and picture.info.get(UNSIGNED) else values
+
+
 def picture_label(data: bytes, path: Path) -> np.ndarray:
     """(H, W) values of a mask that Pillow knows, integers or floats."""
     picture = open_picture(data, path)
@@ -54,7 +65,7 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
         return np.array(picture.convert("L") if picture.mode == "1" or is_white_first(picture) else picture)
     if has_alpha_shape(picture):
         return np.array(picture.getchannel("A"))
-    values = np.asarray(picture)
+    values = to_numbers(picture)
     if values.ndim == 3:
         colors = values[..., :-1] if picture.mode in ("RGBA", "LA") else values
         if (colors != colors[..., :1]).any():
@@ -151,6 +162,14 @@ def refuse_ambiguous(picture: Image.Image, path: Path) -> None:
         )
     if picture.mode.startswith(("RGB", "LA")) and any("16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
         raise DataError(f"{path}: color or alpha of 16 bits per channel", "write it as RGB of 8 bits per channel, or as gray of 16 bits")
+    if sample_format(picture) == (2, 8):
+        raise DataError(f"{path}: TIFF of signed numbers of 8 bits", ODD_TIFF)
+
+
+def sample_format(picture: Image.Image) -> tuple[int, int]:
+    """Of the values in a TIFF file 1 for whole numbers, 2 for signed ones, 3 for floats, and their bits; (0, 0) of other files."""
+    tags = getattr(picture, "tag_v2", None)
+    return (tags.get(SAMPLE_FORMAT, (1,))[0], tags.get(BITS, (1,))[0]) if tags else (0, 0)
 
 
 def open_picture(data: bytes, path: Path) -> Image.Image:
@@ -161,11 +180,13 @@ def open_picture(data: bytes, path: Path) -> Image.Image:
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 refuse_ambiguous(picture, path)
                 picture.load()
+                picture.info[UNSIGNED] = sample_format(picture) == (1, 32)
                 return ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}", "cut it into smaller images") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: {'not an image that can be read' if data else 'an empty file'}", UNKNOWN) from None
+        problem = "not an image that can be read" if data else "an empty file"
+        raise DataError(f"{path}: {problem}", ODD_TIFF if data[:4] in TIFF_BYTES else UNKNOWN) from None
     except DAMAGE as error:
         raise TruncatedFile(f"{path}: damaged image ({error})", "replace or remove the file") from None
 

@@ -25,7 +25,7 @@ class PrepareOptions(OutputOptions):
     ]
     masks: Annotated[
         Path | None,
-        Field("Input", "Folder of masks, matched to the images by file name, or a file or folder of outlines.", metavar="PATH", reads=True),
+        Field("Input", "Folder of masks, named like their images; or outlines: a file or folder.", metavar="PATH", reads=True),
     ] = None
     layout: Annotated[LayoutName, Field("Input", LAYOUT_HELP, metavar="NAME")] = "auto"
     target: Annotated[Literal["lung", "infection"] | None, Field("Input", "Which masks of COVID-QU-Ex.")] = None
@@ -43,14 +43,16 @@ class PrepareOptions(OutputOptions):
     classes: Annotated[str | None, Field("Input", "Names of classes 1, 2, ..., joined by commas.", metavar="A,B,...")] = None
     mask_values: Annotated[
         Literal["auto", "indices", "binary", "nonzero"],
-        Field("Input", "Masks are indices (255: ignored), binary (from 128 on one class), or nonzero (all above 0 one class)."),
+        Field(
+            "Input",
+            "Masks are indices (255: ignored), binary (from 128 on one class), nonzero (all above 0 one class); auto finds out.",
+            metavar="KIND",
+        ),
     ] = "auto"
-    ignore_value: Annotated[
-        int | None, Field("Input", "Value in the masks that means ignored, besides 255 in class indices.", min=0, max=255)
-    ] = None
+    ignore_value: Annotated[int | None, Field("Input", "Value in the masks that means ignored, besides 255.", min=0, max=255)] = None
     color_map: Annotated[
         Path | None,
-        Field("Input", "CSV file of lines name,r,g,b: what the colors of color pictures as masks mean.", metavar="FILE", reads=True),
+        Field("Input", "CSV file of lines name,r,g,b: what colors in masks mean.", metavar="FILE", reads=True),
     ] = None
     invert: Annotated[bool, Field("Input", "Exchange background and class, of masks of one class.")] = False
     window: Annotated[str, WINDOW] = "auto"
@@ -58,9 +60,7 @@ class PrepareOptions(OutputOptions):
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None
     spacing_mm: Annotated[float | None, Field("Input", "Size of a pixel in mm, where all images share one.", min=1e-6)] = None
-    copy: Annotated[bool, Field("Input", "Copy the images, so that the data set can be moved; else their absolute paths are noted.")] = (
-        False
-    )
+    copy: Annotated[bool, Field("Input", "Copy the images, so that the data set can be moved.")] = False
     seed: Annotated[int, Field("Input", "Seed of the split.", min=0)] = 0
 
     def __post_init__(self):

@@ -59,6 +59,32 @@ def test_16_bit_grey_is_scaled_from_its_own_range(tmp_path, name):
     assert (read_image(tmp_path / name) == expected[..., None]).all()
 
 
+def write_tiff(path, values, sample_format: int) -> None:
+    """Plain TIFF of one strip, of types that Pillow does not write."""
+    (height, width), size, data = values.shape, values.dtype.itemsize, values.tobytes()
+    tags = {256: width, 257: height, 258: 8 * size, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(data), 339: sample_format}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags.items())
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4))
+
+
+def test_tiff_of_unsigned_numbers_of_32_bits_is_read_whole(tmp_path):
+    """Pillow has no mode for them: what is above 2^31 comes out negative."""
+    values = np.array([[0, 2**31], [2**32 - 1, 2**30]], dtype=np.uint32)
+    write_tiff(tmp_path / "u.tif", values, 1)
+    assert read_image(tmp_path / "u.tif")[..., 0].tolist() == [[0, 128], [255, 64]]
+    write_tiff(tmp_path / "i.tif", np.array([[-2, 0], [2, 1]], dtype=np.int32), 2)
+    assert read_image(tmp_path / "i.tif")[..., 0].tolist() == [[0, 128], [255, 191]]
+
+
+@pytest.mark.parametrize(("kind", "sample_format"), [("int8", 2), ("float16", 3), ("float64", 3)])
+def test_tiff_of_numbers_that_pillow_does_not_know_says_which_it_does(tmp_path, kind, sample_format):
+    write_tiff(tmp_path / "x.tif", np.ones((3, 4), dtype=kind), sample_format)
+    for read in (read_image, read_label):
+        with pytest.raises(DataError, match="x.tif") as caught:
+            read(tmp_path / "x.tif")
+        assert "floats of 32 bits" in caught.value.hint
+
+
 def test_float_and_constant_greys_are_scaled(tmp_path):
     Image.fromarray(np.array([[-1.0, 0.0], [0.5, 1.0]], dtype=np.float32)).save(tmp_path / "f.tif")
     assert read_image(tmp_path / "f.tif")[..., 0].tolist() == [[0, 128], [191, 255]]
