@@ -117,7 +117,7 @@ def numpy_array(path: Path, names: Sequence[str]) -> Iterator[Stored]:
         size = need_regular(path).st_size
         file: IO[bytes] = stack.enter_context(open(path, "rb"))
         if path.suffix.lower() == ".npz":
-            archive = stack.enter_context(as_archive(file))
+            archive = stack.enter_context(zipfile.ZipFile(file))
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename.endswith(".npy")}
             member = members[choose_name([*members], names, path)]
             file, size = stack.enter_context(archive.open(member)), min(member.compress_size * MOST_PACKED, member.file_size)
@@ -128,11 +128,3 @@ def numpy_array(path: Path, names: Sequence[str]) -> Iterator[Stored]:
             raise WrongValues(f"{path}: an array of Python objects or records, which is not read", "save an array of numbers")
         need_room(shape, dtype.itemsize, path, size)
         yield Stored(file, tuple(shape), fortran, dtype)
-
-
-def as_archive(file: IO[bytes]) -> zipfile.ZipFile:
-    """A zip file; ValueError where it is none."""
-    try:
-        return zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from None

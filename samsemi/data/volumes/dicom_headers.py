@@ -80,7 +80,10 @@ def quiet_pydicom(path: Path) -> Iterator[Any]:
     pydicom = need_library("pydicom", path)
     with warnings.catch_warnings(), named_damage(path, "DICOM"):
         warnings.simplefilter("ignore")
-        yield pydicom
+        try:
+            yield pydicom
+        except (pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError) as error:
+            raise ValueError(str(error)) from None
 
 
 def read_frames(path: Path) -> list[Frame]:

@@ -1,7 +1,6 @@
 """NIfTI files: volumes read as slices that look as DICOM's do, and label maps written back on the grid of their source."""
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -91,11 +90,8 @@ def open_nifti(path: Path) -> Iterator[Any]:
         if not is_packed(path):
             yield file
             return
-        try:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield unpacked
-        except zlib.error as error:
-            raise ValueError(str(error)) from None
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
 
 
 def spatial_shape(header: Any, path: Path) -> tuple[int, int, int]:

@@ -1,5 +1,9 @@
 """A volume: voxels as slices one after another, and how they lie in space. Knows no format."""
 
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +26,10 @@ MOST_PACKED = 1100
 SAME_PLACE = 0.1
 """Two grids are one where no corner of them is farther apart than this share of the smallest side of a voxel."""
 EXTRA = "pip install 'samsemi[medical]'"
-DAMAGE = (OSError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, NotImplementedError)
+DAMAGE = (
+    *(OSError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError),
+    *(SyntaxError, struct.error, tokenize.TokenError, zlib.error, zipfile.BadZipFile),
+)
 """What libraries raise where bytes are not what their place promises."""
 
 
