@@ -81,7 +81,7 @@ def choose_cases(first: Scores, last: Scores, count: int) -> dict[str, str]:
     median and worst of ``last``. Each kind chooses in turn, none takes what another has."""
     after, before = dice_of(last), dice_of(first)
     ranked = sorted(after, key=lambda name: (after[name], name))
-    middle = sorted(ranked, key=lambda name: abs(ranked.index(name) - (len(ranked) - 1) / 2))
+    middle = [ranked[i] for i in sorted(range(len(ranked)), key=lambda i: abs(i - (len(ranked) - 1) / 2))]
     change = {name: after[name] - before[name] for name in ranked if name in before}
     rising = sorted(change, key=lambda name: (-change[name], name))
     better = [name for name in rising if change[name] > 0]

@@ -214,6 +214,11 @@ def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, labels_of: L
         draw_comparison(path, case.id, read_case_image(case), {"truth": truth, "prediction": label}, dataset.classes)
 
 
+def shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The plain values for people, who have just typed the options."""
+    return {name: value for name, value in result.items() if name not in ("options", "made_from")}
+
+
 def tables(result: Mapping[str, Any]) -> list[console.Table]:
     """Each metric with its interval and, where there is one, the difference to an earlier evaluation; the classes; the cost."""
     cost = result.get("cost")
