@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= $(if $(DATA),$(DATA:%/=%).samsemi,demo)
+EXTRAS := dev,hf,medical,track
 INSTALL := pip install --quiet --disable-pip-version-check
 KILLS ?= 100
 BENCH ?= $(if $(shell command -v nvidia-smi),--sam tiny --sam vit_b --sam vit_h --images 32 --image-size 512)
@@ -22,7 +23,7 @@ LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[dev,hf,medical]'
+	$(BIN)/$(INSTALL) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -40,7 +41,7 @@ test: lint
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) -c '$(LOWEST)' | sed 's/>=/==/' > .venv-lowest/lowest.txt
-	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[dev,hf,medical]'
+	.venv-lowest/bin/$(INSTALL) --constraint .venv-lowest/lowest.txt --editable '.[$(EXTRAS)]'
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W default
 
 test-all: test test-lowest
@@ -59,7 +60,7 @@ format: $(VENV)/installed
 
 constraints:
 	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/$(INSTALL) --editable '.[dev,hf,medical]'
+	.venv-newest/bin/$(INSTALL) --editable '.[$(EXTRAS)]'
 	.venv-newest/bin/pip freeze --exclude-editable | grep -viE '^(nvidia-|cuda-|triton)' > constraints.txt
 	rm -rf .venv-newest
 

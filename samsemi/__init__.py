@@ -13,22 +13,22 @@ from typing import Any
 logging.getLogger("samsemi").addHandler(logging.NullHandler())
 
 __all__ = [
-    *(
-        "adapt",
-        "bench",
-        "check",
-        "distill",
-        "eval",
-        "export_labels",
-        "finetune",
-        "info",
-        "mine",
-        "predict",
-        "prepare",
-        "report",
-        "warmstart",
-    ),
-    *("weights_fetch", "weights_list", "weights_verify"),
+    "adapt",
+    "bench",
+    "check",
+    "distill",
+    "eval",
+    "export_labels",
+    "finetune",
+    "info",
+    "mine",
+    "predict",
+    "prepare",
+    "report",
+    "warmstart",
+    "weights_fetch",
+    "weights_list",
+    "weights_verify",
 ]
 
 
