@@ -1,7 +1,7 @@
 """The scores of an evaluation by case and class: metrics.csv written and read, and two evaluations compared. Needs no torch."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from samsemi.errors import DataError
 from samsemi.inputs import read_rows
-from samsemi.metrics import METRICS, compare
+from samsemi.metrics import METRICS, compare, summarize_values
 
 TABLE = "metrics.csv"
 DISTANCES = ("hd95", "assd")
@@ -24,6 +24,19 @@ def mean_over_classes(per_class: Mapping[str, Mapping[str, float]], metric: str)
     """Mean of the classes that could be measured; NaN where none could."""
     known = [values[metric] for values in per_class.values() if not np.isnan(values[metric])]
     return float(np.mean(known)) if known else float("nan")
+
+
+def summarize_scores(scores: Scores, groups: Mapping[str, str], classes: Iterable[str], seed: int) -> dict[str, Any]:
+    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}} of cases or volumes, bootstrapped by their groups; ``classes``
+    are those above background. A case without a class was not measured in it."""
+    members = [groups[name] for name in scores]
+
+    def summarize(values: Iterable[float]) -> dict[str, float | int | None]:
+        return summarize_values(list(values), members, seed)
+
+    cases = scores.values()
+    by_class = {name: {m: summarize(s[name][m] if name in s else np.nan for s in cases) for m in METRICS} for name in classes}
+    return {"classes": by_class, "mean": {m: summarize(mean_over_classes(s, m) for s in cases) for m in METRICS}}
 
 
 def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, dict[str, float | int | None]]:

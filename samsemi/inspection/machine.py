@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import torch
 
 from samsemi.cost import count_sams
+from samsemi.inputs import hash_file
 from samsemi.options.sams import HF, SAMS
-from samsemi.tensors import hash_file
 from samsemi.training.runs import describe_environment
 from samsemi.weights.cache import find_fetched, weights_folder
 from samsemi.weights.table import WEIGHTS

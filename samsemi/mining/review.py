@@ -20,6 +20,7 @@ from samsemi.data.dataset import Dataset, read_case_image
 from samsemi.data.masks import write_mask
 from samsemi.data.pictures import write_picture
 from samsemi.folders import Kind
+from samsemi.inputs import hash_file
 from samsemi.mining.annotations import annotate_objects
 from samsemi.mining.composition import compose_label, network_map
 from samsemi.mining.miner import as_mined
@@ -28,7 +29,6 @@ from samsemi.mining.pseudolabels import trust
 from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Store
 from samsemi.outputs import write_text
-from samsemi.tensors import hash_file
 
 REVIEW = Kind("cases to review", (ABOUT,), r"(review|coco)\.json|why\.csv|(images|masks)/[^/]+\.png")
 NEIGHBORS = 1000
