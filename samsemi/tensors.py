@@ -16,15 +16,18 @@ from samsemi.outputs import whole_file
 
 CARD = "samsemi"
 """Key in the header of weights that were made here: what from, and how good. Also the mark by which they are known."""
+DIGEST = "sha256"
+"""Key in the header of tensors that were written here: what they hash to. Foreign files, and those of before, lack it."""
 NO_WEIGHTS = "the file is damaged, or what wrote it went wrong: make it again, or take a copy that is whole"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors (and text in the header) to a safetensors file, whole or not at all."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as part:
         part.touch()
         mode = part.stat().st_mode  # as for any new file; safetensors would make it private
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata=dict(metadata or {}))
+        save_file(kept, part, metadata={**(metadata or {}), DIGEST: hash_tensors(kept)})
         part.chmod(mode)
 
 
@@ -35,7 +38,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path}: no such checkpoint", "check the path")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_checked(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -57,16 +60,26 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix("module."): value for name, value in loaded.items()}
 
 
+def load_checked(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file; ValueError where they are not those of which its header has the hash."""
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get(DIGEST)
+    if expected and expected != hash_tensors(tensors):
+        raise ValueError("its tensors are not those that were written")
+    return tensors
+
+
 def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [repr(error)])[0]
 
 
 def load_metadata(path: Path, hint: str = NO_WEIGHTS) -> dict[str, str]:
-    """The text in the header of a safetensors file; CheckpointError where it cannot be read."""
+    """The text in the header of a safetensors file, but for the hash of its tensors; CheckpointError where it cannot be read."""
     try:
         need_regular(path)
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+            return {name: text for name, text in (file.metadata() or {}).items() if name != DIGEST}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})", hint) from None
 

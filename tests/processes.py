@@ -100,7 +100,7 @@ class Watch:
     def change(self, event: str, paths: Sequence[str]) -> None:
         if not paths or (event == "os.mkdir" and os.path.isdir(paths[0])):
             return
-        if not all(path.startswith((f"{self.below}/", "/dev/", "/proc/")) for path in paths):
+        if not all(f"{path}/".startswith((f"{self.below}/", "/dev/", "/proc/")) for path in paths):  # the folder itself: a nameless file
             self.note(f"outside {event} {paths}")
         if not any(path.startswith(f"{self.below}/") for path in paths):
             return

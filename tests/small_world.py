@@ -47,7 +47,7 @@ class World:
         return (
             ("prepare", self.images, "--masks", self.masks, "--out", self.dataset, *shares, "--quiet"),
             ("warmstart", self.dataset, "--out", self.warm, *NETWORK, "--iterations", 40, *CPU),
-            ("warmstart", self.dataset, "--out", self.folds, *NETWORK, "--iterations", 4, "--folds", 2, *CPU),
+            ("warmstart", self.dataset, "--out", self.folds, *NETWORK, "--iterations", 20, "--folds", 2, *CPU),
             ("mine", self.dataset, "--model", self.warm, "--out", self.store, "--embeddings", self.cache, *MINING, *CPU),
             ("distill", self.dataset, "--out", self.distilled, *DISTILLING, *CPU),
             ("adapt", self.dataset, "--out", self.sam, *ADAPTING, *CPU),

@@ -228,3 +228,12 @@ def test_header_of_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "state.safetensors")
     with pytest.raises(CheckpointError, match="not a regular file"):
         load_metadata(tmp_path / "state.safetensors")
+
+
+def test_bit_that_turns_in_tensors_is_named(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_tensors(path, {"a": torch.arange(9.0)})
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+    with pytest.raises(CheckpointError, match=r"m\.safetensors is not a checkpoint \(its tensors are not those"):
+        load_tensors(path)

@@ -69,13 +69,15 @@ def describe_predictions(folder: Path) -> Facts:
     """predictions.json of `samsemi predict`, and the masks that stand there."""
     about = read_object(folder / "predictions.json")
     made_from = {name: about[name] for name in ("model", "images") if name in about}
+    files = count_files(folder)
     return {
         "kind": "predictions",
         "classes": about.get("classes"),
         "made_from": made_from,
         "command": "predict",
         "options": changed_options("predict", {name: about[name] for name in KEPT if name in about}),
-        "images": count_files(folder).get(".png", 0),
+        "images": files[".png"],
+        **({"volumes": files[".gz"]} if files[".gz"] else {}),
         "bytes": count_bytes(folder),
     }
 

@@ -75,7 +75,7 @@ def gather(options: ReportOptions) -> Sources:
     opened = [Store(path) for path in (*stores, *options.store)] or read_named(named, Store, lacking)
     dataset = read_dataset(options.dataset) if options.dataset else find_dataset(evaluations, trainings, opened)
     names = unlike([name_store(store.path) for store in opened], [str(store.path) for store in opened])
-    return Sources(tuple(evaluations), tuple(trainings), dict(zip(names, opened, strict=True)), dataset, tuple(lacking))
+    return Sources(tuple(evaluations), tuple(trainings), dict(zip(names, opened, strict=True)), dataset, tuple(dict.fromkeys(lacking)))
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -245,7 +245,7 @@ def tabulate_means(result: Mapping[str, Any]) -> console.Table:
 def tabulate_volumes(volumes: Mapping[str, Any]) -> console.Table:
     """A row per metric of whole volumes."""
     rows = [[metric, *format_summary(metric, values), str(values["n"])] for metric, values in volumes["mean"].items()]
-    title = f"{volumes['volumes']} whole volumes; distances in {volumes['distance_unit']}"
+    title = f"volumes as a whole: {volumes['volumes']}; distances in {volumes['distance_unit']}"
     return console.Table(title, ["metric", "mean", "95 % interval", "n"], rows)
 
 

@@ -101,7 +101,7 @@ class TrainingState:
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         tensors |= {f"meter.{name}": value for name, value in self.meter.sums.items()}
-        numbers = Progress(self.iteration, self.best, self.seconds, self.meter.steps, self.counts)
+        numbers = Progress(self.iteration, self.best, self.seconds, self.meter.steps, dict(self.counts))
         save_tensors(path, tensors, {"state": json.dumps(asdict(numbers))})
 
     def load(self, path: Path) -> None:

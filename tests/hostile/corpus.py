@@ -9,12 +9,25 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from hostile import backends, layouts, models, pictures, places, published, stores, tables
+from hostile import backends, layouts, models, pictures, places, published, reports, stores, tables
 from hostile.case import Case, Place
 from processes import Ended, Limits, run
 from small_world import World
 
-CASES = [*pictures.CASES, *layouts.CASES, *tables.CASES, *models.CASES, *published.CASES, *stores.CASES, *places.CASES, *backends.CASES]
+CASES = [
+    *(*pictures.CASES, *layouts.CASES, *tables.CASES, *models.CASES, *published.CASES, *stores.CASES, *places.CASES),
+    *(*reports.CASES, *backends.CASES),
+]
+    *pictures.CASES,
+    *layouts.CASES,
+    *tables.CASES,
+    *models.CASES,
+    *published.CASES,
+    *stores.CASES,
+    *places.CASES,
+    *reports.CASES,
+    *backends.CASES,
+]
 FAMILIES = {
     "images": ("image", "images", "folder", "predictions"),
     "names": ("name", "groups"),
@@ -27,6 +40,7 @@ FAMILIES = {
     "caches": ("cache",),
     "TOML": ("config",),
     "outputs": ("out",),
+    "reports": ("report", "bench"),
     "backends": ("backend",),
 }
 """Kinds of cases by the rows of the table in which they are counted."""

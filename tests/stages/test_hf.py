@@ -152,7 +152,7 @@ def test_file_or_store_never_has_a_model_downloaded(dataset, warm, hub, tmp_path
     config = tmp_path / "config.toml"
     config.write_text(f'[mine]\nsam = "hf:{HUB}"\n')
     mine = ("mine", dataset, "--model", warm, "--out", tmp_path / "sam.h5", *MINING)
-    refused(USAGE, *mine, "--config", config, said=(f"sam = 'hf:{HUB}' is no folder", f"--sam hf:{HUB} on the command line"))
+    refused(USAGE, *mine, "--config", config, said=(f"sam = 'hf:{HUB}' needs the network", f"--sam hf:{HUB} on the command line"))
     assert not hub
     succeed(*mine, "--sam", f"hf:{HUB}")
     hub.clear()

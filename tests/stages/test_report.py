@@ -150,7 +150,8 @@ def test_data_set_beside_a_store_is_found_by_its_fingerprint(store, dataset, tmp
 def test_model_that_is_no_longer_what_was_measured_is_not_drawn(trained, warm, dataset, tmp_path):
     shutil.copytree(warm, tmp_path / "run")
     succeed("eval", dataset, "--model", tmp_path / "run", "--out", tmp_path / "eval", "--overlays", 0)
-    shutil.copy(trained / "mined" / "model.safetensors", tmp_path / "run" / "model.safetensors")
+    for name in ("model.safetensors", "model.json"):
+        shutil.copy(trained / "mined" / name, tmp_path / "run" / name)
     outcome = succeed("report", tmp_path / "eval", "--out", tmp_path / "r.html", "--device", "cpu")
     assert "no longer the model that was measured" in outcome.err
     assert "run Dice" not in read_page(tmp_path / "r.html").source

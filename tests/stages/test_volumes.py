@@ -157,6 +157,7 @@ def predict(source, run, out, *more: object):
 def test_predict_writes_volumes_and_takes_up_those_that_are_left(scans, untrained):
     out = scans / "masks_out"
     assert predict(scans / "images", untrained, out).result["volumes"] == 4
+    assert succeed("info", out, "--json").result["volumes"] == 4
     found = nibabel.load(out / "p1.nii.gz")
     assert np.allclose(found.affine, tilted_affine(), atol=1e-4)
     assert found.shape == SHAPE[::-1]

@@ -345,11 +345,13 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
 def test_state_is_loaded_exactly_as_it_was_saved(tmp_path, cases):
     state = train(tmp_path, cases, iterations=2)
     state.best, state.seconds = 0.123456789012345, 9.87
+    state.counts.update(mined_images=8, accepted_images=3)
     state.save(tmp_path / "state.safetensors")
     other = new_state(Run(tmp_path, False), options_of(), seed=5)
     other.load(tmp_path / "state.safetensors")
     assert everything(other) == everything(state)
     assert (other.iteration, other.best, other.seconds) == (2, 0.123456789012345, 9.87)
+    assert other.counts == {"mined_images": 8, "accepted_images": 3}
     groups = [{name: value for name, value in s.optimizer.param_groups[0].items() if name not in ("params", "lr")} for s in (state, other)]
     assert groups[0] == groups[1]
 

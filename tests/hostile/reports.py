@@ -1,0 +1,47 @@
+"""Evaluations as strangers may send them, made into a page; and a bench of what cannot be."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hostile.case import CHECKPOINT, DATA, REFUSED, USAGE, Case, Place, at, link
+
+REPORT = "report eval --out out.html"
+SCRIPT = "<script>alert(1)</script>"
+
+
+def evaluation(change: Callable[[str], str], name: str = "metrics.csv") -> Callable[[Place], None]:
+    """A copy of an evaluation of which one file is another text."""
+
+    def make(place: Place) -> None:
+        path = place.copy("eval") / name
+        path.write_text(change(path.read_text()))
+
+    return make
+
+
+def measured(**values: Any) -> Callable[[Place], None]:
+    """A copy of an evaluation with other values in metrics.json."""
+    return evaluation(lambda text: json.dumps({**json.loads(text), **values}), "metrics.json")
+
+
+def is_text(place: Place) -> bool:
+    """Whether the page shows a script in a name, and has none of it."""
+    page = (place.here / "out.html").read_text()
+    return SCRIPT not in page and "&lt;script&gt;" in page
+
+
+CASES = [
+    Case("report: a script as the name of a case", REPORT, 0, "", evaluation(lambda text: text.replace("p0", SCRIPT + "p0")), left=is_text),
+    Case("report: a table of bytes", REPORT, DATA, "metrics.csv", evaluation(lambda text: "\0" * 1000)),
+    Case("report: a table without columns", REPORT, DATA, "eval", evaluation(lambda text: "a,b\n1,2\n")),
+    Case("report: infinite scores", REPORT, (0, DATA), "", evaluation(lambda text: text.replace("0.", "inf", 5))),
+    Case("report: metrics nested deep", REPORT, (0, DATA, CHECKPOINT), "", evaluation(lambda text: '{"a":' * 100_000, "metrics.json")),
+    Case("report: metrics in a list", REPORT, (0, DATA, CHECKPOINT), "", evaluation(lambda text: "[1]", "metrics.json")),
+    Case("report: options of another type", REPORT, (0, DATA, CHECKPOINT), "", measured(options=[1], made_from="x")),
+    Case("report: a data set that is a device", REPORT, (0, DATA, CHECKPOINT), "", measured(options={"dataset": "/dev/zero"})),
+    Case("report: over one of its evaluations", "report eval --out eval/metrics.json", REFUSED, "metrics.json", lambda p: p.copy("eval")),
+    Case("report: at a link to itself", REPORT, REFUSED, "", lambda p: (p.copy("eval"), at("out.html", link("out.html"))(p))),
+    Case("bench: a SAM that is a path", "bench --sam ../../x", USAGE, "x", lambda _: None),
+    Case("bench: more images than there is room for", "bench --images 999999999999", USAGE, "images", lambda _: None),
+]
