@@ -18,16 +18,6 @@ CASES = [
     *(*pictures.CASES, *layouts.CASES, *tables.CASES, *models.CASES, *published.CASES, *stores.CASES, *places.CASES),
     *(*reports.CASES, *backends.CASES),
 ]
-    *pictures.CASES,
-    *layouts.CASES,
-    *tables.CASES,
-    *models.CASES,
-    *published.CASES,
-    *stores.CASES,
-    *places.CASES,
-    *reports.CASES,
-    *backends.CASES,
-]
 FAMILIES = {
     "images": ("image", "images", "folder", "predictions"),
     "names": ("name", "groups"),
