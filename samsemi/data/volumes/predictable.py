@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from samsemi.data.dataset import Case, is_dataset, read_case_image, read_dataset
 from samsemi.data.files import find_images, kind_of, warn_unread
-from samsemi.data.images import READERS, known_suffix, log_remarks
+from samsemi.data.images import SUFFIXES as PICTURES
+from samsemi.data.images import known_suffix, log_remarks
 from samsemi.data.sources import ImageFile, ImageSource
 from samsemi.data.volumes.find import SUFFIXES, find_volumes, holds_volumes, open_volume, volume_suffix
 from samsemi.data.volumes.origins import Origin, read_origins
 from samsemi.data.volumes.sources import SliceImage, VolumeSource
-from samsemi.data.volumes.window import Window
 from samsemi.errors import DataError
+from samsemi.options.window import Window
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class CaseImage:
     def path(self) -> Path:
         return self.case.image
 
-    def read(self):
+    def read(self) -> np.ndarray:
         return read_case_image(self.case)
 
     def remarks(self) -> list[str]:
@@ -68,7 +71,7 @@ def one_file(path: Path) -> dict[str, VolumeSource | Path]:
     source = open_volume(path)
     suffix = volume_suffix(path) or known_suffix(path)
     if source is None and suffix is None:
-        raise DataError(f"{path}: not read: 1 {kind_of(path.name)}", f"convert it: {', '.join((*READERS, *SUFFIXES))} are read")
+        raise DataError(f"{path}: not read: 1 {kind_of(path.name)}", f"convert it: {', '.join((*PICTURES, *SUFFIXES))} are read")
     return {path.name[: -len(suffix)] if suffix else path.name: source or path}
 
 
