@@ -1,6 +1,5 @@
 """The scores of an evaluation by case and class: metrics.csv written and read, and two evaluations compared. Needs no torch."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from samsemi.errors import DataError
 from samsemi.inputs import read_rows
 from samsemi.metrics import METRICS, compare, summarize_values
+from samsemi.outputs import write_rows
 
 TABLE = "metrics.csv"
 DISTANCES = ("hd95", "assd")
@@ -63,13 +63,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def write_scores(path: Path, scores: Scores, groups: Mapping[str, str], kind: str = "id") -> None:
     """A row per case (or volume, the ``kind``) and class; a metric that could not be measured is left empty."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([kind, "group", "class", *METRICS])
-        for name, per_class in scores.items():
-            for class_name, values in per_class.items():
-                cells = ["" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS]
-                writer.writerow([name, groups[name], class_name, *cells])
+    rows = [
+        [name, groups[name], class_name, *("" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS)]
+        for name, per_class in scores.items()
+        for class_name, values in per_class.items()
+    ]
+    write_rows(path, [[kind, "group", "class", *METRICS], *rows])
 
 
 def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
