@@ -9,6 +9,7 @@ from samsemi.errors import UsageError
 from samsemi.options.fields import Field, Options
 from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.options.window import WINDOWS
+from samsemi.remedies import install
 
 ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d"),
@@ -86,7 +87,7 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
     def __post_init__(self):
         super().__post_init__()
         if self.tensorboard and find_spec("tensorboard") is None:
-            raise UsageError("--tensorboard: tensorboard is not installed", "pip install 'samsemi[track]', or leave it out")
+            raise UsageError("--tensorboard: tensorboard is not installed", f"run: {install('track')}; or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
