@@ -3,7 +3,7 @@
 import pytest
 
 from samsemi.errors import DataError
-from samsemi.evaluations import compare_scores, holm, mean_over_classes, read_scores, write_scores
+from samsemi.evaluations import TABLE, compare_scores, holm, mean_over_classes, read_scores, write_scores
 from samsemi.metrics import METRICS
 
 
@@ -13,7 +13,7 @@ def scores_of(**dice: float) -> dict:
 
 def test_scores_are_read_as_they_were_written(tmp_path):
     scores, groups = scores_of(a=0.5, b=0.25), {"a": "p1", "b": "p2"}
-    write_scores(tmp_path, scores, groups)
+    write_scores(tmp_path / TABLE, scores, groups)
     found, found_groups = read_scores(tmp_path, "here")
     assert found_groups == groups and found["a"]["cell"] == scores["a"]["cell"]
     assert [mean_over_classes(found[name], "dice") for name in "ab"] == [0.5, 0.25]
