@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +37,8 @@ app = typer.Typer(
 
 def print_version(value: bool) -> None:
     if value:
+        from importlib.metadata import version  # slow to load
+
         print(f"samsemi {version('samsemi')}")
         raise typer.Exit()
 

@@ -1,7 +1,6 @@
 """The scores of an evaluation by case and class: metrics.csv written and read, and two evaluations compared. Needs no torch."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import numpy as np
 
 from samsemi.errors import DataError
 from samsemi.inputs import read_rows
-from samsemi.metrics import METRICS, compare
+from samsemi.metrics import METRICS, compare, summarize_values
+from samsemi.outputs import write_rows
 
 TABLE = "metrics.csv"
 DISTANCES = ("hd95", "assd")
@@ -24,6 +24,19 @@ def mean_over_classes(per_class: Mapping[str, Mapping[str, float]], metric: str)
     """Mean of the classes that could be measured; NaN where none could."""
     known = [values[metric] for values in per_class.values() if not np.isnan(values[metric])]
     return float(np.mean(known)) if known else float("nan")
+
+
+def summarize_scores(scores: Scores, groups: Mapping[str, str], classes: Iterable[str], seed: int) -> dict[str, Any]:
+    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}} of cases or volumes, bootstrapped by their groups; ``classes``
+    are those above background. A case without a class was not measured in it."""
+    members = [groups[name] for name in scores]
+
+    def summarize(values: Iterable[float]) -> dict[str, float | int | None]:
+        return summarize_values(list(values), members, seed)
+
+    cases = scores.values()
+    by_class = {name: {m: summarize(s[name][m] if name in s else np.nan for s in cases) for m in METRICS} for name in classes}
+    return {"classes": by_class, "mean": {m: summarize(mean_over_classes(s, m) for s in cases) for m in METRICS}}
 
 
 def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, dict[str, float | int | None]]:
@@ -50,13 +63,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def write_scores(path: Path, scores: Scores, groups: Mapping[str, str], kind: str = "id") -> None:
     """A row per case (or volume, the ``kind``) and class; a metric that could not be measured is left empty."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([kind, "group", "class", *METRICS])
-        for name, per_class in scores.items():
-            for class_name, values in per_class.items():
-                cells = ["" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS]
-                writer.writerow([name, groups[name], class_name, *cells])
+    rows = [
+        [name, groups[name], class_name, *("" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS)]
+        for name, per_class in scores.items()
+        for class_name, values in per_class.items()
+    ]
+    write_rows(path, [[kind, "group", "class", *METRICS], *rows])
 
 
 def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:

@@ -134,7 +134,7 @@ class Claim:
         return cls(out, kind, options.overwrite, resume, options.break_lock, input_paths(options))
 
 
-def resolve(out: Path) -> Path:
+def find_out(out: Path) -> Path:
     """The folder that is meant, behind links, below the present one where it is given so; RefusedError where it, or one above it, is a file
     or cannot be."""
     refuse_file(out)
@@ -151,7 +151,7 @@ def new_folder(claim: Claim) -> Iterator[Path]:
 
     RefusedError where something else stands at the output, or another command writes there.
     """
-    folder = resolve(claim.out)
+    folder = find_out(claim.out)
     need_movable(folder)
     with locked_output(folder, claim.break_lock) as lock:
         if is_full(folder):
@@ -183,7 +183,7 @@ def kept_folder(claim: Claim) -> Iterator[Path]:
     One that is to be replaced stays until the new one, ``.NAME.new`` beside it, is whole and takes its place; ``resume`` goes on there.
     RefusedError as for ``new_folder``, and where the folder was removed meanwhile.
     """
-    folder = resolve(claim.out)
+    folder = find_out(claim.out)
     new = folder.with_name(f".{folder.name}.new")
     with locked_output(folder, claim.break_lock, [new]) as lock:
         place = choose_place(folder, new, claim)

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -29,6 +30,12 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         raise OSError(errno.EINVAL, f"larger than {most >> 20} MiB", str(path))
     with open(path, "rb") as file:
         return file.read()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:

@@ -1,11 +1,12 @@
 """Files that appear whole or not at all, the locks under which they are written, and why an output is refused."""
 
+import csv
 import errno
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -162,6 +163,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, whose first row names the columns, whole or not at all."""
+    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def refuse_file(folder: Path) -> None:

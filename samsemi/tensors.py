@@ -117,12 +117,6 @@ def refuse_no_weights(tensors: Mapping[str, torch.Tensor], own: Mapping[str, tor
         raise CheckpointError(f"{source}: all weights are 0, such as {zero}", NO_WEIGHTS)
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of the names, types, shapes and values of tensors."""
     digest = hashlib.sha256()

@@ -144,7 +144,7 @@ def test_what_needs_no_torch_loads_none():
 
 
 def test_package_itself_knows_nothing_of_torch():
-    assert {room_of(module) for module in reachable("samsemi")} <= {"samsemi", "functions", "options", "errors", "console", "clock"}
+    assert {room_of(module) for module in reachable("samsemi")} <= {"samsemi", "functions", "options", "errors", "remedies", "console", "clock"}
 
 
 def test_nobody_imports_click():
@@ -168,7 +168,7 @@ def test_no_module_is_named_after_nothing():
 def test_files_and_functions_are_short():
     assert not [module for module in MODULES if len(MODULES[module].read_text(encoding="utf-8").splitlines()) > 350]
     lines = {f"{module}.{f.name}": f.end_lineno - f.lineno + 1 for module in MODULES for f in functions(module)}
-    assert not {name: count for name, count in lines.items() if count > 60}
+    assert not {name: count for name, count in lines.items() if count > 50}
 
 
 def test_every_module_says_what_it_is():
@@ -196,7 +196,7 @@ def test_hidden_truth_is_read_only_where_masks_are_made_checked_and_measured():
 
 def test_files_of_cases_are_read_where_they_are_compared_with_their_hashes():
     readers = {module for module in MODULES for node in ast.walk(tree(module)) if isinstance(node, ast.Name) and node.id == "read_image"}
-    assert readers == {"samsemi.data.images", "samsemi.data.sources"}  # of foreign files, before there are hashes
+    assert readers == {"samsemi.data.sources"}  # of foreign files, before there are hashes
 
 
 def test_no_class_overrides_train_of_a_network():

@@ -6,7 +6,7 @@ import pytest
 from builders import files_in, write_lock
 
 from samsemi.locks import describe_self
-from samsemi.outputs import locked_output, try_file, whole_file, write_text
+from samsemi.outputs import locked_output, try_file, whole_file, write_rows, write_text
 
 DEAD = {"host": describe_self().host, "pid": 2**22 + 1}
 
@@ -57,3 +57,15 @@ def test_junk_that_a_library_leaves_beside_a_file_goes_with_it(tmp_path):
         part.write_text("a")
         part.with_name(".tmpAbC").write_text("half")
     assert files_in(tmp_path) == {"a.txt"}
+
+
+def test_table_that_cannot_be_written_to_its_end_leaves_the_old_one_whole(tmp_path):
+    def fail():
+        yield ["id", "dice"]
+        raise ValueError("in the middle")
+
+    write_rows(tmp_path / "a.csv", [["id", "dice"], ["a, b", 0.5]])
+    with pytest.raises(ValueError, match="in the middle"):
+        write_rows(tmp_path / "a.csv", fail())
+    assert (tmp_path / "a.csv").read_bytes() == b'id,dice\n"a, b",0.5\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from samsemi.errors import CheckpointError
-from samsemi.tensors import hash_file, hash_tensors, load_metadata, load_strictly, load_tensors, save_tensors
+from samsemi.inputs import hash_file
+from samsemi.tensors import hash_tensors, load_metadata, load_strictly, load_tensors, save_tensors
 
 WEIGHTS = {"conv.weight": torch.arange(12.0).view(3, 4), "conv.bias": torch.tensor([1.0, 2.0, 3.0])}
 

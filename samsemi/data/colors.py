@@ -59,7 +59,7 @@ def one_color(image: np.ndarray) -> tuple[int, int, int] | None:
 
 
 def describe_colors(image: np.ndarray) -> str:
-    """The colors of an (H, W, 3) uint8 image with their share of the pixels, as in '0,0,0 (90 %), 255,0,0 (10 %)'; the most frequent."""
+    """The colors of an (H, W, 3) uint8 image with their share of the pixels, as in '0,0,0 (0.9), 255,0,0 (0.1)'; the most frequent."""
     colors, counts = np.unique(pack_colors(image), return_counts=True)
     if len(colors) > MOST_COLORS:
         return f"{len(colors)} colors"

@@ -3,11 +3,11 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from samsemi.data.images import READERS, known_suffix
+from samsemi.data.images import SUFFIXES, known_suffix
 from samsemi.errors import DataError
 
 log = logging.getLogger("samsemi")
@@ -31,7 +31,7 @@ def find_images(folder: Path) -> dict[str, Path]:
         if suffix is None:
             continue
         refuse_name(path)
-        name = "__".join(path.relative_to(folder).parts)[: -len(suffix)]
+        name = path_id(folder, path, suffix)
         if name in found:
             raise DataError(f"{found[name]} and {path} have the same id '{name}'", "rename one of them")
         found[name] = path
@@ -39,9 +39,17 @@ def find_images(folder: Path) -> dict[str, Path]:
         others = count_unread(folder)
         raise DataError(
             f"{folder}: no images in it" + (f"; not read: {others}" if others else ""),
-            f"convert them to PNG or TIFF: {', '.join(READERS)} are read" if others else f"put {', '.join(READERS)} files there",
+            f"convert them to PNG or TIFF: {', '.join(SUFFIXES)} are read" if others else f"put {', '.join(SUFFIXES)} files there",
         )
     return dict(sorted(without_superpixels(found).items()))
+
+
+def path_id(folder: Path, path: Path, suffix: str | None = None) -> str:
+    """The id of a file or folder below ``folder``: its path there without suffix, '/' written '__'; that of the folder itself is its
+    name."""
+    parts = path.relative_to(folder).parts or (folder.resolve().name,)
+    name = "__".join(parts)
+    return name[: -len(suffix)] if suffix else name
 
 
 def need_folder(folder: Path) -> None:
@@ -107,8 +115,12 @@ def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
 
 def count_unread(folder: Path) -> str:
     """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'."""
-    names = [path.name for path in list_files(folder) if path.is_file() and not known_suffix(path)]
-    kinds = Counter(kind_of(name) for name in names)
+    return count_kinds(path for path in list_files(folder) if path.is_file() and not known_suffix(path))
+
+
+def count_kinds(paths: Iterable[Path]) -> str:
+    """How many files there are of each kind, as in '24 .dcm, 1 .csv', the most frequent first."""
+    kinds = Counter(kind_of(path.name) for path in paths)
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])))
 
 

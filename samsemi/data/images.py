@@ -1,10 +1,10 @@
-"""Reading images and label maps, each file by the reader of its suffix. Knows nothing of torch."""
+"""Reading images and label maps. Knows nothing of torch."""
 
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def read_label(path: Path) -> np.ndarray:
 
 def decode_image(data: bytes, path: Path) -> np.ndarray:
     """``read_image`` of a file whose bytes are there already."""
-    return reader_of(path).image(data, path)
+    return picture_image(data, path)
 
 
 def decode_label(data: bytes, path: Path) -> np.ndarray:
@@ -49,7 +49,7 @@ def decode_label(data: bytes, path: Path) -> np.ndarray:
 
 def decode_values(data: bytes, path: Path) -> np.ndarray:
     """The (H, W) values of a mask file, whatever their type and range."""
-    return reader_of(path).label(data, path)
+    return picture_label(data, path)
 
 
 def to_label(values: np.ndarray, path: Path) -> np.ndarray:
@@ -64,7 +64,7 @@ def to_label(values: np.ndarray, path: Path) -> np.ndarray:
 
 def remark_label(data: bytes, path: Path) -> list[str]:
     """What is done to a mask, which must be sound, before its values are used."""
-    return remark_mask(data, path) if reader_of(path) is PICTURE else []
+    return remark_mask(data, path)
 
 
 def log_remarks(kind: str, remarks: Mapping[str, int]) -> None:
@@ -73,40 +73,17 @@ def log_remarks(kind: str, remarks: Mapping[str, int]) -> None:
         log.info("%d %s %s", count, kind, remark)
 
 
-class Reader(NamedTuple):
-    """How files of one format are read: both functions take the bytes of a file, and its path to name it in a DataError."""
-
-    image: Callable[[bytes, Path], np.ndarray]
-    """-> (H, W, 3) uint8 RGB, upright."""
-    label: Callable[[bytes, Path], np.ndarray]
-    """-> (H, W) values of any type of number."""
-
-
-PICTURE = Reader(picture_image, picture_label)
-"""Pillow, which looks at the bytes: also of files with another suffix that a manifest names."""
-READERS = dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"), PICTURE)
-"""Suffix -> how such files are read. Files with these suffixes are found in folders."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+"""Of pictures that are found in folders. Pillow looks at the bytes: files with other suffixes, that a manifest names, are read, too."""
 
 
 def known_suffix(path: Path) -> str | None:
-    """The longest suffix in READERS that a file name ends in, whatever its case."""
-    fitting = [suffix for suffix in READERS if Path(path).name.lower().endswith(suffix)]
-    return max(fitting, key=len, default=None)
-
-
-def reader_of(path: Path) -> Reader:
-    """By its suffix; Pillow for one that is not known."""
-    suffix = known_suffix(path)
-    return READERS[suffix] if suffix else PICTURE
+    """The suffix in SUFFIXES that a file name ends in, whatever its case."""
+    return next((suffix for suffix in SUFFIXES if Path(path).name.lower().endswith(suffix)), None)
 
 
 Source = TypeVar("Source")
 Images = dict[str, np.ndarray]
-
-
-def read_images(paths: Mapping[str, Path]) -> tuple[Images, list[str]]:
-    """``read_readable`` of image files."""
-    return read_readable(paths, read_image)
 
 
 def read_readable(sources: Mapping[str, Source], read: Callable[[Source], np.ndarray]) -> tuple[Images, list[str]]:

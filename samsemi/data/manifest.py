@@ -1,6 +1,5 @@
 """manifest.csv: a row for each case of a data set."""
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from samsemi.errors import DataError
+from samsemi.outputs import write_rows
 
 SPLITS = ("labeled", "unlabeled", "val", "test")
 LONGEST_ID = 200
@@ -85,8 +85,8 @@ def read_case(folder: Path, row: Mapping[str, str]) -> Case:
         raise DataError("an unlabeled case has a mask", "move it to the column truth, or change the split")
     if row["split"] != "unlabeled" and not row["mask"]:
         raise DataError(f"a {row['split']} case has no mask", "give one, or change the split to unlabeled")
-    image = resolve(folder, row["image"])
-    mask, truth = (resolve(folder, row[column]) if row[column] else None for column in ("mask", "truth"))
+    image = path_of(folder, row["image"])
+    mask, truth = (path_of(folder, row[column]) if row[column] else None for column in ("mask", "truth"))
     hashes = [row.get(name) or None if path else None for name, path in zip(HASHES, (image, mask, truth), strict=True)]
     group, (image_sha256, mask_sha256, truth_sha256) = row["group"] or row["id"], hashes
     place = read_place(row)
@@ -118,7 +118,7 @@ def is_safe_id(text: str) -> bool:
     return not UNSAFE.search(text) and len(text.encode()) <= LONGEST_ID
 
 
-def resolve(folder: Path, text: str) -> Path:
+def path_of(folder: Path, text: str) -> Path:
     """A path of the manifest: absolute, or inside the data set folder; DataError for one that leads out of it."""
     if ".." in text and ".." in Path(text).parts:
         raise DataError(f"{text} leads out of the data set", "write paths relative to the data set folder, or absolute")
@@ -130,10 +130,8 @@ def write_manifest(folder: Path, cases: Iterable[Case]) -> None:
     cases = list(cases)
     placed = any(case.volume or case.spacing for case in cases)
     columns = COLUMNS + HASHES + (PLACE if placed else ())
-    with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([as_cell(folder, value) for value in astuple(case)[: len(columns)]] for case in cases)
+    rows = ([as_cell(folder, value) for value in astuple(case)[: len(columns)]] for case in cases)
+    write_rows(folder / "manifest.csv", [columns, *rows])
 
 
 def as_cell(folder: Path, value: str | int | Path | tuple[float, ...] | None) -> str:

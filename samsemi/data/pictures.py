@@ -194,13 +194,22 @@ def open_picture(data: bytes, path: Path) -> Image.Image:
 def scale_to_uint8(values: np.ndarray) -> np.ndarray:
     """(H, W) greys of any range -> (H, W, 3) uint8 from their least to their greatest, the ``TRIMMED`` share of either end left out,
     unless nothing differs between them."""
-    cut = int(TRIMMED * values.size)
-    ends = np.partition(values.ravel(), (cut, values.size - 1 - cut))
-    low, high = float(ends[cut]), float(ends[values.size - 1 - cut])
+    low, high = trimmed_range(values.ravel())
     if low == high:
         low, high = float(values.min()), float(values.max())
-    grey = np.rint((values.clip(low, high) - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    return np.repeat(stretch(values, low, high)[..., None], 3, axis=2)
+
+
+def trimmed_range(values: np.ndarray) -> tuple[float, float]:
+    """The least and the greatest of (N,) values, the ``TRIMMED`` share of either end left out."""
+    cut = int(TRIMMED * values.size)
+    ends = np.partition(values, (cut, values.size - 1 - cut))
+    return float(ends[cut]), float(ends[values.size - 1 - cut])
+
+
+def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """float32 values -> uint8: ``low`` is 0, ``high`` 255, and what lies beyond is cut."""
+    return np.rint((values.clip(low, high) - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
 
 
 def write_picture(path: Path, picture: np.ndarray | Image.Image, source: str | None = None) -> None:

@@ -6,8 +6,9 @@ from importlib.util import find_spec
 import torch
 
 from samsemi.cost import count_sams
+from samsemi.inputs import hash_file
 from samsemi.options.sams import HF, SAMS
-from samsemi.tensors import hash_file
+from samsemi.remedies import install
 from samsemi.training.runs import describe_environment
 from samsemi.weights.cache import find_fetched, weights_folder
 from samsemi.weights.table import WEIGHTS
@@ -22,7 +23,7 @@ def describe_machine() -> dict[str, object]:
         "devices": ", ".join(devices),
         "threads": torch.get_num_threads(),
         "backends": ", ".join([*SAMS, f"{HF}FOLDER"] if find_spec("transformers") else SAMS),
-        "transformers": version("transformers") if find_spec("transformers") else "missing: pip install 'samsemi[hf]'",
+        "transformers": version("transformers") if find_spec("transformers") else f"missing: {install('hf')}",
         "weights_folder": str(weights_folder()),
         "weights_fetched": ", ".join(name for name in WEIGHTS if find_fetched(name)) or "none",
         **{name: hash_file(entry.weights) for name, entry in SAMS.items() if entry.weights},

@@ -14,43 +14,25 @@ from samsemi import console
 from samsemi.data.dataset import Case, Dataset, hash_image, read_case_images
 from samsemi.devices import FittingCalls, autocast, choose_precision
 from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
+from samsemi.inputs import hash_file
 from samsemi.mining.ahead import batches_ahead, read_ahead
 from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import join_windows, nothing_found, score_window, usable_ids
 from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
-from samsemi.options.config import input_paths
+from samsemi.options.config import input_paths, may_change
 from samsemi.options.mine import MineOptions, parse_part, parse_prompts
-from samsemi.options.shared import OF_EARLIER, PolicyOptions
+from samsemi.options.shared import PolicyOptions
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks, decode_prompts, encode_images
 from samsemi.sam.simulation import move_box
 from samsemi.sam.windows import choose_windows, crop_pixels, crop_prompts
 from samsemi.segmenters.segmenter import Segmenter
-from samsemi.tensors import hash_file
 
 JITTER = 0.05
 """How far a side of a box is moved at most, as a share of the box."""
-NOT_OF_THE_STORE = {
-    *(
-        "dataset",
-        "model",
-        "out",
-        "sam_checkpoint",
-        "embeddings",
-        "overlays",
-        "review",
-        "review_cases",
-        "part",
-        "merge",
-        "dry_run",
-        "device",
-    ),
-    *OF_EARLIER,
-}
-"""Options of ``mine`` that do not decide what stands in the store, or are hashed in ``made_from``."""
 
 
 def open_store(path: Path, dataset: Dataset) -> Store:
@@ -123,7 +105,7 @@ def describe_store(store: Store, usable: Sequence[Case]) -> dict[str, object]:
 def provenance_of(options: MineOptions, sam: SamBackend, dataset: str, models: Sequence[str], out_of_fold: str | None = None) -> Provenance:
     """What a store is made with and from: ``dataset`` is its fingerprint, ``models`` the hash of the weights of each model,
     ``out_of_fold`` that of the file of the out-of-fold predictions."""
-    config = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_STORE}
+    config = {name: value for name, value in asdict(options).items() if name not in may_change(MineOptions)}
     for name in ("allow_low_precision", "fold_models"):  # as in stores of before there were these options, so that they resume
         if not config[name]:
             del config[name]

@@ -12,6 +12,7 @@ import torch
 from samsemi.data.dataset import Case, Dataset, refuse_changed_files
 from samsemi.devices import choose_precision
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.inputs import hash_file
 from samsemi.locks import need_unlocked
 from samsemi.mining.calibration import finish_store
 from samsemi.mining.drift import measure_drift, warn_of_drift
@@ -28,7 +29,7 @@ from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.protocol import SamBackend, choose_masks, load_sam
 from samsemi.schemas import from_json
 from samsemi.segmenters.segmenter import Segmenter
-from samsemi.tensors import hash_file, hash_tensors
+from samsemi.tensors import hash_tensors
 from samsemi.training.runs import History
 
 LOG = logging.getLogger("samsemi")

@@ -5,7 +5,6 @@ images/ID.png  masks/ID.png  coco.json  why.csv  review.json
 What comes back is read by samsemi.data.corrections.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from samsemi.data.dataset import Dataset, read_case_image
 from samsemi.data.masks import write_mask
 from samsemi.data.pictures import write_picture
 from samsemi.folders import Kind
+from samsemi.inputs import hash_file
 from samsemi.mining.annotations import annotate_objects
 from samsemi.mining.composition import compose_label, network_map
 from samsemi.mining.miner import as_mined
@@ -27,8 +27,7 @@ from samsemi.mining.policy import Policy, decide, score_table
 from samsemi.mining.pseudolabels import trust
 from samsemi.mining.scores import REASONS
 from samsemi.mining.store import Mined, Store
-from samsemi.outputs import write_text
-from samsemi.tensors import hash_file
+from samsemi.outputs import write_rows, write_text
 
 REVIEW = Kind("cases to review", (ABOUT,), r"(review|coco)\.json|why\.csv|(images|masks)/[^/]+\.png")
 NEIGHBORS = 1000
@@ -121,9 +120,8 @@ def propose_label(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:
 
 def write_reasons(path: Path, doubts: Sequence[Doubt]) -> None:
     """why.csv: a row per case, the one that teaches most first."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["rank", "id", "gain", "objects", "right_with_probability", "decisions"])
-        for rank, doubt in enumerate(doubts, start=1):
-            probabilities = " ".join(f"{p:.3f}" for p in doubt.trust)
-            writer.writerow([rank, doubt.name, f"{doubt.gain:.6g}", len(doubt.trust), probabilities, " ".join(doubt.reasons)])
+    rows: list[list[object]] = [["rank", "id", "gain", "objects", "right_with_probability", "decisions"]]
+    for rank, doubt in enumerate(doubts, start=1):
+        probabilities = " ".join(f"{p:.3f}" for p in doubt.trust)
+        rows.append([rank, doubt.name, f"{doubt.gain:.6g}", len(doubt.trust), probabilities, " ".join(doubt.reasons)])
+    write_rows(path, rows)

@@ -11,6 +11,7 @@ from samsemi.options.shared import (
     ModelRun,
     ResumableOptions,
 )
+from samsemi.options.window import parse_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +35,8 @@ class PredictOptions(ResumableOptions, DeviceOptions):
     overlays: Annotated[bool, Field("Run", "Also overlays/ID.png: the outline on the image.")] = False
     probabilities: Annotated[bool, Field("Run", "Also probabilities/ID.npz: array probs, (K, H, W) float16.")] = False
     batch_size: Annotated[int, Field("Run", "Images per batch.", min=1)] = 8
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.window is not None:
+            parse_window(self.window)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
 from samsemi.options.shared import WINDOW, OutputOptions
+from samsemi.options.window import parse_window
 
 LayoutName = Literal[
     "auto", "pairs", "class-folders", "busi", "knowsam", "covid-qu-ex", "nnunet", "acdc", "coco", "yolo", "labelme", "volumes"
@@ -65,6 +66,7 @@ class PrepareOptions(OutputOptions):
 
     def __post_init__(self):
         super().__post_init__()
+        parse_window(self.window)
         for name in ("labeled", "val", "test"):
             value = getattr(self, name)
             if value is not None and value > 1 and not float(value).is_integer():

@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field, Options
 from samsemi.options.sams import NETWORKS, SAMS
+from samsemi.options.window import WINDOWS
+from samsemi.remedies import install
 
 ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d"),
@@ -85,7 +87,7 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
     def __post_init__(self):
         super().__post_init__()
         if self.tensorboard and find_spec("tensorboard") is None:
-            raise UsageError("--tensorboard: tensorboard is not installed", "pip install 'samsemi[track]', or leave it out")
+            raise UsageError("--tensorboard: tensorboard is not installed", f"run: {install('track')}; or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +146,10 @@ ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetu
 OF_TRANSFORMERS = "hf:FOLDER, hf:OWNER/NAME: of transformers"
 WINDOW = Field(
     "Input",
-    "Of volumes, DICOM and arrays: values shown black and white, LOW,HIGH; lung, soft, bone, brain, liver (CT); auto: as the file "
+    f"Of volumes, DICOM and arrays: values shown black and white, LOW,HIGH; {', '.join(WINDOWS)} (CT); auto: as the file "
     "says, else its percentiles. Of predict by default that of the training images.",
     metavar="LOW,HIGH",
-    choices=("auto", "lung", "soft", "bone", "brain", "liver"),
+    choices=("auto", *WINDOWS),
 )
 SamName = Annotated[
     str,

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from samsemi.evaluations import Scores, compare_scores, holm, mean_over_classes
-from samsemi.metrics import METRICS, summarize_values
+from samsemi.evaluations import Scores, compare_scores, holm, mean_over_classes, summarize_scores
 from samsemi.reporting.sources import Evaluation
 
 LEVEL = 0.05
@@ -48,14 +47,9 @@ def make_arms(evaluations: Sequence[Evaluation], seed: int) -> list[Arm]:
 
 
 def summarize(evaluation: Evaluation, seed: int) -> Arm:
-    groups, scores = [evaluation.groups[name] for name in evaluation.scores], evaluation.scores.values()
-    mean = {metric: summarize_values([mean_over_classes(s, metric) for s in scores], groups, seed) for metric in METRICS}
-    names = dict.fromkeys(name for per_class in scores for name in per_class)
-    classes = {
-        name: {metric: summarize_values([s[name][metric] if name in s else np.nan for s in scores], groups, seed) for metric in METRICS}
-        for name in names
-    }
-    return Arm(evaluation, mean, classes)
+    classes = dict.fromkeys(name for per_class in evaluation.scores.values() for name in per_class)
+    summary = summarize_scores(evaluation.scores, evaluation.groups, classes, seed)
+    return Arm(evaluation, summary["mean"], summary["classes"])
 
 
 def comparable(first: Evaluation, other: Evaluation) -> bool:

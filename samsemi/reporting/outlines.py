@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
-from samsemi.data.dataset import IGNORE
+from samsemi.data.overlays import classes_in
 
 SIDE = 640
 """Longest side in pixels of what is pictured: an image that is larger is made smaller."""
@@ -56,9 +56,7 @@ def write_path(contour: np.ndarray) -> str:
 
 def trace_label(label: np.ndarray) -> Iterator[tuple[int, str]]:
     """Class and path of each class above background in a label map (h, w)."""
-    for class_id in np.unique(label).tolist():
-        if 0 < class_id < IGNORE:
-            yield class_id, trace_mask(label == class_id)
+    return ((class_id, trace_mask(label == class_id)) for class_id in classes_in(label))
 
 
 def image_uri(image: np.ndarray) -> str:

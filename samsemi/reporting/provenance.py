@@ -12,14 +12,14 @@ from samsemi.inspection.rows import HASH, SHORT, as_flags, as_rows
 from samsemi.inspection.things import inspect
 from samsemi.reporting.sources import Sources
 from samsemi.schemas import read_object
+from samsemi.weights.table import WEIGHTS
 
 LICENSES = {
     "tiny": "Apache-2.0, in the package",
-    **dict.fromkeys(("vit_b", "vit_l", "vit_h"), "Apache-2.0, Segment Anything project"),
-    "medsam": "Apache-2.0, MedSAM project",
     **dict.fromkeys(("none", "ellipse"), "no weights"),
+    **{name: weights.license for name, weights in WEIGHTS.items()},
 }
-"""Of the weights of each SAM, as their projects state it."""
+"""Of the weights of each SAM."""
 UNKNOWN = "weights that samsemi does not know: ask who gave them"
 HIDDEN = ("what", "path")
 """Rows that stand in the title."""

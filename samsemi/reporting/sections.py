@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from samsemi.console import Table
-from samsemi.evaluations import METRICS, format_p, format_summary
+from samsemi.evaluations import format_p, format_summary
+from samsemi.metrics import METRICS
 from samsemi.reporting import charts
 from samsemi.reporting.comparison import Arm, comparable
 from samsemi.reporting.funnel import Funnel, read_drift

@@ -21,6 +21,7 @@ from samsemi.errors import CheckpointError, SamsemiError, UsageError
 from samsemi.inputs import read_text
 from samsemi.offline import need_network
 from samsemi.options.sams import HF, SamEntry, hf_folder, names_hub
+from samsemi.remedies import install
 from samsemi.sam.cards import SamCard, need_sam, read_card
 from samsemi.sam.network import NetworkSam, Sizes
 from samsemi.sam.preprocessing import Preprocessing, longest_side_size, square_size
@@ -28,7 +29,6 @@ from samsemi.sam.protocol import FEATURES, SamNetwork, best_mask, of_owners
 from samsemi.tensors import first_line, hash_tensors, load_strictly, load_tensors, refuse_no_weights
 
 LOG = logging.getLogger("samsemi")
-EXTRA = "pip install 'samsemi[hf]'"
 FILES = ("*.json", "*.safetensors")
 """What is downloaded of a model: nothing that would have to be unpickled."""
 A_FOLDER = "give a folder with config.json, preprocessor_config.json and model.safetensors, or OWNER/NAME of one on the hub"
@@ -245,7 +245,7 @@ def import_transformers(name: str) -> Any:
     try:
         import transformers
     except ImportError:
-        raise UsageError(f"--sam {name} needs transformers, which is not installed", EXTRA) from None
+        raise UsageError(f"--sam {name} needs transformers, which is not installed", f"run: {install('hf')}") from None
     return transformers
 
 

@@ -9,13 +9,14 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.inputs import hash_file
 from samsemi.options.sams import NETWORKS, SAMS, SamEntry, find_function
 from samsemi.sam.attention import make_faster
 from samsemi.sam.cards import need_sam, read_card
 from samsemi.sam.decoder import decode_one
 from samsemi.sam.network import NetworkSam, Sizes
 from samsemi.sam.protocol import FEATURES, SamNetwork
-from samsemi.tensors import hash_file, load_strictly, load_tensors
+from samsemi.tensors import load_strictly, load_tensors
 from samsemi.weights.cache import fetch_hint, find_fetched, need_hash
 from samsemi.weights.table import WEIGHTS
 

@@ -23,6 +23,7 @@ from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_ca
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import CheckpointError, RefusedError, UsageError
+from samsemi.inputs import hash_file
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
 from samsemi.options.adapt import AdaptOptions, parse_zoom
@@ -35,7 +36,7 @@ from samsemi.sam.original import read_card, untrained
 from samsemi.sam.protocol import SamBackend, SamNetwork, TrainableSam, learned_by, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
-from samsemi.tensors import CARD, hash_file, hash_tensors, load_tensors, save_tensors
+from samsemi.tensors import CARD, hash_tensors, load_tensors, save_tensors
 from samsemi.training.batches import AUGMENT, Stream
 from samsemi.training.loop import Goal, fit, keep_model, seconds_of, start_training
 from samsemi.training.runs import FINISHED, KEPT, STATE, History, Run, mark_of, open_run, run_folder

@@ -17,9 +17,20 @@ from samsemi.data.sources import MaskFile
 from samsemi.data.volumes.assembly import Assembly
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
-from samsemi.evaluations import TABLE, Scores, compare_scores, format_p, format_summary, mean_over_classes, read_scores, write_scores
+from samsemi.evaluations import (
+    TABLE,
+    Scores,
+    compare_scores,
+    format_p,
+    format_summary,
+    mean_over_classes,
+    read_scores,
+    summarize_scores,
+    write_scores,
+)
 from samsemi.folders import Claim, Kind, new_folder
-from samsemi.metrics import METRICS, measure, summarize_values
+from samsemi.inputs import hash_file
+from samsemi.metrics import METRICS, measure
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.pictures import draw_comparison
 from samsemi.mining.pseudolabels import accepted_ids, mined_label
@@ -28,7 +39,7 @@ from samsemi.options.shared import PolicyOptions
 from samsemi.outputs import write_text
 from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
-from samsemi.tensors import hash_file, hash_tensors
+from samsemi.tensors import hash_tensors
 from samsemi.training.runs import as_config
 
 SCHEMA = "samsemi.evaluation/1"
@@ -64,11 +75,11 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         spacings = find_spacings(cases, dataset)
         scores, volumes = score_cases(cases, labels_of, dataset, spacings, options.tolerance)
         groups = {case.id: case.group for case in cases} | {case.volume: case.group for case in cases if case.volume}
-        metrics = summarize_scores(scores, groups, dataset.classes, options.seed)
+        metrics = summarize_scores(scores, groups, dataset.classes[1:], options.seed)
         metrics |= {"options": without_out(options), "made_from": made_from(options, dataset, segmenter)}
         metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if spacings else "pixels"}
         if volumes:
-            summary = summarize_scores(volumes, groups, dataset.classes, options.seed)
+            summary = summarize_scores(volumes, groups, dataset.classes[1:], options.seed)
             unit = "mm" if all(len(spacings.get(case.id, ())) == 3 for case in cases if case.volume) else "voxels"
             metrics["volumes"] = {"volumes": len(volumes), "distance_unit": unit, **summary}
             write_scores(out / "volumes.csv", volumes, groups, kind="volume")
@@ -193,17 +204,6 @@ def with_truth(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset) -> 
                     "predictions must have the size of the image",
                 )
             yield case, label, truth
-
-
-def summarize_scores(scores: Scores, groups: Mapping[str, str], classes: Sequence[str], seed: int) -> dict[str, Any]:
-    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}} of cases or volumes, by the groups of these."""
-    members = [groups[name] for name in scores]
-    by_class = {
-        name: {metric: summarize_values([s[name][metric] for s in scores.values()], members, seed) for metric in METRICS}
-        for name in classes[1:]
-    }
-    mean = {metric: summarize_values([mean_over_classes(s, metric) for s in scores.values()], members, seed) for metric in METRICS}
-    return {"classes": by_class, "mean": mean}
 
 
 def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, labels_of: LabelsOf, dataset: Dataset, count: int) -> None:

@@ -13,6 +13,7 @@ from samsemi.data.dataset import IGNORE, Dataset, read_dataset
 from samsemi.data.masks import write_mask
 from samsemi.errors import NothingUsable
 from samsemi.folders import Claim, Kind, new_folder
+from samsemi.inputs import hash_file
 from samsemi.mining.annotations import annotate_objects
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.policy import Policy, decide, numbers
@@ -20,7 +21,6 @@ from samsemi.mining.pseudolabels import accepted_ids, mined_label, weighed_targe
 from samsemi.mining.store import Mined, Store
 from samsemi.options.export_labels import ExportLabelsOptions
 from samsemi.outputs import write_text
-from samsemi.tensors import hash_file
 
 SCHEMA = "samsemi.labels/1"
 ABOUT = "labels.json"

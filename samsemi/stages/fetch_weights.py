@@ -2,8 +2,9 @@
 
 from samsemi import clock
 from samsemi.errors import RefusedError, UsageError
+from samsemi.inputs import hash_file
 from samsemi.options.weights import FetchWeightsOptions
-from samsemi.weights.cache import hash_weights, weights_folder
+from samsemi.weights.cache import weights_folder
 from samsemi.weights.download import download
 from samsemi.weights.table import ENCODER, WEIGHTS, KnownWeights
 
@@ -14,7 +15,7 @@ def fetch_weights(options: FetchWeightsOptions) -> dict[str, object]:
     sha256 = need_sha256(weights, options.sha256)
     path = weights_folder(options.dir) / weights.file
     there = path.is_file() and not options.overwrite
-    if there and hash_weights(path) != sha256:
+    if there and hash_file(path) != sha256:
         raise RefusedError(f"{path} is there, and is not {weights.name}: it has another SHA-256", "--overwrite replaces it")
     if not there:
         download(weights.address, path, sha256, weights.size, options.break_lock)
@@ -25,7 +26,7 @@ def fetch_weights(options: FetchWeightsOptions) -> dict[str, object]:
         "sha256": sha256,
         "license": weights.license,
         "downloaded": not there,
-        "use": weights.use.replace("FILE", str(path)),
+        "use": weights.use_of(path),
         "seconds": clock.lap(),
     }
 

@@ -21,11 +21,12 @@ from samsemi.data.volumes.nifti import read_nifti, source_of_nifti, write_nifti
 from samsemi.data.volumes.predictable import Predictable, find_predictable
 from samsemi.data.volumes.sources import VolumeSource, hash_source, slice_id
 from samsemi.data.volumes.volume import Grid, Volume, need_library
-from samsemi.data.volumes.window import Window, choose_window, parse_window, show_slice
+from samsemi.data.volumes.window import choose_window, show_slice
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import CheckpointError, DataError, RefusedError, UsageError
 from samsemi.folders import ARCHIVE_MARK, Claim, Kind, kept_folder
 from samsemi.options.predict import PredictOptions
+from samsemi.options.window import Window, parse_window
 from samsemi.outputs import refuse_changes, refuse_inside, whole_file, write_text
 from samsemi.schemas import read_object
 from samsemi.segmenters.checkpoints import load_model, read_model_card

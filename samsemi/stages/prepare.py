@@ -23,10 +23,10 @@ from samsemi.data.sources import ColorFile, MaskFile
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
 from samsemi.data.volumes.sources import SliceImage
-from samsemi.data.volumes.window import parse_window
 from samsemi.errors import DataError, UsageError
 from samsemi.folders import Claim, Kind, new_folder
 from samsemi.options.prepare import PrepareOptions
+from samsemi.options.window import parse_window
 from samsemi.outputs import refuse_inside
 
 LONGEST_NAME = 100

@@ -1,10 +1,11 @@
 """``samsemi report``: one page, in one file, of what was measured, trained and mined."""
 
 from importlib.metadata import version
+from pathlib import Path
 
-from samsemi.errors import RefusedError
+from samsemi.options.config import input_paths
 from samsemi.options.report import ReportOptions
-from samsemi.outputs import locked_output, refuse_file, try_file, write_text
+from samsemi.outputs import locked_output, refuse_taken, try_file, write_text
 from samsemi.reporting.comparison import make_arms
 from samsemi.reporting.funnel import measure_funnel
 from samsemi.reporting.gallery import draw_gallery
@@ -52,14 +53,11 @@ def report(options: ReportOptions) -> dict[str, object]:
 
 def refuse_out(options: ReportOptions) -> None:
     """RefusedError where the page cannot be written, or something else would be replaced."""
-    out = options.out
-    refuse_file(out.parent)
-    if out.is_dir():
-        raise RefusedError(f"{out} is a folder", "give a file name as --out")
-    if out.exists():
-        if not options.overwrite:
-            raise RefusedError(f"{out} exists", "give another --out, or --overwrite")
-        with open(out, "rb") as file:
-            if MARK not in file.read(HEAD):
-                raise RefusedError(f"{out} was not made by this command", "give another --out, or remove it yourself")
-    try_file(out)
+    refuse_taken(options.out, "a report", is_report, options.overwrite, input_paths(options))
+    try_file(options.out)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was written here."""
+    with open(path, "rb") as file:
+        return MARK in file.read(HEAD)

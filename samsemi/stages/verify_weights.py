@@ -6,9 +6,10 @@ from typing import Any
 
 from samsemi import console
 from samsemi.errors import CheckpointError, NothingUsable, SamsemiError
+from samsemi.inputs import hash_file
 from samsemi.inspection.weights import describe_weights
 from samsemi.options.weights import VerifyWeightsOptions
-from samsemi.weights.cache import fetch_hint, find_fetched, hash_weights, need_hash, weights_folder
+from samsemi.weights.cache import fetch_hint, find_fetched, need_hash, weights_folder
 from samsemi.weights.table import WEIGHTS, KnownWeights
 
 
@@ -45,7 +46,7 @@ def verify_all(folder: Path | None) -> dict[str, object]:
 
 def verify_fetched(weights: KnownWeights, path: Path) -> dict[str, object]:
     """CheckpointError where a fetched file is not what its name says; of one without a known hash, its hash."""
-    found = hash_weights(path)
+    found = hash_file(path)
     need_hash(path, weights, found)
     return {**describe(path, found), "name": weights.name, "known": bool(weights.sha256), **reading(weights, path)}
 
@@ -54,7 +55,7 @@ def verify_file(path: Path) -> dict[str, object]:
     """Which weights a file is; CheckpointError for one that is none that is known, and was not made here."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file, and no name of weights", f"give a file, or one of {', '.join(WEIGHTS)}")
-    found = hash_weights(path)
+    found = hash_file(path)
     known = next((weights for weights in WEIGHTS.values() if weights.sha256 == found), None)
     if known:
         return {**describe(path, found), "name": known.name, "known": True, **reading(known, path)}
@@ -86,8 +87,8 @@ def describe(path: Path, sha256: str) -> dict[str, object]:
 
 def reading(weights: KnownWeights, path: Path) -> dict[str, object]:
     """What reading weights as what they are means."""
-    use = weights.use.replace("FILE", str(path))
-    return {"license": weights.license, "preprocessing": weights.preprocessing, "use": use, "source": weights.source or None}
+    how = {"license": weights.license, "preprocessing": weights.preprocessing, "use": weights.use_of(path)}
+    return {**how, "source": weights.source or None}
 
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:

@@ -11,6 +11,7 @@ from samsemi.data.dataset import Case, Dataset, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError
+from samsemi.inputs import hash_file
 from samsemi.losses import segmentation_loss
 from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, fold_folders, write_fold_maps
 from samsemi.options.shared import parse_channels
@@ -18,7 +19,6 @@ from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.pretrained import load_encoder
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
-from samsemi.tensors import hash_file
 from samsemi.training.batches import Sample, Stream, labeled_sample
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import open_run, run_folder

@@ -14,16 +14,9 @@ def weights_folder(given: Path | None = None) -> Path:
     """The folder given, that of the environment, or the one in the user's cache."""
     if given is not None or os.environ.get(VARIABLE):
         return Path(given or os.environ[VARIABLE])
-    import pooch
+    import platformdirs
 
-    return Path(pooch.os_cache("samsemi"))
-
-
-def hash_weights(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    import pooch
-
-    return pooch.file_hash(str(path), alg="sha256")
+    return Path(platformdirs.user_cache_dir("samsemi"))
 
 
 def find_fetched(name: str, given: Path | None = None) -> Path | None:

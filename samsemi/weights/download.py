@@ -1,7 +1,7 @@
 """A file from the network: taken up where a download was cut, verified, and under its own name only when it is whole.
 
-What has come so far stands in ``NAME.part``. pooch itself would begin anew each time (its downloader knows no ranges), and a SAM has up to
-2.6 GB; so this asks for the rest with a Range header, which a server may ignore. Proxies are those of the environment.
+What has come so far stands in ``NAME.part``. Libraries such as pooch begin anew each time (its downloader knows no ranges), and a SAM has
+up to 2.6 GB; so this asks for the rest with a Range header, which a server may ignore. Proxies are those of the environment.
 """
 
 import errno
@@ -18,9 +18,9 @@ from typing import Any
 
 from samsemi import console
 from samsemi.errors import CheckpointError, RefusedError
+from samsemi.inputs import hash_file
 from samsemi.offline import need_network
 from samsemi.outputs import locked_output
-from samsemi.weights.cache import hash_weights
 
 CHUNK = 2**20
 MEGABYTE = 10**6
@@ -56,7 +56,7 @@ def download(address: str, path: Path, sha256: str, size: int | None, break_lock
         if not (size and part.is_file() and part.stat().st_size == size):
             with named_failures(address, part):
                 receive(address, part, size)
-        found = hash_weights(part)
+        found = hash_file(part)
         if found != sha256:
             part.unlink()
             raise CheckpointError(

@@ -5,6 +5,7 @@ compared with the first eight digits, which stand in the names of the files. Nee
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 ENCODER = "encoder:"
 """What the names of weights of encoders begin with."""
@@ -43,6 +44,10 @@ class KnownWeights:
     def file(self) -> str:
         return self.given_name or self.address.rpartition("/")[2]
 
+    def use_of(self, path: Path) -> str:
+        """``use`` of the file where it lies."""
+        return self.use.replace("FILE", str(path))
+
 
 def sam(name: str, file: str, size: int, sha256: str) -> KnownWeights:
     address, use = f"{META}/segment_anything/{file}", f"--sam {name}, which finds it by itself"
@@ -73,7 +78,6 @@ MEDSAM = KnownWeights(
     "--sam medsam, which finds it by itself",
     MEDSAM_CHECK,
 )
-MOBILENET = "mobilenet_v2-7ebf99e0.pth"
 WEIGHTS: dict[str, KnownWeights] = {
     weights.name: weights
     for weights in (

@@ -435,8 +435,11 @@ def test_long_manifest_is_read_in_a_time_that_grows_with_it(tmp_path):
     def seconds(count: int) -> float:
         rows = "".join(f"c{i},images/{i}.png,,,unlabeled,g{i}\n" for i in range(count))
         folder = write_manifest(tmp_path / str(count), rows)
-        start = time.process_time()
-        assert len(read_dataset(folder).cases) == count
-        return time.process_time() - start
+        times = []
+        for _ in range(3):  # the least: a busy machine makes some longer
+            start = time.process_time()
+            assert len(read_dataset(folder).cases) == count
+            times.append(time.process_time() - start)
+        return min(times)
 
     assert seconds(16_000) < 12 * max(seconds(4_000), 0.02)

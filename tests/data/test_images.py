@@ -10,7 +10,7 @@ from PIL import Image
 
 from samsemi.data import images
 from samsemi.data.files import count_unread, find_images
-from samsemi.data.images import Reader, read_image, read_label
+from samsemi.data.images import read_image, read_label
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.pairs import find_pairs
 from samsemi.data.mask_values import count_values
@@ -260,14 +260,7 @@ def test_missing_and_empty_folders_are_data_errors(tmp_path):
             find_images(folder)
 
 
-def test_format_is_a_row_of_the_table(tmp_path, monkeypatch):
-    """A new one is found in folders and read, by the longest suffix that fits; any other file is left to Pillow."""
-    plain = Reader(lambda data, path: np.full((1, 1, 3), len(data), np.uint8), lambda data, path: np.full((1, 1), data[0], np.uint8))
-    monkeypatch.setitem(images.READERS, ".gz", Reader(None, None))
-    monkeypatch.setitem(images.READERS, ".raw.gz", plain)
-    (tmp_path / "a.RAW.gz").write_bytes(b"\7\0")
-    assert find_images(tmp_path) == {"a": tmp_path / "a.RAW.gz"}
-    assert read_image(tmp_path / "a.RAW.gz").tolist() == [[[2, 2, 2]]] and read_label(tmp_path / "a.RAW.gz").tolist() == [[7]]
+def test_file_of_another_suffix_is_read_by_its_bytes(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "odd.name", "PNG")
     assert (read_image(tmp_path / "odd.name") == RGB).all()
 
@@ -366,7 +359,7 @@ def test_pipe_among_images_is_not_waited_for(tmp_path):
     write_picture(tmp_path / "b.png", RGB)
     found = find_images(tmp_path)
     assert remark_image(found["a"]) == []
-    read, unreadable = images.read_images(found)
+    read, unreadable = images.read_readable(found, read_image)
     assert list(read) == ["b"] and unreadable == ["a"]
     with pytest.raises(DataError, match="not a regular file"):
         read_image(found["a"])

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,10 @@ def test_cases_are_seen_as_crops_where_the_encoder_learns_and_mining_zooms(given
 def test_crops_that_would_not_be_seen_are_refused(given):
     with pytest.raises(UsageError, match="--crops are of labeled cases, for an image encoder that learns"):
         AdaptOptions(dataset="d", out="s.safetensors", crops=0.5, **given)
+
+
+@pytest.mark.parametrize("window", ["", "sofa", "5", "5,5", "7,3", "nan,1", "0,inf", "1,2,3"])
+def test_window_that_cannot_be_is_refused_before_anything_is_read(window):
+    for options in (partial(PrepareOptions, images=(Path("i"),)), partial(PredictOptions, images=Path("i"), model=Path("m"))):
+        with pytest.raises(UsageError, match="--window"):
+            options(out=Path("o"), window=window)

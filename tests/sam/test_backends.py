@@ -13,13 +13,14 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.inputs import hash_file
 from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.sam.network import takes_three
 from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
 from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding, MaskBatch, SamNetwork, TrainableSam, choose_masks, load_sam
-from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
+from samsemi.tensors import CARD, load_tensors, save_tensors
 
 SIZES = {"landscape": (48, 70), "portrait": (90, 41), "square": (64, 64), "large": (150, 203), "small": (20, 31)}
 

@@ -36,6 +36,7 @@ from safetensors import safe_open
 
 import samsemi
 from samsemi.data.dataset import read_dataset
+from samsemi.inputs import hash_file
 from samsemi.mining.folds import write_fold_maps
 from samsemi.mining.store import Store
 from samsemi.options.sams import SAMS
@@ -44,7 +45,7 @@ from samsemi.sam.cards import read_card
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.checkpoints import load_model
 from samsemi.stages import adapt as adapt_stage
-from samsemi.tensors import hash_file, load_tensors, save_tensors
+from samsemi.tensors import load_tensors, save_tensors
 from samsemi.training import loop as training
 
 TINY_WEIGHTS = SAMS["tiny"].weights

@@ -15,11 +15,12 @@ from builders import CHECKPOINT, CPU, REFUSED, USAGE, assert_complains, build_sa
 from file_server import serve
 
 from samsemi.errors import CheckpointError
+from samsemi.inputs import hash_file
 from samsemi.sam import original
 from samsemi.sam.protocol import load_sam
 from samsemi.segmenters.pretrained import load_encoder
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter
-from samsemi.tensors import CARD, hash_file, load_tensors, save_tensors
+from samsemi.tensors import CARD, load_tensors, save_tensors
 from samsemi.weights.table import WEIGHTS
 
 NOTHING = 7
@@ -149,7 +150,7 @@ def test_interrupted_fetch_says_that_what_came_is_kept(folder, server, monkeypat
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("samsemi.weights.download.hash_weights", interrupt)
+    monkeypatch.setattr("samsemi.weights.download.hash_file", interrupt)
     outcome = call("weights", "fetch", "vit_b", "--quiet")
     assert outcome.code == 130 and "what was downloaded is kept" in outcome.err
     monkeypatch.undo()

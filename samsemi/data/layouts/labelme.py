@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samsemi.data.files import list_files, real_path
+from samsemi.data.files import list_files, path_id, real_path
 from samsemi.data.layouts.drawn import draw_on
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
@@ -48,7 +48,7 @@ def find_labelme(given: Given) -> Found:
     """A case for each image: with a mask where it has a file, unlabeled where it has none. The path of an image in a file is not used."""
     images = find_all_images(given.images)
     files = {
-        "__".join(path.relative_to(given.masks or given.folder).with_suffix("").parts): path
+        path_id(given.masks or given.folder, path, path.suffix): path
         for path in list_files(given.masks or given.folder)
         if path.suffix.lower() == ".json" and holds_keys(path, KEYS)
     }

@@ -17,8 +17,8 @@ from samsemi.data.layouts.jsons import read_json
 from samsemi.data.sources import ChannelFiles, ImageFile, ImageSource, MaskFile
 from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
 from samsemi.data.volumes.sources import VolumeSource, slice_cases
-from samsemi.data.volumes.window import Window
 from samsemi.errors import DataError
+from samsemi.options.window import Window
 
 log = logging.getLogger("samsemi")
 
@@ -62,7 +62,7 @@ def find_cases(folder: Path, part: str, window: Window | None) -> list[FoundCase
     images, labels = find_folder(folder, f"images{part}"), find_folder(folder, f"labels{part}")
     assert images is not None
     if holds_volumes(images):
-        return find_stacks(images, labels, part, window)
+        return slices_of(images, labels, part, window)
     masks = find_images(labels) if labels and list_entries(labels) else {}
     for place in filter(None, (images, labels)):
         warn_unread(place)
@@ -83,7 +83,7 @@ def find_cases(folder: Path, part: str, window: Window | None) -> list[FoundCase
     ]
 
 
-def find_stacks(images: Path, labels: Path | None, part: str, window: Window | None) -> list[FoundCase]:
+def slices_of(images: Path, labels: Path | None, part: str, window: Window | None) -> list[FoundCase]:
     """The slices of the volumes of a part."""
     masks = find_volumes(labels, of_mask=True) if labels and list_entries(labels) else {}
     cases = []

@@ -14,8 +14,8 @@ from samsemi.data.layouts.pairs import join_folders, refuse_masks, refuse_nested
 from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
 from samsemi.data.volumes.sources import Unreadable, VolumeSource, slice_cases
-from samsemi.data.volumes.window import Window
 from samsemi.errors import DataError
+from samsemi.options.window import Window
 
 log = logging.getLogger("samsemi")
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from samsemi.data.files import list_files, real_path
+from samsemi.data.about import MOST_CLASSES
+from samsemi.data.files import list_files, path_id, real_path
 from samsemi.data.layouts.drawn import draw_on, split_of, upright_size
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given, find_file
@@ -25,7 +26,6 @@ LOOKED_AT = 16
 """Text files that are searched for objects."""
 OUTSIDE = 0.5
 """How far outlines may lead out of an image, as a share of its size; further out they are no shares."""
-MOST_CLASSES = 254
 MOST_NAMES = 2**20
 """Bytes of a file of names."""
 NAME_FILES = ("classes.txt", "obj.names", "data.yaml", "dataset.yaml")
@@ -85,7 +85,7 @@ def files_of(images: Mapping[str, Path], given: Given) -> dict[str, Path]:
     """The file of each image that has one."""
     if given.masks:
         found = object_files(given.masks)
-        matching = match(images, {"__".join(path.relative_to(given.masks).with_suffix("").parts): path for path in found})
+        matching = match(images, {path_id(given.masks, path, path.suffix): path for path in found})
         warn_matching(matching, "text files")
         return matching.masks
     there = set(object_files(given.folder))
@@ -114,8 +114,8 @@ def read_line(words: Sequence[str], size: tuple[int, int], where: str) -> Polygo
     """One object; DataError, beginning with ``where``, for a box and for what is no outline."""
     if len(words) == 5:
         raise DataError(f"{where}: a box, no outline", "masks need outlines: export segments, not boxes")
-    if not (words[0].isascii() and words[0].isdigit() and int(words[0][:4]) < MOST_CLASSES):
-        raise DataError(f"{where}: '{words[0]:.40}' is no class", f"write its number, 0 to {MOST_CLASSES - 1}")
+    if not (words[0].isascii() and words[0].isdigit() and int(words[0][:4]) < MOST_CLASSES - 1):
+        raise DataError(f"{where}: '{words[0]:.40}' is no class", f"write its number, 0 to {MOST_CLASSES - 2}")
     try:
         shares = points_of([float(word) for word in words[1:]], where)
     except ValueError:
@@ -154,7 +154,7 @@ def read_yaml_names(path: Path) -> list[str]:
         raise DataError(f"{path}: no YAML ({str(error).splitlines()[0]})", "repair it, or write the names into classes.txt") from None
     names = values.get("names") if isinstance(values, dict) else None
     if isinstance(names, dict) and all(isinstance(key, int) for key in names):
-        names = [names.get(number, f"class{number + 1}") for number in range(min(max(names, default=-1) + 1, MOST_CLASSES))]
+        names = [names.get(number, f"class{number + 1}") for number in range(min(max(names, default=-1) + 1, MOST_CLASSES - 1))]
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
         raise DataError(f"{path}: no names of classes", "write names: [polyp, tool], or a file classes.txt")
     return [str(name) for name in names]

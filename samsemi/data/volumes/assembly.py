@@ -1,11 +1,25 @@
 """Slices that come one by one -> whole volumes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from samsemi.data.manifest import Case
+
+
+def slices_by_volume(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """The slices of each volume, in their order."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        if case.volume is not None and case.slice is not None:
+            found.setdefault(case.volume, []).append(case)
+    return {name: sorted(slices, key=lambda case: case.slice or 0) for name, slices in found.items()}
+
+
+def is_gapless(numbers: Sequence[int]) -> bool:
+    """Whether rising numbers are all those from the first to the last, once each."""
+    return list(numbers) == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 @dataclass
@@ -19,11 +33,7 @@ class Assembly:
     @classmethod
     def of(cls, cases: Iterable[Case]) -> "Assembly":
         """For the volumes of all cases of a data set."""
-        wanted: dict[str, set[int]] = {}
-        for case in cases:
-            if case.volume is not None and case.slice is not None:
-                wanted.setdefault(case.volume, set()).add(case.slice)
-        return cls(wanted)
+        return cls({name: {case.slice or 0 for case in slices} for name, slices in slices_by_volume(cases).items()})
 
     def add(self, case: Case, *slices: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """The slices of a case; where its volume is whole with them each as (D, H, W), and they are forgotten. A volume of which slices
@@ -36,7 +46,6 @@ class Assembly:
             return None
         del self.parts[case.volume]
         ordered = [parts[number] for number in sorted(parts)]
-        gapless = max(parts) - min(parts) + 1 == len(parts)
-        if not gapless or len({part[0].shape for part in ordered}) > 1:
+        if not is_gapless(sorted(parts)) or len({part[0].shape for part in ordered}) > 1:
             return None
         return tuple(np.stack(kind) for kind in zip(*ordered, strict=True))

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from samsemi.data.files import kind_of, list_files, need_folder, refuse_name
+from samsemi.data.files import count_kinds, list_files, need_folder, path_id, refuse_name
 from samsemi.data.images import known_suffix
 from samsemi.data.volumes import arrays, nifti
 from samsemi.data.volumes.arrays import IMAGES, LABELS, ArrayFile
@@ -92,8 +92,7 @@ def find_volumes(folder: Path, of_mask: bool = False) -> Found:
         for name, source in name_series(folder, place, files):
             add(found, name, source)
     if unread:
-        counts = Counter(kind_of(path.name) for path in unread)
-        log.warning("%s: not read: %s", folder, ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
+        log.warning("%s: not read: %s", folder, count_kinds(unread))
     if not found:
         raise DataError(f"{folder}: no images in it", f"put pictures, DICOM or {', '.join(SUFFIXES[:6])} files there")
     return dict(sorted(found.items()))
@@ -109,13 +108,6 @@ def add(found: Found, name: str, source: VolumeSource | Path) -> None:
 def place_of(source: VolumeSource | Path) -> Path:
     """The file, or folder, that messages name."""
     return source if isinstance(source, Path) else source.path
-
-
-def path_id(folder: Path, path: Path, suffix: str | None) -> str:
-    """The id of a file or folder below ``folder``; that of the folder itself is its name."""
-    parts = path.relative_to(folder).parts or (folder.resolve().name,)
-    name = "__".join(parts)
-    return name[: -len(suffix)] if suffix else name
 
 
 def name_series(folder: Path, place: Path, files: Iterable[Path]) -> Iterator[tuple[str, DicomFrames | Unreadable]]:

@@ -5,15 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from samsemi.data.dataset import Case, is_dataset, read_case_image, read_dataset
 from samsemi.data.files import find_images, kind_of, warn_unread
-from samsemi.data.images import READERS, known_suffix, log_remarks
+from samsemi.data.images import SUFFIXES as PICTURES
+from samsemi.data.images import known_suffix, log_remarks
 from samsemi.data.sources import ImageFile, ImageSource
+from samsemi.data.volumes.assembly import is_gapless, slices_by_volume
 from samsemi.data.volumes.find import SUFFIXES, find_volumes, holds_volumes, open_volume, volume_suffix
 from samsemi.data.volumes.origins import Origin, read_origins
 from samsemi.data.volumes.sources import SliceImage, VolumeSource
-from samsemi.data.volumes.window import Window
 from samsemi.errors import DataError
+from samsemi.options.window import Window
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class CaseImage:
     def path(self) -> Path:
         return self.case.image
 
-    def read(self):
+    def read(self) -> np.ndarray:
         return read_case_image(self.case)
 
     def remarks(self) -> list[str]:
@@ -68,7 +72,7 @@ def one_file(path: Path) -> dict[str, VolumeSource | Path]:
     source = open_volume(path)
     suffix = volume_suffix(path) or known_suffix(path)
     if source is None and suffix is None:
-        raise DataError(f"{path}: not read: 1 {kind_of(path.name)}", f"convert it: {', '.join((*READERS, *SUFFIXES))} are read")
+        raise DataError(f"{path}: not read: 1 {kind_of(path.name)}", f"convert it: {', '.join((*PICTURES, *SUFFIXES))} are read")
     return {path.name[: -len(suffix)] if suffix else path.name: source or path}
 
 
@@ -96,15 +100,6 @@ def is_volume(source: VolumeSource) -> bool:
 def of_dataset(folder: Path) -> Predictable:
     """All cases, and the volumes of which every slice between the first and the last is a case."""
     dataset = read_dataset(folder)
-    slices: dict[str, list[Case]] = {}
-    for case in dataset.cases.values():
-        if case.volume is not None and case.slice is not None:
-            slices.setdefault(case.volume, []).append(case)
-    ordered = {name: sorted(cases, key=lambda case: case.slice or 0) for name, cases in slices.items()}
-    whole = {name: cases for name, cases in ordered.items() if [case.slice for case in cases] == numbers_from(cases)}
+    slices = slices_by_volume(dataset.cases.values())
+    whole = {name: cases for name, cases in slices.items() if is_gapless([case.slice or 0 for case in cases])}
     return Predictable({case.id: CaseImage(case) for case in dataset.cases.values()}, slices=whole, origins=read_origins(folder))
-
-
-def numbers_from(cases: list[Case]) -> list[int]:
-    first = cases[0].slice or 0
-    return list(range(first, first + len(cases)))

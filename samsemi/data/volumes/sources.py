@@ -15,8 +15,9 @@ from samsemi.data.volumes.dicom import DicomFrames
 from samsemi.data.volumes.dicom_seg import SegFile, fill_up
 from samsemi.data.volumes.origins import Origin
 from samsemi.data.volumes.volume import Grid, Volume, lay_on, need_same_grid
-from samsemi.data.volumes.window import Window, choose_window, show_slice
+from samsemi.data.volumes.window import choose_window, show_slice
 from samsemi.errors import DataError
+from samsemi.options.window import Window
 
 OWN_WINDOW = "shown by the window in their file"
 PERCENTILES = "shown from the 0.1 to the 99.9 percentile of their volume"

@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from samsemi.errors import DataError, TruncatedFile, UsageError, WrongValues
+from samsemi.remedies import install
 
 Affine = tuple[tuple[float, float, float, float], ...]
 """4 rows of 4, see ``Grid.affine``."""
@@ -25,7 +26,6 @@ MOST_PACKED = 1100
 """Bytes that a byte of gzip can hold, at most."""
 SAME_PLACE = 0.1
 """Two grids are one where no corner of them is farther apart than this share of the smallest side of a voxel."""
-EXTRA = "pip install 'samsemi[medical]'"
 DAMAGE = (
     *(OSError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError),
     *(SyntaxError, struct.error, tokenize.TokenError, zlib.error, zipfile.BadZipFile),
@@ -203,4 +203,6 @@ def need_library(name: str, path: Path) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError:
-        raise UsageError(f"{path}: reading or writing it needs {name.split('.')[0]}, which is not installed", f"run: {EXTRA}") from None
+        raise UsageError(
+            f"{path}: reading or writing it needs {name.split('.')[0]}, which is not installed", f"run: {install('medical')}"
+        ) from None

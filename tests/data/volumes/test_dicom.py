@@ -14,8 +14,9 @@ from samsemi.data.volumes.dicom import DicomFrames
 from samsemi.data.volumes.dicom_headers import is_dicom
 from samsemi.data.volumes.find import find_volumes, open_volume
 from samsemi.data.volumes.nifti import NiftiFile, stored_affine
-from samsemi.data.volumes.window import choose_window, parse_window, show_slice
+from samsemi.data.volumes.window import choose_window, show_slice
 from samsemi.errors import DataError, TruncatedFile, UsageError
+from samsemi.options.window import parse_window
 
 VOXELS = draw_phantom(0, (5, 9, 7))[0]
 REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
