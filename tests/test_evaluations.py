@@ -1,9 +1,11 @@
 """Scores of evaluations: written, read, compared."""
 
+import csv
+
 import pytest
 
 from samsemi.errors import DataError
-from samsemi.evaluations import compare_scores, holm, mean_over_classes, read_scores, write_scores
+from samsemi.evaluations import TABLE, compare_scores, holm, mean_over_classes, read_scores, write_scores
 from samsemi.metrics import METRICS
 
 
@@ -13,7 +15,7 @@ def scores_of(**dice: float) -> dict:
 
 def test_scores_are_read_as_they_were_written(tmp_path):
     scores, groups = scores_of(a=0.5, b=0.25), {"a": "p1", "b": "p2"}
-    write_scores(tmp_path, scores, groups)
+    write_scores(tmp_path / TABLE, scores, groups)
     found, found_groups = read_scores(tmp_path, "here")
     assert found_groups == groups and found["a"]["cell"] == scores["a"]["cell"]
     assert [mean_over_classes(found[name], "dice") for name in "ab"] == [0.5, 0.25]
@@ -23,6 +25,26 @@ def test_folder_without_scores_is_named(tmp_path):
     with pytest.raises(DataError, match="here: no evaluation there"):
         read_scores(tmp_path, "here")
     (tmp_path / "metrics.csv").write_text("id,class\na,b\n")
+    with pytest.raises(DataError, match="here: no evaluation there"):
+        read_scores(tmp_path, "here")
+
+
+@pytest.mark.parametrize(
+    "name, cell", [("dice", "7"), ("dice", "-0.1"), ("dice", "nan"), ("dice", "inf"), ("nsd", "1.01"), ("hd95", "-1"), ("assd", "1e400")]
+)
+def test_score_that_cannot_be_is_named(tmp_path, name, cell):
+    write_scores(tmp_path / TABLE, scores_of(a=0.5), {"a": "p1"})
+    rows = list(csv.DictReader((tmp_path / TABLE).read_text().splitlines()))
+    lines = [",".join(rows[0]), *(",".join((row | {name: cell}).values()) for row in rows)]
+    (tmp_path / TABLE).write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"here: no evaluation there.*{name} is {cell}"):
+        read_scores(tmp_path, "here")
+
+
+@pytest.mark.parametrize("line", ["a,p1,cell,0.5,0.5,0.5,0.5,1,1,1", "b,p2,cell,0.5"])
+def test_row_that_stands_twice_or_ends_early_is_named(tmp_path, line):
+    write_scores(tmp_path / TABLE, scores_of(a=0.5), {"a": "p1"})
+    (tmp_path / TABLE).write_text((tmp_path / TABLE).read_text() + line)
     with pytest.raises(DataError, match="here: no evaluation there"):
         read_scores(tmp_path, "here")
 
