@@ -100,6 +100,8 @@ class Watch:
     def change(self, event: str, paths: Sequence[str]) -> None:
         if not paths or (event == "os.mkdir" and os.path.isdir(paths[0])):
             return
+        if event == "open" and paths == [str(self.below)]:
+            return  # a file without a name, which a link gives it
         if not all(path.startswith((f"{self.below}/", "/dev/", "/proc/")) for path in paths):
             self.note(f"outside {event} {paths}")
         if not any(path.startswith(f"{self.below}/") for path in paths):
