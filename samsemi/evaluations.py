@@ -14,6 +14,8 @@ from samsemi.outputs import write_rows
 TABLE = "metrics.csv"
 DISTANCES = ("hd95", "assd")
 """Of METRICS; the others are shares."""
+FARTHEST = 1e9
+"""Of a distance, in mm or pixels."""
 EARLIER = "give the --out folder of an earlier `samsemi eval`"
 
 Scores = dict[str, dict[str, dict[str, float]]]
@@ -80,11 +82,24 @@ def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
     groups = {}
     try:
         for row in read_rows(path):
-            scores.setdefault(row["id"], {})[row["class"]] = {metric: float(row[metric] or "nan") for metric in METRICS}
+            own = scores.setdefault(row["id"], {})
+            if row["class"] in own:
+                raise ValueError(f"{row['id']:.60} has {row['class']:.60} twice")
+            own[row["class"]] = {metric: read_score(metric, row[metric]) for metric in METRICS}
             groups[row["id"]] = row["group"]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{given}: no evaluation there ({error!r})", EARLIER) from None
     return scores, groups
+
+
+def read_score(metric: str, cell: str) -> float:
+    """The value of a cell, NaN where it is empty; ValueError for what no metric can be."""
+    if cell == "":
+        return float("nan")
+    value = float(cell)
+    if not 0 <= value <= (FARTHEST if metric in DISTANCES else 1):
+        raise ValueError(f"{metric} is {cell:.20}")
+    return value
 
 
 def format_summary(metric: str, summary: Mapping[str, Any], sign: str = "") -> list[str]:

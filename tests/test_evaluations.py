@@ -1,5 +1,7 @@
 """Scores of evaluations: written, read, compared."""
 
+import csv
+
 import pytest
 
 from samsemi.errors import DataError
@@ -23,6 +25,26 @@ def test_folder_without_scores_is_named(tmp_path):
     with pytest.raises(DataError, match="here: no evaluation there"):
         read_scores(tmp_path, "here")
     (tmp_path / "metrics.csv").write_text("id,class\na,b\n")
+    with pytest.raises(DataError, match="here: no evaluation there"):
+        read_scores(tmp_path, "here")
+
+
+@pytest.mark.parametrize(
+    "name, cell", [("dice", "7"), ("dice", "-0.1"), ("dice", "nan"), ("dice", "inf"), ("nsd", "1.01"), ("hd95", "-1"), ("assd", "1e400")]
+)
+def test_score_that_cannot_be_is_named(tmp_path, name, cell):
+    write_scores(tmp_path / TABLE, scores_of(a=0.5), {"a": "p1"})
+    rows = list(csv.DictReader((tmp_path / TABLE).read_text().splitlines()))
+    lines = [",".join(rows[0]), *(",".join((row | {name: cell}).values()) for row in rows)]
+    (tmp_path / TABLE).write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"here: no evaluation there.*{name} is {cell}"):
+        read_scores(tmp_path, "here")
+
+
+@pytest.mark.parametrize("line", ["a,p1,cell,0.5,0.5,0.5,0.5,1,1,1", "b,p2,cell,0.5"])
+def test_row_that_stands_twice_or_ends_early_is_named(tmp_path, line):
+    write_scores(tmp_path / TABLE, scores_of(a=0.5), {"a": "p1"})
+    (tmp_path / TABLE).write_text((tmp_path / TABLE).read_text() + line)
     with pytest.raises(DataError, match="here: no evaluation there"):
         read_scores(tmp_path, "here")
 
