@@ -6,12 +6,14 @@ Only where all of FOLDER/images have a mask in FOLDER/masks can some be hidden; 
 import sys
 from pathlib import Path
 
-from samsemi.data.layouts.table import LAYOUTS, detect_layout
+from samsemi.data.layouts.given import Given
+from samsemi.data.layouts.table import LAYOUTS, choose_layout
 
 
 def main() -> None:
     images, masks = (Path(sys.argv[1]) / name for name in ("images", "masks"))
-    found = LAYOUTS[detect_layout(images, masks)].find(images, masks)
+    name, given = choose_layout(Given((images,), masks))
+    found = LAYOUTS[name].find(given)
     if all(case.mask for case in found.cases):
         print("--labeled 0.1")
 

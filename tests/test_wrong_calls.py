@@ -84,7 +84,7 @@ def empty_masks(place: Place) -> None:
 
 
 def colored_masks(place: Place) -> None:
-    repaint(place, lambda _, mask: np.stack([mask, mask * 0, mask * 0], axis=-1))
+    repaint(place, lambda _, mask: np.stack([mask, 255 - mask, mask * 0], axis=-1))
 
 
 def wide_instance_numbers(place: Place) -> None:
@@ -318,7 +318,7 @@ ROWS = [
     Row("prepare {images} --masks {masks}", USAGE, "--out is missing", "usage: samsemi prepare IMAGES --out DIR"),
     Row("finetune {dataset} --out {out}", USAGE, "--model is missing", "usage: samsemi finetune DATASET --model DIR"),
     Row("check {dataset} more", USAGE, r"unexpected extra argument.*\(more\)", "only DATASET stands without a flag"),
-    Row("prepare {images} {masks} --out {out}", USAGE, "unexpected extra argument.*masks", "only IMAGES stands without a flag"),
+    Row("prepare {images} {masks} --out {out}", USAGE, "prepare needs masks for some of the images", "give --masks DIR"),
     Row("predict {images}/a.png {images}/b.png --model {run} --out {out}", USAGE, "unexpected.*b.png", "only IMAGES stands"),
     Row("mine {dataset} --modell {run} --out {out}", USAGE, "No such option: --modell.*--model", "samsemi mine --help"),
     Row("mine {dataset} --model --out {out}", USAGE, "--model --out: a flag where a path should be", "give the path"),
@@ -346,6 +346,8 @@ ROWS = [
         config("[mine]\nbox_margin = 'wide'\n"),
     ),
     Row(f"{EVAL} --config {{here}}/c.toml", USAGE, r"\[eval\] model '': an empty path", "give a path", config("[eval]\nmodel = ''\n")),
+    Row("report {here}/no --out {out}", USAGE, "no is neither an evaluation nor a store", "give --out folders of `samsemi eval`"),
+    Row("report --out {out}", USAGE, "EVALS is missing", "usage: samsemi report EVALS --out FILE"),
     Row("info {here}/no", DATA, "no: no such file or folder", "check the path"),
     Row("info {dataset} more", USAGE, "unexpected extra argument", "only PATH stands without a flag"),
     Row("info {here}/c.toml", DATA, "c.toml is nothing that samsemi makes", ".", config("[mine]")),

@@ -83,7 +83,7 @@ def test_writer_that_does_not_sync_is_found(place, monkeypatch):
 
 def test_writer_that_forgets_on_resumption_is_found(place, monkeypatch):
     monkeypatch.setattr(StoreWriter, "has_part", lambda writer, number: any(writer.parts.glob("*.h5")))
-    assert any("out.h5" in line for line in kill_job(MINE, place, KILLS, real=0).lost)
+    assert any("out.h5" in line for line in kill_job(MINE, place, 3 * KILLS, real=0).lost)
 
 
 def damage_cache(place: Place) -> Tally:

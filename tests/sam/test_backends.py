@@ -253,13 +253,13 @@ def test_published_sams_see_an_image_as_their_own_code_feeds_it(name):
     sam.image_encoder.img_size = 1024
     sam.image_encoder.register_forward_hook(lambda module, given, output: seen.append(given[0]))
     SamPredictor(sam).set_image(image)
-    own, reference = LONGEST_SIDE.square(image, 1024), seen[0][0]
+    own, reference = LONGEST_SIDE.squares([image], 1024)[0], seen[0][0]
     assert own.shape == reference.shape == (3, 1024, 1024) and (own - reference).abs().max() < 1e-5
     height, width = LONGEST_SIDE.input_size(image.shape[:2], 1024)
     assert max(height, width) == 1024 and not own[:, height:].any() and not own[:, :, width:].any()
     square = skimage.transform.resize(image, (1024, 1024), order=3, preserve_range=True, anti_aliasing=True).astype(np.uint8)
     square = (square - square.min()) / np.clip(square.max() - square.min(), a_min=1e-8, a_max=None)
-    assert np.abs(SQUARE.square(image, 1024).numpy().transpose(1, 2, 0) - square).max() < 1e-6
+    assert np.abs(SQUARE.squares([image], 1024)[0].numpy().transpose(1, 2, 0) - square).max() < 1e-6
 
 
 def test_medsam_sees_a_square_scaled_from_its_own_range():

@@ -59,6 +59,8 @@ def choose_layout(given: Given, name: str = "auto") -> tuple[str, Given]:
     wanted = LAYOUTS if name == "auto" else {name: LAYOUTS[name]}
     for folder in given.images:
         need_folder(folder)
+    if given.masks and not given.masks.exists():
+        raise DataError(f"--masks {given.masks}: no such folder", "check the path")
     given = replace(given, named=name != "auto")
     for alternative in given.alternatives():
         for chosen, layout in wanted.items():
