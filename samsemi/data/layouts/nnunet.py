@@ -136,6 +136,8 @@ def read_labels(path: Path) -> tuple[tuple[str, ...] | None, int | None]:
     values = dict(pairs)
     if not all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255 for value in values.values()):
         raise DataError(f"{path}: labels are not numbers from 0 to 255", 'write "labels": {"background": 0, "polyp": 1}')
+    if len(values) < len(pairs) or len(set(values.values())) < len(values):
+        raise DataError(f"{path}: two labels of one name or one value", "give each class a name and a value of its own")
     ignored = values.pop("ignore", None)
     names = {value: name for name, value in values.items() if value}
     if not names:

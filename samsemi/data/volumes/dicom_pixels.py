@@ -25,6 +25,9 @@ def read_pixels(path: Path) -> np.ndarray:
         pixels = decode(dataset, path, pydicom)
         frames = int(dataset.get("NumberOfFrames") or 1)
         pixels = pixels if frames > 1 else pixels[None]
+        colors = (3,) if int(dataset.get("SamplesPerPixel") or 1) == 3 else ()
+        if pixels.shape != (frames, int(dataset.Rows), int(dataset.Columns), *colors):
+            raise TruncatedFile(f"{path}: damaged, it holds more or fewer pixels than its header says", "copy or export it again")
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
         if pixels.ndim == 4:

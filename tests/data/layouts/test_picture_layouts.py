@@ -54,7 +54,13 @@ def test_nnunet_labels_of_both_versions_are_understood(tmp_path, labels, classes
     assert (found.classes, found.ignored) == (classes, ignored)
 
 
-@pytest.mark.parametrize("labels", [None, {}, {"background": 0}, {"polyp": "one"}, {"polyp": 900}, {"polyp": True}, []])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *(None, {}, {"background": 0}, {"polyp": "one"}, {"polyp": 900}, {"polyp": True}, []),
+        *({"background": 0, "polyp": 1, "fold": 1}, {"0": "background", "1": "polyp", "2": "polyp"}),
+    ],
+)
 def test_nnunet_labels_that_cannot_be_are_named(tmp_path, labels):
     layouts.draw_nnunet(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))

@@ -292,6 +292,12 @@ def test_bad_file_is_named_without_filling_memory(tmp_path, kind, error, said):
     assert_named(lambda: read_one(tmp_path / "a.dcm"), tmp_path / "a.dcm", error, said)
 
 
+@pytest.mark.parametrize("rows", [GRADIENT.shape[0] // 2, GRADIENT.shape[0] // 4])
+def test_file_with_more_pixels_than_its_header_says_is_damaged(tmp_path, rows):
+    save_dicom(tmp_path / "a.dcm", make_slice(GRADIENT, Rows=rows))
+    assert_named(lambda: read_one(tmp_path / "a.dcm"), tmp_path / "a.dcm", TruncatedFile, "damaged")
+
+
 def test_missing_library_is_asked_for_by_its_command(tmp_path, monkeypatch):
     save_dicom(tmp_path / "a.dcm", make_slice(GRADIENT))
 
