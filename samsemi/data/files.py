@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -105,9 +105,9 @@ def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in drawn}
 
 
-def count_unread(folder: Path) -> str:
-    """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'."""
-    names = [path.name for path in list_files(folder) if path.is_file() and not known_suffix(path)]
+def count_unread(folder: Path, notes: Sequence[str] = ()) -> str:
+    """The files below a folder that have none of the suffixes that are read, nor of ``notes``, as in '24 .dcm, 1 .csv'."""
+    names = [path.name for path in list_files(folder) if path.is_file() and not known_suffix(path) and path.suffix.lower() not in notes]
     kinds = Counter(kind_of(name) for name in names)
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0])))
 
@@ -118,8 +118,8 @@ def kind_of(name: str) -> str:
     return "".join(parts[-2 if parts[-1:] == [".gz"] else -1 :]) or "without suffix"
 
 
-def warn_unread(folder: Path) -> None:
-    """Count, in one warning, the files that were passed over."""
-    others = count_unread(folder)
+def warn_unread(folder: Path, notes: Sequence[str] = ()) -> None:
+    """Count, in one warning, the files that were passed over; those with the suffixes ``notes`` are not: they are read elsewhere."""
+    others = count_unread(folder, notes)
     if others:
         log.warning("%s: not read: %s", folder, others)
