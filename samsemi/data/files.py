@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,9 +113,10 @@ def without_superpixels(found: Mapping[str, Path]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in drawn}
 
 
-def count_unread(folder: Path) -> str:
-    """The files below a folder that have none of the suffixes that are read, as in '24 .dcm, 1 .csv'."""
-    return count_kinds(path for path in list_files(folder) if path.is_file() and not known_suffix(path))
+def count_unread(folder: Path, notes: Sequence[str] = ()) -> str:
+    """The files below a folder that have none of the suffixes that are read, nor of ``notes``, as in '24 .dcm, 1 .csv'."""
+    unread = (path for path in list_files(folder) if path.is_file() and not known_suffix(path))
+    return count_kinds(path for path in unread if path.suffix.lower() not in notes)
 
 
 def count_kinds(paths: Iterable[Path]) -> str:
@@ -130,8 +131,8 @@ def kind_of(name: str) -> str:
     return "".join(parts[-2 if parts[-1:] == [".gz"] else -1 :]) or "without suffix"
 
 
-def warn_unread(folder: Path) -> None:
-    """Count, in one warning, the files that were passed over."""
-    others = count_unread(folder)
+def warn_unread(folder: Path, notes: Sequence[str] = ()) -> None:
+    """Count, in one warning, the files that were passed over; those with the suffixes ``notes`` are not: they are read elsewhere."""
+    others = count_unread(folder, notes)
     if others:
         log.warning("%s: not read: %s", folder, others)

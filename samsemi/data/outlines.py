@@ -111,6 +111,13 @@ def ring_area(ring: np.ndarray) -> float:
     return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
 
 
+def lead_out(drawn: Drawn, height: int, width: int) -> float:
+    """How many pixels the outlines of an object lead out of an image, at most; 0 for what has none."""
+    if not isinstance(drawn, Polygons):
+        return 0.0
+    return max((float(max((-ring).max(), (ring - (width, height)).max(), 0)) for ring in drawn.rings), default=0.0)
+
+
 def fill_ring(ring: np.ndarray, height: int, width: int) -> Patch:
     """The pixels whose centers lie within a closed (P, 2) outline, by the even-odd rule; what leads out of the image is cut off.
 

@@ -10,11 +10,14 @@ import numpy as np
 
 from samsemi.data.colors import ColorMap
 from samsemi.data.images import decode_values, read_bytes, read_image, remark_label
-from samsemi.data.outlines import Drawn, Stamp, draw_objects
-from samsemi.data.pictures import remark_image, turn_upright
+from samsemi.data.outlines import Drawn, Stamp, draw_objects, lead_out
+from samsemi.data.pictures import TURNS, picture_size, remark_image, turn_upright
 from samsemi.errors import DataError, WrongValues
 
 OVERLAP = "where objects of several classes overlap: the smaller object lies on top"
+CUT = "of outlines that lead out of the image: cut off at its edge"
+CUT_BY = 2
+"""Pixels that nobody need hear of."""
 JOINED = "joined from several files"
 NOISY_MIDDLE = 0.05
 """A noisy binary mask (JPEG, resized) has at most this share of its pixels between 64 and 191."""
@@ -172,7 +175,8 @@ class DrawnMask:
         return turn_upright(draw_mask(self)[0], self.orientation)
 
     def remarks(self) -> list[str]:
-        return [OVERLAP] if draw_mask(self)[1] else []
+        cut = [CUT] if any(lead_out(drawn, self.height, self.width) > CUT_BY for drawn in self.objects) else []
+        return cut + ([OVERLAP] if draw_mask(self)[1] else [])
 
 
 @lru_cache(maxsize=1)
@@ -182,6 +186,19 @@ def draw_mask(mask: DrawnMask) -> tuple[np.ndarray, int]:
         return draw_objects(mask.objects, mask.height, mask.width)
     except WrongValues as error:
         raise WrongValues(f"{mask.path}: {error.message}", error.hint) from None
+
+
+def is_turned_alone(image: ImageSource, mask: MaskSource) -> bool:
+    """Whether EXIF turns a picture and not its mask, and their sizes would be the same if the mask was drawn on the picture as stored."""
+    if not isinstance(image, ImageFile) or isinstance(mask, DrawnMask) and mask.orientation != 1:
+        return False
+    try:
+        height, width, orientation = picture_size(image.path)
+        if orientation not in TURNS or (orientation >= 5 and height != width):
+            return False
+        return isinstance(mask, DrawnMask) or picture_size(mask.path)[2] not in TURNS
+    except DataError:
+        return False
 
 
 def refuse_sizes(parts: Sequence[np.ndarray], files: Sequence[Path]) -> None:

@@ -19,7 +19,7 @@ from samsemi.data.layouts.table import LAYOUTS, choose_layout
 from samsemi.data.manifest import SPLITS, is_safe_id
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
 from samsemi.data.prepared import is_hidden, listed_files, write_cases
-from samsemi.data.sources import ColorFile, MaskFile
+from samsemi.data.sources import ColorFile, MaskFile, is_turned_alone
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
 from samsemi.data.volumes.sources import SliceImage
@@ -53,6 +53,7 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     console.note(f"layout {name}: {LAYOUTS[name].looks}")
     found = with_colors(LAYOUTS[name].find(given), options.color_map)
     console.note(found.note)
+    warn_turned(found.cases)
     with new_folder(Claim.of(options.out, DATASET, options)) as folder:
         classes, values = read_values(found, options)
         dealt = split_cases([with_group(case, options.groups) for case in found.cases], options)
@@ -70,6 +71,16 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
     if not options.copy:
         say_where([case.image.path for case in dealt if case.image.stays])
     return {"dataset": str(options.out), "layout": name, "classes": ", ".join(classes), **verified.found}
+
+
+def warn_turned(cases: Sequence[FoundCase]) -> None:
+    """Warn of images that are turned upright and masks that are not, where no size tells which of the two a mask was drawn on."""
+    alone = [case.id for case in cases if case.mask and is_turned_alone(case.image, case.mask)]
+    if alone:
+        console.warn(
+            f"{len(alone)} images are turned as their EXIF orientation says, their masks as they are, such as {alone[0]}: right where they "
+            "were drawn on the images as viewers show them; else take the orientation out of the images"
+        )
 
 
 def say_where(images: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from builders import DATA, USAGE, call, files_in, succeed
 from foreign import layouts
 from foreign.world import NUMBERS, draw_image, draw_label, draw_polyp, number_of, save, save_images, save_masks
+from PIL import Image
 
 from samsemi.data.dataset import read_case_image, read_case_label, read_dataset
 from samsemi.data.layouts import table
 from samsemi.data.layouts.found import Found, FoundCase
+from samsemi.errors import DataError
 from samsemi.options.prepare import PrepareOptions
 from samsemi.stages.prepare import prepare
 
@@ -113,6 +116,18 @@ def test_splits_of_a_data_set_are_kept_and_train_is_dealt(tmp_path):
     succeed("prepare", tmp_path / "raw", "--target", "lung", "--labeled", 0.5, "--test", 0.5, "--out", tmp_path / "half")
     half = splits_of(tmp_path / "half")
     assert (len(half["labeled"]), half["val"], half["test"]) == (2, [5, 6], [7, 8])
+
+
+@pytest.mark.parametrize(("image", "mask", "warned"), [(3, None, True), (2, 1, True), (3, 3, False), (1, None, False), (6, None, False)])
+def test_images_turned_by_exif_whose_masks_are_not_are_warned_of(pairs, tmp_path, shown, capsys, image, mask, warned):
+    """A half turn changes no size: whether a mask was drawn before or after it cannot be seen. A quarter turn (6) does: refused."""
+    for path, orientation in ((pairs / "images/001.png", image), (pairs / "masks/001.png", mask)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation or 1
+        Image.open(path).save(path, exif=exif)
+    with suppress(DataError):
+        prepare(PrepareOptions(images=pairs, out=tmp_path / "data"))
+    assert ("1 images are turned as their EXIF orientation says, their masks as they are, such as 001" in capsys.readouterr().err) == warned
 
 
 def test_split_that_a_data_set_lacks_is_dealt(tmp_path):

@@ -221,3 +221,55 @@ def test_volumes_json_that_cannot_be_is_named(scans):
             read_origins(scans / "data")
         path.write_text(text)
     assert set(read_origins(scans / "data")) == {"p0", "p1", "p2", "p3"}
+
+
+PLACED = np.diag([0.7, 0.8, 3.0, 1.0])
+
+
+@pytest.fixture
+def hospital(tmp_path):
+    """images/pN/study/CT/*.dcm as archives export them, and masks/pN.nii.gz."""
+    for number in range(4):
+        voxels, organ = draw_phantom(number, SHAPE)
+        write_series(tmp_path / f"images/p{number}/study/CT", voxels, PLACED, patient=f"p{number}")
+        write_nifti_file(tmp_path / f"masks/p{number}.nii.gz", organ.T, PLACED)
+    return tmp_path
+
+
+def masks_of(folder) -> dict[str, bool]:
+    """Whether the first slice of each volume, or the image, has a mask."""
+    cases = read_dataset(folder / "data").cases.values()
+    return {case.volume or case.id: case.mask is not None for case in cases if not case.slice}
+
+
+def test_masks_may_be_named_like_a_folder_above_their_series(hospital):
+    assert prepare_scans(hospital).code == 0
+    assert masks_of(hospital) == {f"p{number}__study__CT": True for number in range(4)}
+    case = read_dataset(hospital / "data").cases["p0__study__CT__002"]
+    assert (read_array(case.mask) == draw_phantom(0, SHAPE)[1][2]).all()
+
+
+def test_of_several_series_a_mask_belongs_to_the_one_it_lies_on(hospital):
+    """The others, scouts and reports of doses would make the whole patient unlabeled."""
+    folder = hospital / "images/p1/study/CT"
+    elsewhere = PLACED + np.array([[0, 0, 0, 9.0]] + [[0] * 4] * 3)
+    write_series(folder, draw_phantom(1, SHAPE)[0] + 5, elsewhere, "p1", "b.dcm", SeriesInstanceUID="1.2.9", SeriesNumber=4)
+    save_dicom(folder / "dose.dcm", make_slice(np.eye(32, dtype=np.uint8), PatientID="p1", SeriesInstanceUID="1.2.7"))
+    outcome = prepare_scans(hospital)
+    assert "left out: 2 series or single images without a mask" in outcome.err
+    assert masks_of(hospital) == {f"p{number}__study__CT" + "__s3" * (number == 1): True for number in range(4)}
+
+
+def test_mask_that_fits_several_series_is_refused(hospital):
+    folder = hospital / "images/p1/study/CT"
+    write_series(folder, draw_phantom(1, SHAPE)[0] + 5, PLACED, "p1", "b.dcm", SeriesInstanceUID="1.2.9", SeriesNumber=4)
+    outcome = prepare_scans(hospital)
+    assert outcome.code == DATA
+    assert "masks/p1.nii.gz: fits p1__study__CT__s3, p1__study__CT__s4" in outcome.err
+    assert outcome.err.strip().endswith("p1__study__CT__s3.nii.gz")
+
+
+def test_masks_that_do_not_say_how_they_lie_are_said_to_be_so(hospital):
+    for number in range(4):
+        write_nifti_file(hospital / f"masks/p{number}.nii.gz", draw_phantom(number, SHAPE)[1].T, None)
+    assert "16 masks of files that do not say how they lie" in prepare_scans(hospital).err

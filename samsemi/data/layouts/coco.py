@@ -63,7 +63,7 @@ def find_coco(given: Given) -> Found:
     classes = tuple(dict.fromkeys(name for table in tables for name in table.used()))
     if not classes:
         raise DataError(f"{tables[0].path}: no objects", "give a file with annotations")
-    images = find_all_images(given.images)
+    images = find_all_images(given.images, (".json",))
     masks: dict[Path, DrawnMask] = {}
     splits: dict[Path, str | None] = {}
     missing, empty, count = [], 0, 0

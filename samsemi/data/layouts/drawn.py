@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samsemi.data.layouts.given import SPLIT_NAMES
-from samsemi.data.outlines import Drawn
+from samsemi.data.outlines import Drawn, lead_out
 from samsemi.data.pictures import picture_size
 from samsemi.data.sources import DrawnMask
 from samsemi.errors import DataError
 
+OUTSIDE = 0.25
+"""How far outlines may lead out of an image, as a share of its longer side; farther out they were drawn on another one."""
 MOST_PIXELS = 2**28
 """Of an image whose size is not known but from a file of annotations."""
 
@@ -30,6 +32,12 @@ def draw_on(image: Path, file: Path, objects: Sequence[Drawn], said: tuple[int, 
         if said is None or said[0] * said[1] > MOST_PIXELS:
             raise
         return DrawnMask(file, tuple(objects), *said)  # whoever reads the image says what is wrong with it
+    farthest = max((lead_out(drawn, *(said or upright)) for drawn in objects), default=0)
+    if farthest > OUTSIDE * max(height, width):
+        raise DataError(
+            f"{file}: an outline leads {farthest:.0f} pixels out of {image.name}, which has {upright[1]} x {upright[0]}",
+            "export the annotations for the images as they are, or give the images that were annotated",
+        )
     if said in (None, upright):
         return DrawnMask(file, tuple(objects), *upright)
     if said == (height, width):

@@ -46,7 +46,7 @@ def lacks_labelme(given: Given) -> str:
 
 def find_labelme(given: Given) -> Found:
     """A case for each image: with a mask where it has a file, unlabeled where it has none. The path of an image in a file is not used."""
-    images = find_all_images(given.images)
+    images = find_all_images(given.images, (".json",))
     files = {
         path_id(given.masks or given.folder, path, path.suffix): path
         for path in list_files(given.masks or given.folder)

@@ -93,12 +93,13 @@ def refuse_masks(given: Given) -> None:
             )
 
 
-def find_all_images(folders: Sequence[Path]) -> dict[str, Path]:
-    """``find_images`` of several folders; ids that two of them share begin with the name of the folder."""
+def find_all_images(folders: Sequence[Path], notes: Sequence[str] = ()) -> dict[str, Path]:
+    """``find_images`` of several folders; ids that two of them share begin with the name of the folder. Files with the suffixes ``notes``
+    are read elsewhere."""
     refuse_nested(folders)
     found = {folder: find_images(folder) for folder in folders}
     for folder in folders:
-        warn_unread(folder)
+        warn_unread(folder, notes)
     return join_folders(found)
 
 

@@ -1,8 +1,8 @@
 """Volumes, and images of medical formats, with masks named like them: NIfTI, DICOM, arrays, TIFF of several pages; pictures among them."""
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,16 @@ from samsemi.data.layouts.given import IMAGES, MASKS, Given, find_folder
 from samsemi.data.layouts.matching import match
 from samsemi.data.layouts.pairs import join_folders, refuse_masks, refuse_nested, warn_matching
 from samsemi.data.sources import ImageFile, MaskFile
+from samsemi.data.volumes.dicom import DicomFrames
 from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
-from samsemi.data.volumes.sources import Unreadable, VolumeSource, slice_cases
+from samsemi.data.volumes.sources import Unreadable, VolumeSource, load_mask, slice_cases
 from samsemi.errors import DataError
 from samsemi.options.window import Window
 
 log = logging.getLogger("samsemi")
+
+Volumes = Mapping[str, VolumeSource | Path]
+"""By id."""
 
 
 def lacks_volumes(given: Given) -> str:
@@ -40,15 +44,66 @@ def find_stacks(given: Given) -> Found:
     assert given.masks is not None, "see lacks_volumes"
     refuse_masks(given)
     refuse_nested(given.images)
-    images = join_folders({folder: find_volumes(folder) for folder in given.images})
-    masks = find_volumes(given.masks, of_mask=True)
+    images: Volumes = join_folders({folder: find_volumes(folder) for folder in given.images})
+    masks: Volumes = find_volumes(given.masks, of_mask=True)
     refuse_unreadable([*images.values(), *masks.values()])
+    masks = name_masks(masks, images)
     matching = match(*({name: place_of(source) for name, source in found.items()} for found in (images, masks)))
     warn_matching(matching)
     by_path = {place_of(source): source for source in masks.values()}
     mask_of = {name: by_path[path] for name, path in matching.masks.items()}
+    images = leave_out(images, mask_of)
     cases = [case for name, source in images.items() for case in cases_of(name, source, mask_of.get(name), given.window)]
     return Found(cases, describe(images, cases, len(mask_of)) + matching.note)
+
+
+def name_masks(masks: Volumes, images: Volumes) -> Volumes:
+    """The masks; one named like a folder of images, at whatever depth, by the name of the volume in it on which it lies. DataError where
+    it lies on several, or on none of several."""
+    return {mask if mask in images else name_mask(mask, source, masks, images): source for mask, source in masks.items()}
+
+
+def name_mask(mask: str, source: VolumeSource | Path, masks: Volumes, images: Volumes) -> str:
+    """The name of the volume that a mask belongs to which is named like a folder; its own name where there is no such folder."""
+    within = {
+        name: image for name, image in images.items() if name.startswith(f"{mask}__") and name not in masks and not isinstance(image, Path)
+    }
+    volumes = {name: image for name, image in within.items() if image.is_volume}
+    if isinstance(source, Path) or not volumes:
+        return mask
+    fitting = [*volumes] if len(volumes) == 1 else [name for name, image in volumes.items() if lies_on(source, image)]
+    if len(fitting) != 1:
+        found = f"fits {', '.join(fitting[:4])}" if fitting else f"lies on none of {', '.join([*volumes][:4])}"
+        raise DataError(
+            f"{source.path}: {found}", f"name it like its series: {source.path.name.replace(mask, (fitting or [*volumes])[0], 1)}"
+        )
+    return fitting[0]
+
+
+def lies_on(mask: VolumeSource, image: VolumeSource) -> bool:
+    try:
+        return load_mask(mask, image) is not None
+    except DataError:
+        return False
+
+
+def leave_out(images: Volumes, masked: Container[str]) -> Volumes:
+    """The images without what lies in one folder with the series of a patient: single images, such as scouts and reports of doses; and,
+    where a series has a mask, those that have none."""
+    folders = defaultdict(list)
+    for name, source in images.items():
+        if isinstance(source, DicomFrames):
+            folders[source.files[0].parent, source.patient].append((name, len(source.files) > 1))
+    left = []
+    for members in folders.values():
+        series = [name for name, is_series in members if is_series]
+        kept = [name for name in series if name in masked] or series
+        left += [name for name, _ in members if kept and name not in kept and name not in masked]
+    if left:
+        log.warning(
+            "left out: %d series or single images without a mask beside a series of the same patient, such as %s", len(left), left[0]
+        )
+    return {name: source for name, source in images.items() if name not in left}
 
 
 def refuse_unreadable(sources: Sequence[VolumeSource | Path]) -> None:

@@ -58,7 +58,7 @@ def holds_objects(path: Path) -> bool:
 def find_yolo(given: Given) -> Found:
     """A case for each image: with a mask where it has a file, of background alone where that is empty; unlabeled where it has none. Splits
     are kept where folders are called so."""
-    images = find_all_images(given.images)
+    images = find_all_images(given.images, (".txt", ".yaml", ".yml", ".names"))
     if given.masks is None and any(IMAGES in path.parts for path in images.values()):
         images = {name: path for name, path in images.items() if IMAGES in path.parts}
     files = files_of(images, given)

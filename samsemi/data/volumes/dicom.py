@@ -109,5 +109,10 @@ def order_frames(frames: Sequence[Frame]) -> list[Frame]:
             "export each phase as a series of its own, or remove the copies",
         )
     if np.abs(gaps - median(gaps)).max() > UNEVEN * median(gaps):
-        log.warning("%s: distances of %.3g to %.3g mm between slices: are some missing?", where, gaps.min(), gaps.max())
+        log.warning(
+            "%s: distances of %.3g to %.3g mm between slices: are some missing? they are taken as even: distances in mm are off",
+            where,
+            gaps.min(),
+            gaps.max(),
+        )
     return ordered

@@ -20,6 +20,7 @@ from samsemi.errors import DataError
 from samsemi.options.window import Window
 
 OWN_WINDOW = "shown by the window in their file"
+UNPLACED = "of files that do not say how they lie, on images that do: taken in the order of the file, look at some"
 PERCENTILES = "shown from the 0.1 to the 99.9 percentile of their volume"
 
 
@@ -77,6 +78,12 @@ def load_mask(source: VolumeSource, image: VolumeSource) -> np.ndarray:
     return mask.voxels
 
 
+@lru_cache(maxsize=1)
+def is_unplaced(mask: VolumeSource, image: VolumeSource) -> bool:
+    """Whether an image says how it lies in space, and its mask does not."""
+    return image.grid().affine is not None and mask.grid().affine is None
+
+
 @dataclass(frozen=True)
 class SliceImage:
     """One slice of a volume."""
@@ -122,7 +129,7 @@ class SliceMask:
         return load_mask(self.source, self.image)[self.index]
 
     def remarks(self) -> list[str]:
-        return []
+        return [UNPLACED] if is_unplaced(self.source, self.image) else []
 
 
 def slice_cases(name: str, image: VolumeSource, mask: VolumeSource | Path | None, wanted: Window | None = None) -> list[FoundCase]:
@@ -132,6 +139,7 @@ def slice_cases(name: str, image: VolumeSource, mask: VolumeSource | Path | None
     """
     load_shown.cache_clear()  # files may have changed since they were read last in this process
     load_mask.cache_clear()
+    is_unplaced.cache_clear()
     grid, group = image.grid(), getattr(image, "patient", "") or name
     if isinstance(mask, Path) and image.is_volume:
         raise DataError(f"{mask}: a picture, its image {image.path} has {grid.shape[0]} slices", "give one mask for the whole volume")

@@ -14,7 +14,7 @@ from samsemi.data.layouts.coco import find_coco, lacks_coco
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.labelme import find_labelme, lacks_labelme
 from samsemi.data.layouts.yolo import find_yolo, lacks_yolo
-from samsemi.data.sources import OVERLAP
+from samsemi.data.sources import CUT, OVERLAP
 from samsemi.errors import DataError
 
 TWO = range(1, 3)
@@ -129,6 +129,29 @@ def test_coco_image_of_another_size_is_named(listed):
     _, values, find = listed
     with pytest.raises(DataError, match="001.png is drawn in 9 x 24 pixels, the image has 32 x 24"):
         find(images=[dict(values["images"][0], width=9), values["images"][1]])
+
+
+def test_outlines_drawn_on_a_larger_image_are_named(listed):
+    """Their file says the size of the image that is there; without this, masks would be cut, or empty, in silence."""
+    _, _, find = listed
+    with pytest.raises(DataError, match="an outline leads 28 pixels out of 001.png, which has 32 x 24"):
+        find(annotations=[annotation([[40, 4, 60, 4, 60, 12]])])
+
+
+@pytest.mark.parametrize(("right", "remarks"), [(WIDTH + 5, [CUT]), (WIDTH + 1, [])])
+def test_outlines_that_lead_out_a_little_are_cut_and_counted(listed, right, remarks):
+    _, _, find = listed
+    mask = find(annotations=[annotation([[20, 4, right, 4, right, 12, 20, 12]])]).cases[0].mask
+    assert mask.remarks() == remarks
+    assert mask.read()[4:12, 20:].all() and mask.read().sum() == 8 * (WIDTH - 20)
+
+
+def test_a_file_that_is_read_is_not_counted_as_not_read(listed, caplog):
+    folder, values, _ = listed
+    write_json(folder / "images/c.json", values)
+    (folder / "images/notes.csv").write_text("a")
+    find_coco(Given((folder / "images",)))
+    assert "not read: 1 .csv" in caplog.text and ".json" not in caplog.text
 
 
 def test_coco_says_how_many_of_what(listed):
