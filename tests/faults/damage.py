@@ -76,8 +76,9 @@ def go_on(words: Callable[[World], Words]) -> Callable[[World], Words]:
     return lambda world: (*words(world), "--resume")
 
 
-RECORDS = ("made_from.json", "model.json")
-"""Files that tell the hash of what was read, which is another where a bit turned that nothing depends on."""
+RECORDS, RECORD = ("made_from.json", "model.json"), "@made_from"
+"""Files, and the attribute of stores, that tell the hash of what was read, which is another where a bit turned that nothing depends on."""
+ANOTHER = "was mined from another data set"
 NOTHING = copies()
 MINED_CACHE = mine("--embeddings", "cache.h5")
 SUBJECTS = (
@@ -86,8 +87,8 @@ SUBJECTS = (
     Subject("cache", "cache.h5", copies("cache"), MINED_CACHE),
     Subject("checkpoint", "warm/model.safetensors", copies("warm"), predict),
     Subject("model.json", "warm/model.json", copies("warm"), predict),
-    Subject("manifest", "dataset/manifest.csv", copies("dataset"), learn_from_dataset, told_by=("prepare the data set",)),
-    Subject("dataset.json", "dataset/dataset.json", copies("dataset"), learn_from_dataset, told_by=("was mined from another data set",)),
+    Subject("manifest", "dataset/manifest.csv", copies("dataset"), learn_from_dataset, told_by=("prepare the data set", ANOTHER)),
+    Subject("dataset.json", "dataset/dataset.json", copies("dataset"), learn_from_dataset, told_by=(ANOTHER,)),
     Subject("mask", "dataset/masks/*.png", copies("dataset"), learn_from_dataset),
     Subject("out-of-fold maps", "folds/out_of_fold.h5", copies("folds"), mine_with_folds),
     Subject("teacher", "distilled/teacher.safetensors", copies("distilled"), learn_from_teacher),
@@ -142,6 +143,12 @@ def judge(subject: Subject, file: Path, ended: Ended, found: Mapping[str, Values
     return "closing", [f"used silently: {line}" for line in lines[:1]]
 
 
+def results_in(folder: Path, damaged: str) -> dict[str, Values]:
+    """What a command has written, by file, without the damaged one and what tells its hash."""
+    written = {name: values for name, values in values_of(folder, broken=False).items() if not name.endswith((damaged, *RECORDS))}
+    return {name: {key: value for key, value in values.items() if key != RECORD} for name, values in written.items()}
+
+
 def damage(subject: Subject, place: Place, tries: int, seed: int = 0) -> Tally:
     """A row of damages to one kind of file; found is 'middle', without effect 'closing'."""
     tally = Tally(f"damaged {subject.kind}", needs_middle=False)
@@ -157,7 +164,7 @@ def damage(subject: Subject, place: Place, tries: int, seed: int = 0) -> Tally:
         changed, what = damaged(content, dice, number) if number else (content, "as it was")
         (folder / name).write_bytes(changed)
         ended = run(subject.words(place.world), folder, place.log)
-        found = {other: values for other, values in values_of(folder, broken=False).items() if not other.endswith((str(name), *RECORDS))}
+        found = results_in(folder, str(name))
         if not number:
             if ended.code:
                 tally.lost.append(f"fails with the undamaged file: {ended.err[-300:]}")
