@@ -123,8 +123,9 @@ def check_part(options: MineOptions) -> None:
         raise UsageError(f"{first} and {second} exclude each other", "give one of them")
     if options.part is not None:
         parse_part(options.part)
-        if options.overlays:
-            raise UsageError("--overlays: a part is not enough for pictures", "give it with --merge")
+        for flag in ("overlays", "review"):
+            if getattr(options, flag):
+                raise UsageError(f"--{flag}: a part is not enough for pictures", "give it with --merge")
 
 
 def parse_part(text: str) -> tuple[int, int]:

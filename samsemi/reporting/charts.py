@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -39,6 +40,7 @@ STYLE: Any = {
     "legend.frameon": False,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
+"""On top of matplotlib's own settings: a file matplotlibrc in the present folder, which may be a stranger's, could have TeX run."""
 LONGEST = 26
 """Characters of a name."""
 BINS = 20
@@ -51,7 +53,7 @@ def shorten(name: str) -> str:
 
 @contextmanager
 def chart(height: float, columns: int = 1, rows: int = 1, **settings: Any) -> Iterator[tuple[Figure, Any]]:
-    with mpl.rc_context(STYLE):
+    with mpl.style.context(["default", STYLE]):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.subplots(rows, columns, **settings)
 
@@ -59,7 +61,7 @@ def chart(height: float, columns: int = 1, rows: int = 1, **settings: Any) -> It
 def as_svg(figure: Figure, name: str, alternative: str) -> Markup:
     """A figure as an element of a page: no two have the same ids, the width is that of its place, and readers of screens get
     ``alternative``."""
-    with mpl.rc_context(STYLE):
+    with mpl.style.context(["default", STYLE]):
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()

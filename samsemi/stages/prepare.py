@@ -186,7 +186,7 @@ def with_group(case: FoundCase, groups: str | None) -> FoundCase:
     """The case with the patient that its name holds; DataError for a name that cannot be an id."""
     if not is_safe_id(case.id):
         raise DataError(f"{case.image.path}: '{case.id}' cannot be an id", "rename the file: letters, digits, '_', '-', '.' and blanks")
-    return replace(case, group=find_group(case.id, groups)) if groups else case
+    return replace(case, group=find_group(case.id, groups)) if groups is not None else case
 
 
 def split_cases(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:

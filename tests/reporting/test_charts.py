@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib as mpl
 from pages import Page
 
 from samsemi.metrics import METRICS
@@ -20,6 +21,12 @@ def arms_of(*names: str, classes: tuple[str, ...] = ("cell",)) -> list:
 
 def test_charts_are_always_the_same():
     assert charts.draw_dice(arms_of("a", "b")) == charts.draw_dice(arms_of("a", "b"))
+
+
+def test_settings_of_a_stranger_change_no_chart_and_start_no_program():
+    usual = charts.draw_dice(arms_of("a"))
+    with mpl.rc_context({"text.usetex": True, "savefig.bbox": "tight", "path.effects": [], "lines.linewidth": 9}):
+        assert charts.draw_dice(arms_of("a")) == usual
 
 
 def test_colors_are_those_of_the_page_and_ids_those_of_the_chart():

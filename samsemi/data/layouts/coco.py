@@ -105,6 +105,8 @@ def read_table(path: Path) -> Table:
     categories = {
         whole_number(row, "id", f"{path}: a category"): str(row.get("name", "")).strip() for row in rows_of(values, "categories", str(path))
     }
+    if len(categories) < len(rows_of(values, "categories", str(path))):
+        raise DataError(f"{path}: two categories of one id", "give each category an id of its own")
     if not all(categories.values()):
         raise DataError(f"{path}: a category without a name", "name each category")
     return Table(path, images, rows_of(values, "annotations", str(path)), categories)

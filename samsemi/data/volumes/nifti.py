@@ -174,7 +174,8 @@ def read_nifti(path: Path) -> Volume:
         data = read_exactly(file, needed)
         file.read(1)  # at the end of a packed file its checksum is compared
         stored = np.frombuffer(data, dtype=dtype).reshape(shape, order="F")
-    slope, inter = header.get_slope_inter()
+    with quiet_nibabel(path):
+        slope, inter = header.get_slope_inter()
     if (slope, inter) not in ((None, None), (1.0, 0.0)):
         stored = stored.astype(np.float32) * np.float32(slope) + np.float32(inter or 0)
     return Volume(to_slices(need_numbers(stored, path), grid), grid)

@@ -167,6 +167,12 @@ def test_coco_says_how_many_of_what(listed):
     assert masks["new"] is None and not masks["002"].read().any() and found.classes == ("polyp", "tool")
 
 
+def test_two_categories_of_one_id_are_refused(listed):
+    _, _, find = listed
+    with pytest.raises(DataError, match="two categories of one id"):
+        find(categories=[{"id": 7, "name": "polyp"}, {"id": 7, "name": "tool"}], annotations=[annotation([[1, 2, 3, 4, 5, 6]])])
+
+
 def test_more_classes_than_a_mask_can_hold_are_refused(listed):
     _, _, find = listed
     many = [{"id": k, "name": f"c{k}"} for k in range(300)]

@@ -100,6 +100,14 @@ def test_scaled_values_are_what_the_header_says(tmp_path):
     assert sorted(found.ravel()) == pytest.approx(sorted(nibabel.load(tmp_path / "scan.nii").get_fdata().ravel()))
 
 
+def test_scaling_by_no_number_is_named(tmp_path):
+    write_nifti_file(tmp_path / "scan.nii", np.zeros((2, 3, 4), np.int16), np.eye(4))
+    with open(tmp_path / "scan.nii", "r+b") as file:
+        file.seek(112)
+        file.write(np.array([1, np.nan], "<f4").tobytes())
+    assert_named(NiftiFile(tmp_path / "scan.nii").read, tmp_path / "scan.nii", DataError, "invalid intercept")
+
+
 def test_single_slice_is_one_whatever_its_axis(tmp_path):
     write_nifti_file(tmp_path / "scan.nii", np.zeros((4, 1, 6), np.int16), np.eye(4))
     assert NiftiFile(tmp_path / "scan.nii").grid().shape == (1, 6, 4)
