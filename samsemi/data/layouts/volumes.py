@@ -74,9 +74,8 @@ def name_mask(mask: str, source: VolumeSource | Path, masks: Volumes, images: Vo
     fitting = [*volumes] if len(volumes) == 1 else [name for name, image in volumes.items() if lies_on(source, image)]
     if len(fitting) != 1:
         found = f"fits {', '.join(fitting[:4])}" if fitting else f"lies on none of {', '.join([*volumes][:4])}"
-        raise DataError(
-            f"{source.path}: {found}", f"name it like its series: {source.path.name.replace(mask, (fitting or [*volumes])[0], 1)}"
-        )
+        name = source.path.name.replace(mask, (fitting or [*volumes])[0], 1)
+        raise DataError(f"{source.path}: {found}", f"name it like its series, such as {name}; the files of one series lie in one folder")
     return fitting[0]
 
 
