@@ -79,6 +79,8 @@ def go_on(words: Callable[[World], Words]) -> Callable[[World], Words]:
 RECORDS, RECORD = ("made_from.json", "model.json"), "@made_from"
 """Files, and the attribute of stores, that tell the hash of what was read, which is another where a bit turned that nothing depends on."""
 ANOTHER = "was mined from another data set"
+INTERRUPTED = 130
+TRIES = 10
 NOTHING = copies()
 MINED_CACHE = mine("--embeddings", "cache.h5")
 SUBJECTS = (
@@ -102,7 +104,16 @@ SUBJECTS = (
 
 
 def begin(subject: Subject, place: Place) -> None:
-    """The folder with what is read, its job interrupted where one is to be taken up."""
+    """The folder with what is read, its job interrupted where one is to be taken up; again where it was done before that."""
+    for _ in range(TRIES):
+        ended = begin_once(subject, place)
+        if not ended or ended.code == INTERRUPTED:
+            return
+    raise AssertionError(f"{subject.kind}: never interrupted in time: {ended}")
+
+
+def begin_once(subject: Subject, place: Place) -> Ended | None:
+    """How the job ended that is to be taken up; None where there is none."""
     folder = place.sandbox / "damage"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -111,13 +122,15 @@ def begin(subject: Subject, place: Place) -> None:
             shutil.copytree(source, folder / name)
         else:
             shutil.copy(source, folder / name)
-    if subject.begun:
-        process = Process(subject.begun(place.world), folder, place.log)
-        there = "out/history.csv" if subject.pattern.startswith("out/") else subject.pattern
-        assert process.wait((folder / there).exists) is None, process.log
+    if not subject.begun:
+        return None
+    process = Process(subject.begun(place.world), folder, place.log)
+    there = "out/history.csv" if subject.pattern.startswith("out/") else subject.pattern
+    ended = process.wait((folder / there).exists)
+    if not ended:
         process.signal(signal.SIGINT)
         ended = process.wait()
-        assert ended and ended.code == 130, ended
+    return ended
 
 
 def damaged(content: bytes, dice: random.Random, number: int) -> tuple[bytes, str]:
