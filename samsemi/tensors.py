@@ -1,6 +1,7 @@
 """Files of tensors: safetensors of our own, and foreign .pth files loaded as plain tensors, never as pickled objects."""
 
 import hashlib
+import json
 import math
 import pickle
 from collections.abc import Mapping
@@ -29,6 +30,19 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
         mode = part.stat().st_mode  # as for any new file; safetensors would make it private
         save_file(kept, part, metadata={**(metadata or {}), DIGEST: hash_tensors(kept)})
         part.chmod(mode)
+        order_header(part)
+
+
+def order_header(path: Path) -> None:
+    """Put the texts in a safetensors header in order: safetensors writes them in any, and equal weights would hash differently."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        texts = dict(sorted(header.pop("__metadata__").items()))
+        ordered = json.dumps({"__metadata__": texts, **header}, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(ordered) <= size:
+            file.seek(8)
+            file.write(ordered.ljust(size))
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -48,7 +48,7 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         ),
     ] = "box+point"
     box_margin: Annotated[int, Field("Prompts", "Pixels added on each side of the box.", min=0)] = 2
-    jitters: Annotated[int, Field("Prompts", "Repetitions with the box moved.", min=0)] = 0
+    jitters: Annotated[int, Field("Prompts", "Repetitions with the box moved.", min=0, max=100)] = 0
     passes: Annotated[int, Field("Prompts", "2: again with the first mask as mask prompt.", min=1, max=5)] = 1
     positive_points: Annotated[int, Field("Prompts", "Points in each object.", min=1)] = 1
     negative_points: Annotated[int, Field("Prompts", "Negative points beside each object, in its box.", min=0)] = 1

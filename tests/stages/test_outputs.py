@@ -146,7 +146,7 @@ LATE = {
     "finetune {data} --model m --out {out}": "finetune.load_model_for",
     "distill {data} --out {out}": "distill.load_sam",
     "eval {data} --model m --out {out}": "evaluate.load_model_for",
-    "predict {raw}/images --model m --out {out}": "predict.find_predictable",
+    "predict {raw}/images --model m --out {out}": "predict.choose_window_option",
     "export-labels s.h5 --out {out}": "export_labels.Store",
 }
 """Each command that writes, and the first of its work that takes long."""

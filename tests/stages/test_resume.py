@@ -90,18 +90,19 @@ def timeless_rows(path: Path) -> list[dict[str, str]]:
 
 PAUSE_IN_THE_THIRD_PART = """
 import sys, time
-from samsemi import cli
-from samsemi.mining import store_writer
+from contextlib import contextmanager
+from samsemi import cli, hdf5
 
-create = store_writer.create
+whole_file = hdf5.whole_file
 
-def pause(file, *tables):
-    create(file, *tables)
-    if "000002.h5" in file.filename:
-        file.flush()
-        time.sleep(600)
+@contextmanager
+def pause(path):
+    with whole_file(path) as part:
+        yield part
+        if path.name == "000002.h5":
+            time.sleep(600)
 
-store_writer.create = pause
+hdf5.whole_file = pause
 sys.exit(cli.main(sys.argv[1:]))
 """
 
