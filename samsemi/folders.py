@@ -187,6 +187,7 @@ def kept_folder(claim: Claim) -> Iterator[Path]:
     new = folder.with_name(f".{folder.name}.new")
     with locked_output(folder, claim.break_lock, [new]) as lock:
         place = choose_place(folder, new, claim)
+        need_no_links(place)
         made = not place.exists()
         make_folder(place)
         try:
@@ -217,6 +218,13 @@ def choose_place(folder: Path, new: Path, claim: Claim) -> Path:
         need_known(new, claim.kind)
     remove(new)
     return new if is_full(folder) else folder
+
+
+def need_no_links(folder: Path) -> None:
+    """RefusedError for a link to a folder in a folder: what is written there would land elsewhere."""
+    leading = next((path for path in folder.rglob("*") if path.is_symlink() and path.is_dir()), None) if folder.is_dir() else None
+    if leading:
+        raise RefusedError(f"{leading} is a link to another folder, into which nothing is written", AWAY)
 
 
 def is_full(folder: Path) -> bool:

@@ -317,6 +317,19 @@ def test_file_or_link_where_the_new_one_would_be_written_is_left_alone(claim, tm
     assert file_bytes(tmp_path) == before
 
 
+@pytest.mark.parametrize("how", [{}, {"resume": True}], ids=["new", "resumed"])
+def test_nothing_is_written_through_a_link_in_the_folder(claim, tmp_path, how):
+    fill(tmp_path / "others", "theirs")
+    if how:
+        make(kept_folder, claim, "first")
+    claim.out.mkdir(exist_ok=True)
+    (claim.out / "deep").symlink_to(tmp_path / "others")
+    before = file_bytes(tmp_path)
+    with pytest.raises(RefusedError, match=r"out/deep is a link to another folder"):
+        make(kept_folder, replace(claim, **how), "second")
+    assert file_bytes(tmp_path) == before
+
+
 def test_file_of_the_folder_that_another_command_writes_is_not_removed(claim):
     """A lock that is held among the files: somebody else writes there."""
     make(kept_folder, claim, "first")

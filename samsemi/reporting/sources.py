@@ -99,12 +99,22 @@ def read_training(folder: Path) -> Training:
     with named_damage(folder, AGAIN):
         command, options = read_config(folder)
         places = as_paths(read_places(command, options))
-        return Training(folder.name, folder, command, options, places, read_made_from(folder), read_history(folder))
+        history = read_history(folder)
+        need_numbers(history)
+        return Training(folder.name, folder, command, options, places, read_made_from(folder), history)
+
+
+def need_numbers(history: Sequence[Mapping[str, str]]) -> None:
+    """ValueError or KeyError for a row without an iteration, and for a cell that is neither empty nor a number."""
+    for row in history:
+        int(row["iteration"])
+        for value in filter(None, row.values()):
+            float(value)
 
 
 def as_paths(places: Mapping[str, object]) -> dict[str, Path]:
     """The places that are one path; of several models, as `mine` takes, none is the one that a run began from."""
-    return {name: Path(value) for name, value in places.items() if isinstance(value, str)}
+    return {name: Path(value) for name, value in places.items() if isinstance(value, str) and "\0" not in value}
 
 
 def follow(trainings: Sequence[Training], lacking: list[str]) -> list[Training]:
@@ -143,6 +153,8 @@ def read_named(paths: Iterable[Path], read: Callable[[Path], Thing], lacking: li
                 found[path.resolve()] = read(path)
         except SamsemiError as error:
             lacking.append(error.message)
+        except OSError as error:
+            lacking.append(f"{path}: {error.strerror}")
     return [*found.values()]
 
 

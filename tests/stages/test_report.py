@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -155,6 +156,21 @@ def test_model_that_is_no_longer_what_was_measured_is_not_drawn(trained, warm, d
     outcome = succeed("report", tmp_path / "eval", "--out", tmp_path / "r.html", "--device", "cpu")
     assert "no longer the model that was measured" in outcome.err
     assert "run Dice" not in read_page(tmp_path / "r.html").source
+
+
+@pytest.mark.parametrize("rows", ["iteration,loss\n1,x\n", "loss\n1\n", "iteration,loss\n\0,1\n"], ids=["words", "no iteration", "NUL"])
+def test_damaged_history_is_named_and_left_out(warm, dataset, tmp_path, rows):
+    shutil.copytree(warm, tmp_path / "run")
+    succeed("eval", dataset, "--model", tmp_path / "run", "--out", tmp_path / "eval", "--overlays", 0)
+    (tmp_path / "run" / "history.csv").write_text(rows)
+    outcome = succeed("report", tmp_path / "eval", "--out", tmp_path / "r.html", "--cases", 0, "--json")
+    assert f"Named, but not there: {tmp_path / 'run'}" in read_page(tmp_path / "r.html").source
+    assert "Training" in outcome.result["left_out"]
+
+
+def test_pipe_in_place_of_the_page_is_not_waited_for(trained, tmp_path):
+    os.mkfifo(tmp_path / "r.html")
+    refused(REFUSED, "report", trained / "eval-mined", "--out", tmp_path / "r.html", said=("r.html is not a report",))
 
 
 def test_evaluation_of_before_which_names_nothing_is_shown(trained, tmp_path):
