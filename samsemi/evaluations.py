@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from samsemi.errors import DataError
-from samsemi.inputs import read_rows
+from samsemi.inputs import hash_file, read_rows
 from samsemi.metrics import METRICS, compare, summarize_values
 from samsemi.outputs import write_rows
+from samsemi.schemas import read_object
 
 TABLE = "metrics.csv"
+TABLE_HASH = "metrics_csv_sha256"
+"""Key of metrics.json; those of before lack it."""
 DISTANCES = ("hd95", "assd")
 """Of METRICS; the others are shares."""
 FARTHEST = 1e9
@@ -78,6 +81,10 @@ def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
     path = Path(folder) / TABLE
     if not path.is_file():
         raise DataError(f"{given}: no evaluation there, it has no {TABLE}", EARLIER)
+    about = path.with_name("metrics.json")
+    expected = read_object(about).get(TABLE_HASH) if about.is_file() else None
+    if expected and expected != hash_file(path):
+        raise DataError(f"{given}: its {TABLE} is not the one that was written", EARLIER)
     scores: Scores = {}
     groups = {}
     try:
@@ -88,7 +95,9 @@ def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
             own[row["class"]] = {metric: read_score(metric, row[metric]) for metric in METRICS}
             groups[row["id"]] = row["group"]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{given}: no evaluation there ({error!r})", EARLIER) from None
+        raise DataError(f"{given}: no evaluation there, its {TABLE} cannot be read ({repr(error):.200})", EARLIER) from None
+    if not scores:
+        raise DataError(f"{given}: no evaluation there, its {TABLE} has no rows", EARLIER)
     return scores, groups
 
 

@@ -177,6 +177,7 @@ class Process:
             try:
                 code = CRASHED
                 os.chdir(folder)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has ignored in what it runs behind
                 os.environ.update(environment or {})
                 sys.dont_write_bytecode = True
                 self.redirect()

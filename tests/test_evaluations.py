@@ -1,11 +1,13 @@
 """Scores of evaluations: written, read, compared."""
 
 import csv
+import json
 
 import pytest
 
 from samsemi.errors import DataError
-from samsemi.evaluations import TABLE, compare_scores, holm, mean_over_classes, read_scores, write_scores
+from samsemi.evaluations import TABLE, TABLE_HASH, compare_scores, holm, mean_over_classes, read_scores, write_scores
+from samsemi.inputs import hash_file
 from samsemi.metrics import METRICS
 
 
@@ -57,3 +59,19 @@ def test_differences_are_over_the_cases_of_both():
 def test_holm():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_scores_that_are_not_those_that_were_written_are_named(tmp_path):
+    table = tmp_path / TABLE
+    write_scores(table, scores_of(a=0.5), {"a": "p1"})
+    (tmp_path / "metrics.json").write_text(json.dumps({TABLE_HASH: hash_file(table)}))
+    assert read_scores(tmp_path, "here")
+    table.write_text(table.read_text().replace("0.5", "0.6"))
+    with pytest.raises(DataError, match=r"here: its metrics\.csv is not the one that was written"):
+        read_scores(tmp_path, "here")
+
+
+def test_table_without_rows_is_no_evaluation(tmp_path):
+    (tmp_path / TABLE).write_text("id,group,class\n")
+    with pytest.raises(DataError, match=r"metrics\.csv has no rows"):
+        read_scores(tmp_path, "here")

@@ -360,7 +360,7 @@ ROWS = [
     Row(f"{PICTURES} --val -1", USAGE, "--val -1.0 is out of range", "give 0 or more"),
     Row(f"{PICTURES} --val 20 --labeled 20", DATA, "more than the 24 cases with masks", "smaller shares or numbers"),
     Row(f"{PICTURES} --groups (p", USAGE, r"--groups \(p: ", "regular expression"),
-    Row(f"{PICTURES} --groups ''", DATA, "--groups  matches nothing in 'p000_0'", "finds the patient in every name"),
+    Row(f"{PICTURES} --groups ''", DATA, "--groups matches nothing in 'p000_0'", "finds the patient in every name"),
     Row(f"{PICTURES} --groups patient", DATA, "--groups patient matches nothing in 'p000_0'", "finds the patient in every name"),
     Row(f"{PICTURES} --classes polyp,polyp", USAGE, "--classes polyp,polyp does not fit", "one name per class"),
     Row(f"{PICTURES} --mask-values binry", USAGE, "--mask-values binry: no such choice", "auto, indices, binary, nonzero"),

@@ -19,6 +19,7 @@ from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.evaluations import (
     TABLE,
+    TABLE_HASH,
     Scores,
     compare_scores,
     format_p,
@@ -90,6 +91,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         if segmenter:
             metrics["cost"] = {"model": measure_model(segmenter)}
         write_scores(out / TABLE, scores, groups)
+        metrics[TABLE_HASH] = hash_file(out / TABLE)
         draw_worst(out / "overlays", cases, scores, labels_of, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps({"schema": SCHEMA, **metrics}, indent=2) + "\n")
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}

@@ -21,6 +21,7 @@ CASES = [
 FAMILIES = {
     "images": ("image", "images", "folder", "predictions"),
     "names": ("name", "groups"),
+    "volumes": ("volume",),
     "masks": ("mask", "masks"),
     "data sets of others": ("coco", "yolo", "labelme", "nnunet", "acdc", "splits", "colors", "gif"),
     "tables": ("manifest", "dataset.json", "split file"),
