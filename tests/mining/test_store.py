@@ -197,6 +197,21 @@ def test_resumed_store_keeps_the_parts_and_equals_an_uninterrupted_one(tmp_path)
     assert content(path) == content(tmp_path / "t.h5")
 
 
+def test_bit_that_turns_in_a_part_is_found_before_it_is_joined(tmp_path):
+    path = tmp_path / "s.h5"
+    writer = writer_of(path)
+    commit(writer, 0, "ab")
+    part = writer.part_path(0)
+    with h5py.File(part) as file:
+        place = file["probs"].id.get_chunk_info(0).byte_offset + 3
+    content = bytearray(part.read_bytes())
+    content[place] ^= 4
+    part.write_bytes(content)
+    with pytest.raises(CheckpointError, match="000000.h5 is damaged"):
+        writer_of(path, resume=True).finish([*"ab"])
+    assert part.exists() and not path.exists()
+
+
 def test_unfinished_store_of_schema_1_is_not_resumed(tmp_path):
     path = tmp_path / "s.h5"
     commit(writer_of(path), 0, "ab")
