@@ -179,10 +179,13 @@ def refuse_file(folder: Path) -> None:
         raise RefusedError(f"{existing} is a file", "give another --out")
 
 
-def resolve(path: Path) -> Path:
-    """A path without links; RefusedError for a circle of them."""
-    with refused_paths(path):
-        return Path(path).resolve()
+def resolve(path: Path, hint: str | None = None) -> Path:
+    """A path without links; RefusedError for a circle of them, with a hint where it is no output."""
+    try:
+        with refused_paths(path):
+            return Path(path).resolve()
+    except RefusedError as error:
+        raise RefusedError(error.message, hint or error.hint) from None
 
 
 def refuse_taken(out: Path, what: str, is_own: Callable[[Path], bool], replaced: bool, inputs: Sequence[Path] = ()) -> None:
@@ -192,7 +195,7 @@ def refuse_taken(out: Path, what: str, is_own: Callable[[Path], bool], replaced:
     if out.is_dir():
         raise RefusedError(f"{out} is a folder", "give a file name as --out")
     own = resolve(out)
-    if any(own == resolve(path) for path in inputs):
+    if any(own == resolve(path, "give the path of a file") for path in inputs):
         raise RefusedError(f"{out} is read by this command", "give another --out")
     if out.exists() and not is_own(out):
         raise RefusedError(f"{out} is not {what}", "give another --out, or remove it yourself")

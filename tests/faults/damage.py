@@ -79,6 +79,7 @@ def go_on(words: Callable[[World], Words]) -> Callable[[World], Words]:
 RECORDS, RECORD = ("made_from.json", "model.json"), "@made_from"
 """Files, and the attribute of stores, that tell the hash of what was read, which is another where a bit turned that nothing depends on."""
 ANOTHER = "was mined from another data set"
+DIFFERS = "cannot be resumed"
 INTERRUPTED = 130
 TRIES = 10
 NOTHING = copies()
@@ -98,8 +99,8 @@ SUBJECTS = (
     Subject("metrics.csv", "eval/metrics.csv", copies("eval"), compare),
     Subject("part of a store", "out.h5.parts/000000.h5", NOTHING, go_on(mine()), mine()),
     Subject("state", "out/last/state.safetensors", NOTHING, go_on(finetune()), finetune()),
-    Subject("marks of a run", "out/last/made_from.json", NOTHING, go_on(finetune()), finetune()),
-    Subject("options of a run", "out/config.toml", NOTHING, go_on(finetune()), finetune()),
+    Subject("marks of a run", "out/last/made_from.json", NOTHING, go_on(finetune()), finetune(), told_by=(DIFFERS,)),
+    Subject("options of a run", "out/config.toml", NOTHING, go_on(finetune()), finetune(), told_by=(DIFFERS,)),
 )
 
 

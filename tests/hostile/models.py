@@ -196,7 +196,7 @@ CASES = [
         Case(
             f"SAM: {name}",
             WEIGHTS.format_map({"file": "x.pth", "dataset": "{dataset}", "warm": "{warm}"}),
-            CHECKPOINT,
+            (REFUSED, CHECKPOINT),
             "x.pth",
             at("x.pth", write),
         )

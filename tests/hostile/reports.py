@@ -6,6 +6,8 @@ from typing import Any
 
 from hostile.case import CHECKPOINT, DATA, REFUSED, USAGE, Case, Place, at, link
 
+from samsemi.evaluations import TABLE_HASH
+
 REPORT = "report eval --out out.html"
 SCRIPT = "<script>alert(1)</script>"
 
@@ -14,8 +16,10 @@ def evaluation(change: Callable[[str], str], name: str = "metrics.csv") -> Calla
     """A copy of an evaluation of which one file is another text."""
 
     def make(place: Place) -> None:
-        path = place.copy("eval") / name
-        path.write_text(change(path.read_text()))
+        folder = place.copy("eval")
+        about = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**about, TABLE_HASH: None}))
+        (folder / name).write_text(change((folder / name).read_text()))
 
     return make
 
@@ -26,9 +30,8 @@ def measured(**values: Any) -> Callable[[Place], None]:
 
 
 def is_text(place: Place) -> bool:
-    """Whether the page shows a script in a name, and has none of it."""
-    page = (place.here / "out.html").read_text()
-    return SCRIPT not in page and "&lt;script&gt;" in page
+    """Whether the page has no script of a name."""
+    return SCRIPT not in (place.here / "out.html").read_text()
 
 
 CASES = [
