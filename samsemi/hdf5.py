@@ -106,6 +106,19 @@ def same_type(found: np.dtype, wanted: np.dtype) -> bool:
     return bool(h5py.check_string_dtype(found)) if h5py.check_string_dtype(wanted) else found == wanted
 
 
+def read_through(file: h5py.File) -> None:
+    """Read all rows, a chunk in memory at a time or a table, so that HDF5 compares all checksums; what it raises, or ValueError."""
+
+    def read(_: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset) and item.chunks and item.chunks[0] == 1:
+            for row in range(len(item)):
+                item[row]
+        elif isinstance(item, h5py.Dataset):
+            read_whole(item)
+
+    file.visititems(read)
+
+
 def read_whole(dataset: h5py.Dataset) -> np.ndarray:
     """All of a dataset; ValueError where the file holds fewer bytes than its shape says, which would be filled up."""
     packed = MOST_PACKED if dataset.compression else 1

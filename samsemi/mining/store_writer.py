@@ -20,7 +20,7 @@ import numpy as np
 
 from samsemi.errors import CheckpointError, RefusedError
 from samsemi.folders import AWAY, schema_of
-from samsemi.hdf5 import large_hdf5, named_damage, new_hdf5, read_whole
+from samsemi.hdf5 import large_hdf5, named_damage, new_hdf5, read_through
 from samsemi.mining.store import (
     ABOUT,
     EARLIER,
@@ -192,8 +192,9 @@ class StoreWriter:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
         parts = find_parts(self.path)
         self.need_all(parts, ids)
-        for part in set(parts) - self.own:
-            need_sound(part)
+        for part in set(parts) - self.own:  # compressed rows are joined as they are, unread
+            with named_damage(part, "remove it: --resume mines it again"), open_hdf5(part) as file:
+                read_through(file)
         merge(parts, self.path, provenance, self.shape)
         self.finished = True
         self.remove_parts()
@@ -249,17 +250,6 @@ def read_ids(part: Path) -> list[str]:
     """The images in a part."""
     with open_hdf5(part) as file:
         return [image_id.decode() for image_id in file["images"]["id"]]
-
-
-def need_sound(part: Path) -> None:
-    """CheckpointError where a checksum of a part is wrong: its compressed rows are joined as they are, unread."""
-    with named_damage(part, "remove it: --resume mines it again"), open_hdf5(part) as file:
-        for name in ("images", "objects", "points/coords", "points/labels", HASHES):
-            if name in file:
-                read_whole(file[name])
-        for name in ("probs", *IMAGE_MAPS):
-            for row in range(len(file[name])):
-                file[name][row]
 
 
 def is_store(path: Path) -> bool:
