@@ -37,16 +37,17 @@ def refusal(error: OSError) -> RefusedError | None:
 
 
 @contextmanager
-def refused_paths(path: Path) -> Iterator[None]:
-    """RefusedError where nothing can be made at a path: in /proc, below a file, too long a name, a circle of links."""
+def refused_paths(path: Path, hint: str | None = None) -> Iterator[None]:
+    """RefusedError where nothing can be made at a path: in /proc, below a file, too long a name, a circle of links; with a hint of its own
+    where it is no output."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         number: int | None = errno.ELOOP if isinstance(error, RuntimeError) else getattr(error, "errno", None)
-        reason, hint = str(error), "nothing can be made there: give another --out"
+        reason, remedy = str(error), "nothing can be made there: give another --out"
         if number:
-            reason, hint = os.strerror(number), HINTS.get(number, hint)
-        raise RefusedError(f"{path}: {reason}".replace("\0", "\\0"), hint) from None
+            reason, remedy = os.strerror(number), HINTS.get(number, remedy)
+        raise RefusedError(f"{path}: {reason}".replace("\0", "\\0"), hint or remedy) from None
 
 
 def make_folder(folder: Path) -> None:
@@ -180,12 +181,9 @@ def refuse_file(folder: Path) -> None:
 
 
 def resolve(path: Path, hint: str | None = None) -> Path:
-    """A path without links; RefusedError for a circle of them, with a hint where it is no output."""
-    try:
-        with refused_paths(path):
-            return Path(path).resolve()
-    except RefusedError as error:
-        raise RefusedError(error.message, hint or error.hint) from None
+    """A path without links; RefusedError as of ``refused_paths`` for a circle of them."""
+    with refused_paths(path, hint):
+        return Path(path).resolve()
 
 
 def refuse_taken(out: Path, what: str, is_own: Callable[[Path], bool], replaced: bool, inputs: Sequence[Path] = ()) -> None:
