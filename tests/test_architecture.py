@@ -19,11 +19,11 @@ MODULES = {
 }
 
 FLOORS = [
-    {"errors", "console", "clock", "interrupts", "losses", "inputs", "remedies"},
+    {"errors", "console", "clock", "interrupts", "inputs", "remedies"},
     {"locks", "schemas", "offline"},
-    {"outputs"},
-    {"devices", "hdf5"},
-    {"tensors"},
+    {"outputs", "processes"},
+    {"collectives", "devices", "hdf5"},
+    {"tensors", "losses"},
     {"options"},
     {"functions", "parameters"},
     {"samsemi", "folders"},
@@ -51,6 +51,7 @@ NO_TORCH = [
     "schemas",
     "hdf5",
     "offline",
+    "processes",
     "data",
     "metrics",
     "evaluations",
