@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from samsemi.errors import UsageError
-from samsemi.options.fields import Field
+from samsemi.options.fields import Field, declared
 from samsemi.options.shared import WINDOW, OutputOptions
 from samsemi.options.window import parse_window
 
@@ -18,16 +18,33 @@ LAYOUT_HELP = f"How images and masks lie; auto looks for each of {', '.join(get_
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(OutputOptions):
-    """Turn images and masks as they come into a data set with splits."""
+    """Turn images and masks as they come into a data set with splits, or a mined one into one with corrected masks."""
 
     images: Annotated[
         tuple[Path, ...],
-        Field("Input", "Folders of images, sub-folders included, or one with images and masks.", argument=True, metavar="DIR", reads=True),
+        Field(
+            "Input",
+            "Folders of images, sub-folders included, or one with images and masks. With --labels the data set that was mined.",
+            argument=True,
+            metavar="DIR",
+            reads=True,
+        ),
     ]
     masks: Annotated[
         Path | None,
         Field("Input", "Folder of masks, named like their images; or outlines: a file or folder.", metavar="PATH", reads=True),
     ] = None
+    labels: Annotated[
+        Path | None,
+        Field(
+            "Input",
+            "Folder of `mine --review`, its masks corrected there or in --masks: these cases are labeled.",
+            metavar="DIR",
+            reads=True,
+        ),
+    ] = None
+    by: Annotated[str | None, Field("Input", "With --labels: who has corrected. Default: your login name.", metavar="NAME")] = None
+    confirm: Annotated[bool, Field("Input", "With --labels: masks that are as proposed are labels, too; somebody has seen them.")] = False
     layout: Annotated[LayoutName, Field("Input", LAYOUT_HELP, metavar="NAME")] = "auto"
     target: Annotated[Literal["lung", "infection"] | None, Field("Input", "Which masks of COVID-QU-Ex.")] = None
     out: Annotated[Path, Field("Input", "Data set folder to write.", metavar="DIR")]
@@ -74,8 +91,31 @@ class PrepareOptions(OutputOptions):
 
         if self.ignore_value is not None and self.mask_values == "nonzero":
             raise UsageError("--ignore-value and --mask-values nonzero exclude each other", "leave one of them out")
+        check_labels(self)
 
     @property
     def hides_masks(self) -> bool:
         """True where only a part of the masks is to be used; 1 is the share of all."""
         return self.split is None and self.labeled not in (None, 1)
+
+
+OF_LABELS = frozenset({"images", "masks", "labels", "by", "confirm", "out", "copy", "overwrite", "break_lock"})
+"""Options that may stand beside --labels: all else stays as the data set has it."""
+LONGEST_PERSON = 100
+"""Letters in the name of a person."""
+
+
+def check_labels(options: PrepareOptions) -> None:
+    """UsageError for options that say nothing with --labels, or nothing without."""
+    if options.labels is None:
+        if options.by is not None or options.confirm:
+            raise UsageError(f"{'--confirm' if options.confirm else '--by'} goes with --labels", "give --labels DIR, or leave it out")
+        return
+    if len(options.images) > 1:
+        raise UsageError(f"--labels: {len(options.images)} folders were given", "give the one data set that was mined")
+    known = declared(PrepareOptions)
+    other = [option.flag for name, option in known.items() if name not in OF_LABELS and getattr(options, name) != option.default]
+    if other:
+        raise UsageError(f"--labels and {other[0]} exclude each other: splits and classes stay as they are", f"leave {other[0]} out")
+    if options.by is not None and not (options.by.strip() and options.by.isprintable() and len(options.by) <= LONGEST_PERSON):
+        raise UsageError(f"--by {ascii(options.by):.60}: no name of a person", f"give one of up to {LONGEST_PERSON} letters, in one line")
