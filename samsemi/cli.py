@@ -103,7 +103,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     group, _, own = name.rpartition(" ")
     place = GROUP_APPS[group] if group else app
-    place.command(own, cls=command_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
+    place.command(own, cls=command_class(declarations, options.examples), help=options.__doc__, short_help=options.__doc__)(command)
 
 
 def first_line(name: str, options: Options) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field, declared
@@ -18,33 +18,21 @@ LAYOUT_HELP = f"How images and masks lie; auto looks for each of {', '.join(get_
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(OutputOptions):
-    """Turn images and masks as they come into a data set with splits, or a mined one into one with corrected masks."""
+    """Turn images and masks as they come into a data set with splits; take corrected masks back."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        r"samsemi prepare images --masks masks --out data --groups '^(p\d+)'",
+        "samsemi prepare data --labels review --by 'A. Reader' --out data2",
+    )
 
     images: Annotated[
         tuple[Path, ...],
-        Field(
-            "Input",
-            "Folders of images, sub-folders included, or one with images and masks. With --labels the data set that was mined.",
-            argument=True,
-            metavar="DIR",
-            reads=True,
-        ),
+        Field("Input", "Folders of images, sub-folders included, or one with images and masks.", argument=True, metavar="DIR", reads=True),
     ]
     masks: Annotated[
         Path | None,
         Field("Input", "Folder of masks, named like their images; or outlines: a file or folder.", metavar="PATH", reads=True),
     ] = None
-    labels: Annotated[
-        Path | None,
-        Field(
-            "Input",
-            "Folder of `mine --review`, its masks corrected there or in --masks: these cases are labeled.",
-            metavar="DIR",
-            reads=True,
-        ),
-    ] = None
-    by: Annotated[str | None, Field("Input", "With --labels: who has corrected. Default: your login name.", metavar="NAME")] = None
-    confirm: Annotated[bool, Field("Input", "With --labels: masks that are as proposed are labels, too; somebody has seen them.")] = False
     layout: Annotated[LayoutName, Field("Input", LAYOUT_HELP, metavar="NAME")] = "auto"
     target: Annotated[Literal["lung", "infection"] | None, Field("Input", "Which masks of COVID-QU-Ex.")] = None
     out: Annotated[Path, Field("Input", "Data set folder to write.", metavar="DIR")]
@@ -78,6 +66,17 @@ class PrepareOptions(OutputOptions):
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None
     spacing_mm: Annotated[float | None, Field("Input", "Size of a pixel in mm, where all images share one.", min=1e-6)] = None
+    labels: Annotated[
+        Path | None,
+        Field(
+            "Review",
+            "Folder of `mine --review`, corrected there or in --masks: its cases are labeled. IMAGES is the data set that was mined.",
+            metavar="DIR",
+            reads=True,
+        ),
+    ] = None
+    by: Annotated[str | None, Field("Review", "Who has corrected them; default: who is logged in.", metavar="NAME")] = None
+    confirm: Annotated[bool, Field("Review", "Masks that are as proposed are labels, too: somebody has looked at them.")] = False
     copy: Annotated[bool, Field("Input", "Copy the images, so that the data set can be moved.")] = False
     seed: Annotated[int, Field("Input", "Seed of the split.", min=0)] = 0
 
