@@ -126,6 +126,7 @@ for _name, (_module, _options) in STAGES.items():
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     clock.start()
+    console.escape_unwritable()
     offline.forbid_network()
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what MPS lacks is computed on the CPU, and torch says so
     with interrupts.watched():

@@ -245,9 +245,19 @@ def split_cases(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCa
     hidden = sum(is_hidden(case) for case in dealt)
     if hidden:
         console.note(f"simulation: {hidden} masks hidden as truth")
+    if len({case.group for case in dealt}) < len(dealt):
+        console.note(describe_patients(dealt))
     if not any(case.split == "unlabeled" for case in dealt):
         console.note("no image is unlabeled: nothing can be mined; `warmstart` and `eval` work, --labeled 0.1 would simulate mining")
     return dealt
+
+
+def describe_patients(cases: Sequence[FoundCase]) -> str:
+    """'labeled: 24 slices of 4 patients; val: ...'."""
+    what = "slices" if all(case.volume for case in cases) else "images"
+    groups = {split: [case.group for case in cases if case.split == split] for split in SPLITS}
+    counts = {split: (len(found), len(set(found))) for split, found in groups.items() if found}
+    return "; ".join(f"{split}: {n} {what} of {patients} patient{'s' * (patients > 1)}" for split, (n, patients) in counts.items())
 
 
 def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:
