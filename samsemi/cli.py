@@ -15,13 +15,14 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import clock, console, interrupts, offline
+from samsemi import clock, console, interrupts, offline, surroundings
 from samsemi.errors import ProblemsFound, SamsemiError, UsageError, device_error
 from samsemi.options.commands import GROUPS, STAGES, find_command
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
 from samsemi.options.shared import ConsoleOptions
 from samsemi.outputs import refusal
+from samsemi.own_code import own_error
 from samsemi.parameters import as_parameter
 from samsemi.usage import WrongUsage, command_class
 
@@ -81,6 +82,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
 
     def command(config: Path | None, json: bool, quiet: bool, **values: object) -> None:
         console.set_quiet(quiet)
+        surroundings.settle()
         chosen = options(**values)
         console.note(first_line(name, chosen))
         stage = import_module(f"samsemi.stages.{module}")
@@ -128,7 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
     clock.start()
     console.escape_unwritable()
     offline.forbid_network()
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what MPS lacks is computed on the CPU, and torch says so
     with interrupts.watched():
         try:
             return answer(arguments)
@@ -155,8 +156,8 @@ def answer(arguments: list[str] | None) -> int:
         refused = refusal(error) or device_error(error)
         return report(refused) if refused else bug()
     except Exception as error:
-        lacking = device_error(error)
-        return report(lacking) if lacking else bug()
+        named = device_error(error) or own_error(error)
+        return report(named) if named else bug()
 
 
 def bug() -> int:

@@ -20,7 +20,7 @@ MODULES = {
 
 FLOORS = [
     {"errors", "console", "clock", "interrupts", "losses", "inputs", "remedies"},
-    {"locks", "schemas", "offline"},
+    {"locks", "schemas", "offline", "own_code", "surroundings"},
     {"outputs"},
     {"devices", "hdf5"},
     {"tensors"},
@@ -51,6 +51,8 @@ NO_TORCH = [
     "schemas",
     "hdf5",
     "offline",
+    "own_code",
+    "surroundings",
     "data",
     "metrics",
     "evaluations",

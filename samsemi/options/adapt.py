@@ -48,7 +48,7 @@ class AdaptOptions(TrainingOptions):
             hashed=True,
         ),
     ] = None
-    lora: Annotated[int | None, Field("SAM", "Also train low-rank adapters of this rank in the image encoder.", min=1)] = None
+    lora: Annotated[int | None, Field("SAM", "Also train low-rank adapters of this rank in the image encoder.", min=1, max=1024)] = None
     all: Annotated[bool, Field("SAM", "Train everything, the image encoder too (small models).")] = False
     from_scratch: Annotated[bool, Field("SAM", "Start from random weights.")] = False
     stream: Annotated[
