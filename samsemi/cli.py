@@ -105,7 +105,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     group, _, own = name.rpartition(" ")
     place = GROUP_APPS[group] if group else app
-    place.command(own, cls=command_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
+    place.command(own, cls=command_class(declarations, options.examples), help=options.__doc__, short_help=options.__doc__)(command)
 
 
 def first_line(name: str, options: Options) -> str:
@@ -128,6 +128,7 @@ for _name, (_module, _options) in STAGES.items():
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     clock.start()
+    console.escape_unwritable()
     offline.forbid_network()
     with interrupts.watched():
         try:

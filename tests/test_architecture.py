@@ -193,7 +193,7 @@ def test_hidden_truth_is_read_only_where_masks_are_made_checked_and_measured():
             isinstance(node, ast.Attribute) and node.attr == "truth" and isinstance(node.ctx, ast.Load) for node in ast.walk(tree(module))
         )
     }
-    makers = {"samsemi.data.dataset", "samsemi.data.manifest", "samsemi.data.verify", "samsemi.stages.prepare"}
+    makers = {"samsemi.data.dataset", "samsemi.data.manifest", "samsemi.data.prepared", "samsemi.data.verify"}
     assert readers <= makers | {"samsemi.stages.evaluate"}
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -23,6 +23,11 @@ MOST_ZOOM = 100
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions(TrainingOptions):
     """Fit SAM to the labeled cases, or only measure how good its masks are."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi adapt data --sam vit_b --lora 4 --out sam.safetensors",
+        "samsemi adapt data --sam tiny --evaluate --split test",
+    )
 
     dataset: Dataset
     sam: Annotated[
