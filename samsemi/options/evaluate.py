@@ -33,7 +33,7 @@ class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
         Field("Input", "Cases to measure; default: test. Of a store always the unlabeled.", metavar="labeled|val|test"),
     ] = None
     against: Annotated[
-        Path | None, Field("Input", "Folder of an earlier eval of the same cases: paired differences to it, and tests.", metavar="DIR", reads=True)
+        Path | None, Field("Input", "Folder of an earlier eval of the same cases: paired differences to it.", metavar="DIR", reads=True)
     ] = None
     tolerance: Annotated[float, Field("Run", "Tolerance of the normalized surface distance, in pixels (mm with a spacing).", min=0.0)] = 2.0
     overlays: Annotated[int, Field("Run", "Pictures of so many of the worst cases.", min=0)] = 12
