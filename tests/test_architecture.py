@@ -19,11 +19,11 @@ MODULES = {
 }
 
 FLOORS = [
-    {"errors", "console", "clock", "interrupts", "losses", "inputs", "remedies"},
+    {"errors", "console", "clock", "interrupts", "inputs", "remedies"},
     {"locks", "schemas", "offline", "own_code", "surroundings"},
-    {"outputs"},
-    {"devices", "hdf5"},
-    {"tensors"},
+    {"outputs", "processes"},
+    {"collectives", "devices", "hdf5"},
+    {"tensors", "losses"},
     {"options"},
     {"functions", "parameters"},
     {"samsemi", "folders"},
@@ -52,6 +52,7 @@ NO_TORCH = [
     "hdf5",
     "offline",
     "own_code",
+    "processes",
     "surroundings",
     "data",
     "metrics",
