@@ -5,6 +5,7 @@
 # make test-all    the same, and once more with the lowest versions of the libraries
 # make faults      kill -9, full disks, damaged and hostile files, tried on every command: half an hour (KILLS=20: a fifth of it)
 # make lint, make format
+# make reference   docs/options.md, from the options themselves
 # make constraints newest versions of the libraries into constraints.txt, from which everything here installs
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 LOWEST := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["dependencies"], *(part for extra in project["optional-dependencies"].values() for part in extra), sep="\n")
 
-.PHONY: demo bench check test test-lowest test-all faults lint format constraints clean
+.PHONY: demo bench check test test-lowest test-all faults lint format reference constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +60,9 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(VENV)/installed
+	PYTHONPATH=tests $(BIN)/python -m reference
 
 constraints:
 	$(PYTHON) -m venv --clear .venv-newest

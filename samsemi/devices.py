@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from samsemi import processes
 from samsemi.errors import DeviceError, UsageError, is_out_of_memory
 
 Made = TypeVar("Made")
@@ -22,7 +23,13 @@ KEPT_BYTES, MAPPED_BYTES = 2**30, 2**25
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' takes CUDA, then MPS, then the CPU; DeviceError for a device that is not there."""
+    """'auto' takes CUDA, then MPS, then the CPU; DeviceError for a device that is not there.
+
+    Of several processes each takes a GPU of its own, unless one is named.
+    """
+    if name in ("auto", "cuda") and processes.count() > 1 and torch.cuda.is_available():
+        torch.cuda.set_device(processes.place().local % torch.cuda.device_count())
+        return torch.device("cuda", torch.cuda.current_device())
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
