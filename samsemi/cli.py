@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import clock, console, interrupts, offline, surroundings
-from samsemi.errors import ProblemsFound, SamsemiError, UsageError, device_error
-from samsemi.options.commands import GROUPS, STAGES, find_command
+from samsemi import clock, console, interrupts, offline, processes, surroundings
+from samsemi.errors import EndedElsewhere, ProblemsFound, SamsemiError, UsageError, device_error
+from samsemi.options.commands import GROUPS, STAGES, TOGETHER, find_command
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
 from samsemi.options.shared import ConsoleOptions
@@ -81,8 +81,10 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     """Register a stage: its parameters are the fields of its options and of ConsoleOptions."""
 
     def command(config: Path | None, json: bool, quiet: bool, **values: object) -> None:
-        console.set_quiet(quiet)
         surroundings.settle()
+        if name not in TOGETHER:
+            processes.need_one(f"samsemi {name}", "start it without a launcher")
+        console.set_quiet(quiet or not processes.is_first())
         chosen = options(**values)
         console.note(first_line(name, chosen))
         stage = import_module(f"samsemi.stages.{module}")
@@ -95,6 +97,8 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
         except SystemExit as error:  # code of the user's own, which must not end a command as if it were done
             reason = f"code of your own ended the program: sys.exit({error.code!r:.60})"
             raise UsageError(reason, "give a function that returns, in a module that does nothing when it is imported") from None
+        if not processes.is_first():
+            return
         tables = stage.tables(result) if hasattr(stage, "tables") else []
         shown = stage.shown(result) if hasattr(stage, "shown") and not json else result
         console.show_result(f"samsemi {name}", shown, json, tables)
@@ -175,7 +179,8 @@ def interrupted(arguments: list[str] | None) -> int:
 
 
 def report(error: SamsemiError) -> int:
-    console.fail(error.message, error.hint)
+    if not isinstance(error, EndedElsewhere):
+        console.fail(error.message, error.hint)
     return error.exit_code
 
 
