@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from samsemi.options.fields import Field
 from samsemi.options.shared import DeviceOptions, OutputOptions
@@ -12,11 +12,16 @@ from samsemi.options.shared import DeviceOptions, OutputOptions
 class ReportOptions(OutputOptions, DeviceOptions):
     """One page of pictures, curves and tables on evaluations, runs and stores; opens without a network."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi report eval-warm eval-mined --out report.html",
+        "samsemi report sam.h5 --out mined.html",
+    )
+
     evals: Annotated[
         tuple[Path, ...],
         Field(
             "Input",
-            "Folders of `samsemi eval`, the last is compared with each of the others; or stores alone.",
+            "Folders of `samsemi eval`, the last against each other one; ARM=EVAL: all of one ARM are its seeds; or stores alone.",
             argument=True,
             metavar="EVAL",
             reads=True,

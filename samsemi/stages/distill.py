@@ -20,6 +20,7 @@ from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict_image, to_label
 from samsemi.tensors import load_tensors
 from samsemi.training.batches import Sample, Stream, labeled_sample
+from samsemi.training.kept import KeptSamples
 from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
 from samsemi.training.optimizers import make_peer_optimizer
 from samsemi.training.runs import Run, open_run, run_folder
@@ -42,8 +43,8 @@ def distill(options: DistillOptions) -> dict[str, object]:
         policy = store_policy(store, options) if store else None
         usable = usable_cases(store, dataset, policy) if store and policy else []
         made_from |= describe_store(store, usable) if store else {}
-        load_labeled = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
-        load_unlabeled = unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size)
+        load_labeled = KeptSamples(partial(labeled_sample, num_classes=len(dataset.classes), size=options.size))
+        load_unlabeled = KeptSamples(unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size))
         half = options.batch_size // 2
         run = from_first(lambda: open_run(options, made_from, out))
         if not run.finished:

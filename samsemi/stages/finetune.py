@@ -29,6 +29,7 @@ from samsemi.segmenters.checkpoints import load_model, load_model_for, read_mode
 from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
 from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
+from samsemi.training.kept import KeptSamples
 from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import Run, is_finished, open_run, run_folder
 
@@ -217,7 +218,7 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, la
     With a teacher, which sees the weak view, the strong view is made in the training step.
     """
     options, num_classes, size = setting.options, len(setting.dataset.classes), segmenter.spec.size
-    load_labeled = partial(labeled_sample, num_classes=num_classes, size=size)
+    load_labeled = KeptSamples(partial(labeled_sample, num_classes=num_classes, size=size))
     if store is None and setting.teacher is None:
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
     count = count_pseudo(setting.dataset, options, store)
@@ -228,7 +229,7 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, la
     policy = store_policy(store, options) if store else None
     usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
-    load = unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size)
+    load = KeptSamples(unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size))
     return [*learnt, Stream(cases, load, count, view)]
 
 

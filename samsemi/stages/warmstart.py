@@ -21,6 +21,7 @@ from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.pretrained import load_encoder
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
 from samsemi.training.batches import Sample, Stream, labeled_sample
+from samsemi.training.kept import KeptSamples
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import open_run, run_folder
 
@@ -67,7 +68,7 @@ def train_supervised(
         return
     segmenter = build_segmenter(options, dataset).to(device)
     state = start_training(segmenter, options, run)
-    load = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
+    load = KeptSamples(partial(labeled_sample, num_classes=len(dataset.classes), size=options.size))
     streams = [Stream(labeled, load, options.batch_size)]
     fit(state, supervised_step, streams, options, run, segmentation_goal(val, options, run, made_from))
     from_first(run.finish)
