@@ -24,7 +24,16 @@ RESAMPLES = 2000
 
 def dice_score(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> float:
     """Mean Dice over the classes above background of two (H, W) label maps; NaN where neither holds any."""
-    scores = [overlap(*class_masks(prediction, truth, k))["dice"] for k in range(1, num_classes)]
+    return mean_known(dice_scores(prediction, truth, num_classes))
+
+
+def dice_scores(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> list[float]:
+    """Dice of each class above background of two (H, W) label maps; NaN where neither holds it."""
+    return [overlap(*class_masks(prediction, truth, k))["dice"] for k in range(1, num_classes)]
+
+
+def mean_known(scores: Sequence[float]) -> float:
+    """The mean of the scores that are numbers; NaN where none is."""
     known = [score for score in scores if not np.isnan(score)]
     return float(np.mean(known)) if known else nan
 

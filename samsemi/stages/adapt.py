@@ -24,6 +24,7 @@ from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import CheckpointError, RefusedError, UsageError
 from samsemi.inputs import hash_file
+from samsemi.inspection.cards import write_run_card
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
 from samsemi.options.adapt import AdaptOptions, parse_zoom
@@ -138,6 +139,7 @@ def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, device: torch.
                 if (place / KEPT).exists():
                     (place / KEPT).replace(out)
                 run.finish()
+            write_run_card(place)
     return describe_training(setting, folder)
 
 

@@ -12,6 +12,7 @@ from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError
 from samsemi.inputs import hash_file
+from samsemi.inspection.cards import write_run_card
 from samsemi.losses import segmentation_loss
 from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, fold_folders, write_fold_maps
 from samsemi.options.shared import parse_channels
@@ -41,6 +42,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
         if folds and not (out / OUT_OF_FOLD).exists():
             models = [load_model(folder).to(device) for folder in fold_folders(out, len(folds))]
             write_fold_maps(out / OUT_OF_FOLD, folds, models)
+        write_run_card(out)
     summary = summarize_run(options.out, fold_folders(options.out, len(folds)))
     return {**summary, "labeled": len(labeled), "val": len(val), "folds": len(folds)}
 
