@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from samsemi.data.dataset import is_dataset
-from samsemi.errors import UsageError
+from samsemi.errors import SamsemiError, UsageError
 from samsemi.inputs import hash_file
 from samsemi.inspection.folders import describe_dataset
 from samsemi.inspection.licenses import find_licenses
 from samsemi.inspection.made import Facts, table_of
 from samsemi.inspection.markdown import code, document, plain, table
 from samsemi.inspection.rows import HASH, in_line, with_interval, write_command
-from samsemi.inspection.things import find_place, inspect, name_thing
+from samsemi.inspection.things import DAMAGE, find_place, inspect, name_thing
 from samsemi.outputs import write_text
 from samsemi.schemas import read_object
 from samsemi.training.runs import CARD
@@ -130,7 +130,7 @@ def flatten_source(made_from: Mapping[str, object], above: str = "") -> dict[str
 def describe_splits(facts: Facts) -> str:
     """Images, patients and masks of each split, of the data set where it still lies where it was given, unchanged."""
     place, fingerprint = table_of(facts.get("inputs")).get("dataset"), table_of(facts.get("made_from")).get("dataset")
-    with suppress(Exception):
+    with suppress(SamsemiError, *DAMAGE):
         if isinstance(place, str) and is_dataset(Path(place)):
             found = describe_dataset(Path(place))
             if found["fingerprint"] == fingerprint:
@@ -142,7 +142,7 @@ def describe_splits(facts: Facts) -> str:
 
 def read_versions(run: Path) -> Facts:
     """environment.json of a run, or of the run beside SAM weights."""
-    with suppress(Exception):
+    with suppress(SamsemiError, *DAMAGE):
         return read_object(run / "environment.json")
     return {}
 
@@ -161,7 +161,7 @@ def find_evaluations(thing: Path, key: str, identity: object) -> list[Facts]:
     """metrics.json of the folders beside a thing that have measured it, known by its hash; each with the name of its folder."""
     found = []
     for path in sorted(thing.resolve().parent.glob("*/metrics.json")):
-        with suppress(Exception):
+        with suppress(SamsemiError, *DAMAGE):
             metrics = read_object(path)
             if identity and table_of(metrics.get("made_from")).get(key) == identity:
                 found.append({"name": path.parent.name, **metrics})

@@ -25,7 +25,7 @@ LONGEST = 2**24
 """Bytes of a field that is read; what samsemi writes is shorter."""
 GRAPH, OPSET, TEXTS = 7, 8, 14
 """Fields of a model; of a text 1 is the name, 2 the value; of an operator set 2 is its version."""
-JSON_TEXTS = ("classes", "scores", "made_from", "licenses")
+JSON_TEXTS = ("size", "classes", "scores", "made_from", "licenses")
 
 
 def is_exported(path: Path) -> bool:

@@ -5,12 +5,12 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from samsemi.errors import SamsemiError
 from samsemi.inputs import hash_file
 from samsemi.inspection.made import table_of
 from samsemi.inspection.rows import SHORT, in_line
-from samsemi.inspection.runs import MODEL_CARD, describe_run
+from samsemi.inspection.things import DAMAGE, inspect
 from samsemi.options.sams import SAMS
-from samsemi.schemas import read_object
 from samsemi.weights.table import WEIGHTS
 
 LICENSES = {
@@ -41,9 +41,10 @@ def find_licenses(facts: Mapping[str, object], depth: int = DEEPEST) -> dict[str
 
 def find_earlier(run: Path, weights: object, depth: int) -> dict[str, str]:
     """Those of the run that another began from; a line that they are unknown where it is gone, or has other ``weights`` now."""
-    with suppress(Exception):
-        if weights is None or read_object(run / MODEL_CARD).get("weights") == weights:
-            return find_licenses(describe_run(run), depth)
+    with suppress(SamsemiError, *DAMAGE):
+        facts = inspect(run)
+        if weights is None or facts.get("weights") == weights:
+            return find_licenses(facts, depth)
     return {f"weights that it began from, {run.name}": "not found where they were: ask who trained them"}
 
 

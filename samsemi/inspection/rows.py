@@ -18,6 +18,8 @@ PLACED = (
     *("options", "scores_before", "scores", "calibration", "bytes", "bytes_of_images", *IN_TABLES),
 )
 """Facts that have a row in another place, stand in a table, or are for scripts alone."""
+WITH_CARD = ("run", "adapted_sam", "store")
+"""Kinds of things that have a card."""
 FOR_SCRIPTS = ("by_class", "dice_by_sam_share", "precision_interval")
 """Of a calibration."""
 
@@ -37,6 +39,8 @@ def as_rows(facts: Mapping[str, Any]) -> dict[str, object]:
         rows[name] = {score: with_interval(value, facts.get("intervals", {}).get(score)) for score, value in facts.get(name, {}).items()}
     rows["calibration"] = show_calibration(facts.get("calibration", {}))
     rows |= {name: as_size(facts[name]) for name in ("bytes", "bytes_of_images") if name in facts}
+    if facts["kind"] in WITH_CARD and facts.get("finished"):
+        rows["card"] = f"samsemi info {facts['path']} --card"
     return {name: value for name, value in rows.items() if is_told(value)}
 
 

@@ -12,8 +12,8 @@ from samsemi.inspection.things import inspect
 from samsemi.reporting.sources import Sources
 from samsemi.schemas import read_object
 
-HIDDEN = ("what", "path")
-"""Rows that stand in the title."""
+HIDDEN = ("what", "path", "card")
+"""Rows that stand in the title, and one for a terminal."""
 
 
 @dataclass(frozen=True)

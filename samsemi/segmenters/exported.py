@@ -39,7 +39,7 @@ def write_onnx(path: Path, segmenter: Segmenter, version: str, texts: Mapping[st
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter about itself
             program = torch.onnx.export(
-                Deployed(segmenter),
+                Deployed(segmenter).eval(),
                 (torch.zeros(2, 3, size, size),),  # of a batch of one, the exporter would make one image for ever
                 input_names=[IMAGE],
                 output_names=[PROBS],

@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from builders import USAGE, refused, succeed
+from builders import NETWORK, USAGE, refused, succeed
 
 from samsemi.data.dataset import read_dataset
 from samsemi.inspection.cards import make_card
@@ -46,6 +46,19 @@ def test_run_has_a_card_of_what_is_known(warm, dataset):
     [command] = [line for line in card.splitlines() if line.startswith(f"samsemi warmstart {dataset} ")]
     assert " --iterations 24 " in command and " --encoder tu-lcnet_035 " in command and "--out" not in command
     assert "None" not in card and "{" not in card
+
+
+def test_card_that_is_gone_is_written_again_by_resume_and_one_that_is_there_stays(warm, dataset, tmp_path):
+    shutil.copytree(warm, tmp_path / "warm")
+    path = tmp_path / "warm" / "model_card.md"
+    resume = ("warmstart", dataset, "--out", tmp_path / "warm", *NETWORK, "--iterations", 24, "--validate-every", 8, "--resume")
+    path.unlink()
+    succeed(*resume)
+    assert path.read_text() == (warm / "model_card.md").read_text()
+    path.write_text("seen by the clinic\n")
+    succeed(*resume)
+    assert path.read_text() == "seen by the clinic\n"
+    assert f"samsemi info {tmp_path / 'warm'} --card" in succeed("info", tmp_path / "warm").out
 
 
 def test_info_says_it_again_with_the_evaluations_beside_it(warm, dataset, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from builders import CHECKPOINT, REFUSED, ROOT, USAGE, call, files_in, read_array, refused, succeed, write_image
+from builders import CHECKPOINT, REFUSED, ROOT, USAGE, call, files_in, load_example, read_array, refused, succeed, write_image
 from PIL import Image
 
 from samsemi.options import export as export_options
@@ -97,7 +98,7 @@ def test_file_says_what_it_is_and_names_no_place(exported, warm):
 def test_info_reads_it_without_onnx(exported, warm):
     path, _ = exported
     found = succeed("info", path, "--json").result
-    assert found["kind"] == "exported" and found["classes"] == ["background", "foreground"] and found["size"] == "64"
+    assert found["kind"] == "exported" and found["classes"] == ["background", "foreground"] and found["size"] == 64
     assert found["made_from"] == read_model_card(warm).made_from and found["opset"] >= 17 and found["bytes"] == path.stat().st_size
     code = (
         "import sys; from samsemi.cli import main; main(sys.argv[1:]); sys.exit(len({'torch', 'onnx', 'onnxruntime'} & set(sys.modules)))"
@@ -110,6 +111,28 @@ def test_info_reads_it_without_onnx(exported, warm):
 def test_cut_file_ends_with_two_lines(exported, tmp_path, end):
     (tmp_path / "cut.onnx").write_bytes(exported[0].read_bytes()[:end])
     refused(CHECKPOINT, "info", tmp_path / "cut.onnx", said=("cut.onnx",))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\x3a\xff\xff\xff\xff\x7f",  # a graph that is longer than the file
+        b"\x0b",  # a kind of field that there is not
+        b"\x18" + b"\xff" * 40,  # a number that does not end
+        b"\x72\x02\x08\x01",  # a text without a name
+        b"\x72\x0a\x0a\x06schema\x12\x00",  # of another schema
+    ],
+)
+def test_hostile_file_ends_with_two_lines(tmp_path, rest):
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0a\x12\x07samsemi" + rest)
+    refused(CHECKPOINT, "info", tmp_path / "m.onnx", said=("m.onnx",))
+
+
+def test_speed_is_compared_on_the_same_images(exported, warm, dataset, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    said = load_example("onnx_speed").compare(warm, exported[0], dataset, 4)
+    equal = r"[0-4] masks equal, pixels of another class \S+, at most \S+"
+    assert re.fullmatch(rf"4 images; onnxruntime: {equal}; onnx_predict.py: {equal}; torch \d+\.\d ms, onnxruntime \d+\.\d ms", said)
 
 
 def test_file_that_differs_is_not_kept(exported, warm, tmp_path, monkeypatch):
