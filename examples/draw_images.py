@@ -1,8 +1,9 @@
 """Draw a small data set for the demo: tissue with one or two growths. Drawn, not photographed.
 
-    python examples/draw_images.py OUT [--images 240] [--seed 7]
+    python examples/draw_images.py OUT [--images 240] [--masks 240] [--seed 7]
 
-Writes OUT/images/pNNN_M.png and OUT/masks/pNNN_M.png (0/255); pNNN is the patient, three images each. Takes seconds.
+Writes OUT/images/pNNN_M.png and OUT/masks/pNNN_M.png (0/255), these of the first --masks images; pNNN is the patient, three images
+each. Takes seconds.
 The pictures are made to be awkward in the ways real ones are: growths that differ little from what surrounds them,
 folds and highlights that look like borders, uneven light, patients that differ in color. They share no code with the
 scenes that train the packaged SAM (examples/tiny_sam).
@@ -22,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--masks", type=int)
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     for folder in ("images", "masks"):
@@ -31,7 +33,8 @@ def main() -> None:
         image, mask = draw_image(arguments.seed, patient, visit)
         name = f"p{patient:03d}_{visit}.png"
         Image.fromarray(image).save(arguments.out / "images" / name)
-        Image.fromarray(mask).save(arguments.out / "masks" / name)
+        if arguments.masks is None or number < arguments.masks:
+            Image.fromarray(mask).save(arguments.out / "masks" / name)
     print(f"{arguments.images} drawn images of {-(-arguments.images // IMAGES_PER_PATIENT)} patients in {arguments.out}")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from step import stand_in
 
-from samsemi.metrics import compare
+from samsemi.statistics import compare
 
 BASELINES = ("labeled-only", "self-training")
 MINING = ("once", "continuous")

@@ -15,13 +15,14 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import clock, console, interrupts, offline
-from samsemi.errors import ProblemsFound, SamsemiError, UsageError, device_error
-from samsemi.options.commands import GROUPS, STAGES, find_command
+from samsemi import clock, console, interrupts, offline, processes, surroundings
+from samsemi.errors import EndedElsewhere, ProblemsFound, SamsemiError, UsageError, device_error
+from samsemi.options.commands import GROUPS, STAGES, TOGETHER, find_command
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
 from samsemi.options.shared import ConsoleOptions
 from samsemi.outputs import refusal
+from samsemi.own_code import own_error
 from samsemi.parameters import as_parameter
 from samsemi.usage import WrongUsage, command_class
 
@@ -80,7 +81,10 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     """Register a stage: its parameters are the fields of its options and of ConsoleOptions."""
 
     def command(config: Path | None, json: bool, quiet: bool, **values: object) -> None:
-        console.set_quiet(quiet)
+        surroundings.settle()
+        if name not in TOGETHER:
+            processes.need_one(f"samsemi {name}", "start it without a launcher")
+        console.set_quiet(quiet or not processes.is_first())
         chosen = options(**values)
         console.note(first_line(name, chosen))
         stage = import_module(f"samsemi.stages.{module}")
@@ -93,6 +97,8 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
         except SystemExit as error:  # code of the user's own, which must not end a command as if it were done
             reason = f"code of your own ended the program: sys.exit({error.code!r:.60})"
             raise UsageError(reason, "give a function that returns, in a module that does nothing when it is imported") from None
+        if not processes.is_first():
+            return
         if not json and hasattr(stage, "text") and (text := stage.text(result)):
             console.show_text(text)
             return
@@ -106,7 +112,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     group, _, own = name.rpartition(" ")
     place = GROUP_APPS[group] if group else app
-    place.command(own, cls=command_class(declarations), help=options.__doc__, short_help=options.__doc__)(command)
+    place.command(own, cls=command_class(declarations, options.examples), help=options.__doc__, short_help=options.__doc__)(command)
 
 
 def first_line(name: str, options: Options) -> str:
@@ -129,8 +135,8 @@ for _name, (_module, _options) in STAGES.items():
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     clock.start()
+    console.escape_unwritable()
     offline.forbid_network()
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what MPS lacks is computed on the CPU, and torch says so
     with interrupts.watched():
         try:
             return answer(arguments)
@@ -157,8 +163,8 @@ def answer(arguments: list[str] | None) -> int:
         refused = refusal(error) or device_error(error)
         return report(refused) if refused else bug()
     except Exception as error:
-        lacking = device_error(error)
-        return report(lacking) if lacking else bug()
+        named = device_error(error) or own_error(error)
+        return report(named) if named else bug()
 
 
 def bug() -> int:
@@ -176,7 +182,8 @@ def interrupted(arguments: list[str] | None) -> int:
 
 
 def report(error: SamsemiError) -> int:
-    console.fail(error.message, error.hint)
+    if not isinstance(error, EndedElsewhere):
+        console.fail(error.message, error.hint)
     return error.exit_code
 
 

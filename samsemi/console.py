@@ -5,6 +5,7 @@ file, a cluster) it is one plain line every ``PLAIN_SECONDS``. Until ``set_quiet
 shown but what is printed by name: the library itself only writes to the logger "samsemi".
 """
 
+import io
 import json
 import logging
 import re
@@ -43,6 +44,13 @@ def set_quiet(quiet: bool) -> None:
     logger.addHandler(SHOWN)
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
+
+
+def escape_unwritable() -> None:
+    """From now on letters that the encoding of a terminal or file has not are written escaped (``\\xe4``) by stdout and stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class ShownLog(logging.Handler):

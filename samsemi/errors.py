@@ -11,6 +11,7 @@
       CheckpointError 5   checkpoints and pseudo-label stores
       DeviceError     6   no such device, out of memory
       NothingUsable   7   finished, but nothing came of it
+      EndedElsewhere      another process of the command has said what went wrong
 
 Everything else that is raised is a bug of samsemi and keeps its traceback (exit code 1).
 """
@@ -78,6 +79,14 @@ class DeviceError(SamsemiError):
 
 class NothingUsable(SamsemiError):
     exit_code = 7
+
+
+class EndedElsewhere(SamsemiError):
+    """What another process of the command has raised, and says."""
+
+    def __init__(self, error: SamsemiError):
+        super().__init__(error.message, error.hint)
+        self.exit_code = error.exit_code
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -8,17 +8,22 @@ import numpy as np
 
 from samsemi.errors import DataError
 from samsemi.inputs import hash_file, read_rows
-from samsemi.metrics import METRICS, compare, summarize_values
+from samsemi.metrics import METRICS, OUTCOMES, SURFACES, calibration_error
 from samsemi.outputs import write_rows
 from samsemi.schemas import read_object
+from samsemi.statistics import Summary, compare, holm, summarize_seeds
 
 TABLE = "metrics.csv"
 TABLE_HASH = "metrics_csv_sha256"
 """Key of metrics.json; those of before lack it."""
-DISTANCES = ("hd95", "assd")
-"""Of METRICS; the others are shares."""
-FARTHEST = 1e9
-"""Of a distance, in mm or pixels."""
+COLUMNS = (*METRICS, *OUTCOMES)
+FIRST = METRICS[:7]
+"""What every table has; one of before has no more."""
+RANGES = {"hd95": (0, 1e9), "assd": (0, 1e9), "area_error": (-1, 1e9), "area_difference": (-1e12, 1e12)}
+"""Of METRICS; the others are shares, from 0 to 1."""
+LENGTHS = ("hd95", "assd", "area_difference")
+"""In pixels or mm, to the power of 1 or more."""
+SIGNED = ("area_error", "area_difference")
 EARLIER = "give the --out folder of an earlier `samsemi eval`"
 
 Scores = dict[str, dict[str, dict[str, float]]]
@@ -31,22 +36,41 @@ def mean_over_classes(per_class: Mapping[str, Mapping[str, float]], metric: str)
     return float(np.mean(known)) if known else float("nan")
 
 
-def summarize_scores(scores: Scores, groups: Mapping[str, str], classes: Iterable[str], seed: int) -> dict[str, Any]:
-    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}} of cases or volumes, bootstrapped by their groups; ``classes``
-    are those above background. A case without a class was not measured in it."""
-    members = [groups[name] for name in scores]
+def summarize_scores(scores: Scores | Sequence[Scores], groups: Mapping[str, str], classes: Iterable[str], seed: int) -> dict[str, Any]:
+    """{"classes": {name: {metric: summary}}, "mean": {metric: summary}} of cases or volumes, bootstrapped by their groups; of several, a
+    seed each, over seeds and groups. ``classes`` are those above background. A case without a class was not measured in it.
 
-    def summarize(values: Iterable[float]) -> dict[str, float | int | None]:
-        return summarize_values(list(values), members, seed)
+    Summaries of SURFACES also have how often the class was ``missed`` and how often found where it is not, ``false_alarms``, over all
+    seeds; None where the table does not say.
+    """
+    arm = [scores] if isinstance(scores, dict) else scores
+    cases = list(dict.fromkeys(name for one in arm for name in one))
+    members = [groups[name] for name in cases]
 
-    cases = scores.values()
-    by_class = {name: {m: summarize(s[name][m] if name in s else np.nan for s in cases) for m in METRICS} for name in classes}
-    return {"classes": by_class, "mean": {m: summarize(mean_over_classes(s, m) for s in cases) for m in METRICS}}
+    def values_of(name: str, column: str) -> np.ndarray:
+        return np.array([[one.get(case, {}).get(name, {}).get(column, np.nan) for case in cases] for one in arm])
+
+    def summarize(values: np.ndarray, metric: str, names: Sequence[str]) -> dict[str, Any]:
+        counts = (
+            count_outcomes(np.stack([[values_of(name, column) for name in names] for column in OUTCOMES])) if metric in SURFACES else {}
+        )
+        return {**summarize_seeds(values, members, seed), **counts}
+
+    names = list(classes)
+    by_class = {name: {m: summarize(values_of(name, m), m, [name]) for m in METRICS} for name in names}
+    means = {m: np.array([[mean_over_classes(one.get(case, {}), m) for case in cases] for one in arm]) for m in METRICS}
+    return {"classes": by_class, "mean": {m: summarize(values, m, names) for m, values in means.items()}}
 
 
-def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, dict[str, float | int | None]]:
-    """Paired differences of the class means, ``scores`` minus ``earlier``; groups by case id."""
-    return {
+def count_outcomes(outcomes: np.ndarray) -> dict[str, int | None]:
+    """How often each of OUTCOMES is among (2, ...) values."""
+    known = np.isfinite(outcomes).any()
+    return {name: int(np.nansum(values)) if known else None for name, values in zip(("missed", "false_alarms"), outcomes, strict=True)}
+
+
+def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, Summary]:
+    """Paired differences of the class means, ``scores`` minus ``earlier``; groups by case id. ``holm_p`` is p corrected for all metrics."""
+    found = {
         metric: compare(
             {name: mean_over_classes(s, metric) for name, s in scores.items()},
             {name: mean_over_classes(s, metric) for name, s in earlier.items()},
@@ -55,25 +79,30 @@ def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], s
         )
         for metric in METRICS
     }
+    tested = {metric: summary["p"] for metric, summary in found.items() if summary["p"] is not None}
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return {metric: {**summary, "holm_p": corrected.get(metric)} for metric, summary in found.items()}
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrected p-values, in the given order. Source: Holm, Scandinavian Journal of Statistics 1979."""
-    order = np.argsort(p_values)
-    rising = np.maximum.accumulate([(len(order) - rank) * p_values[i] for rank, i in enumerate(order)])
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(rising, 1.0)
-    return corrected.tolist()
+def describe_reliability(table: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """{"probabilities": {name: curve}} of the classes above background of a (K, BINS, 3) table."""
+    return {"probabilities": {name: describe_curve(table[k]) for k, name in enumerate(classes) if k}}
+
+
+def describe_curve(table: np.ndarray) -> dict[str, Any]:
+    """{"error": ECE, "curve": bins that hold something} of (BINS, 3) number, sum of what was predicted, sum of what is true."""
+    curve = [{"count": int(n), "predicted": float(p / n), "true": float(t / n)} for n, p, t in table if n]
+    return {"error": calibration_error(table) if curve else None, "curve": curve}
 
 
 def write_scores(path: Path, scores: Scores, groups: Mapping[str, str], kind: str = "id") -> None:
-    """A row per case (or volume, the ``kind``) and class; a metric that could not be measured is left empty."""
+    """A row per case (or volume, the ``kind``) and class; what could not be measured is left empty."""
     rows = [
-        [name, groups[name], class_name, *("" if np.isnan(values[metric]) else f"{values[metric]:.6g}" for metric in METRICS)]
+        [name, groups[name], class_name, *("" if np.isnan(values[column]) else f"{values[column]:.6g}" for column in COLUMNS)]
         for name, per_class in scores.items()
         for class_name, values in per_class.items()
     ]
-    write_rows(path, [[kind, "group", "class", *METRICS], *rows])
+    write_rows(path, [[kind, "group", "class", *COLUMNS], *rows])
 
 
 def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
@@ -92,7 +121,7 @@ def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
             own = scores.setdefault(row["id"], {})
             if row["class"] in own:
                 raise ValueError(f"{row['id']:.60} has {row['class']:.60} twice")
-            own[row["class"]] = {metric: read_score(metric, row[metric]) for metric in METRICS}
+            own[row["class"]] = {c: read_score(c, row[c] if c in FIRST else row.get(c) or "") for c in COLUMNS}
             groups[row["id"]] = row["group"]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{given}: no evaluation there, its {TABLE} cannot be read ({repr(error):.200})", EARLIER) from None
@@ -106,16 +135,18 @@ def read_score(metric: str, cell: str) -> float:
     if cell == "":
         return float("nan")
     value = float(cell)
-    if not 0 <= value <= (FARTHEST if metric in DISTANCES else 1):
+    low, high = RANGES.get(metric, (0, 1))
+    if not low <= value <= high:
         raise ValueError(f"{metric} is {cell:.20}")
     return value
 
 
 def format_summary(metric: str, summary: Mapping[str, Any], sign: str = "") -> list[str]:
-    """Mean and interval; distances with one digit after the point, shares with three."""
+    """Mean and interval; lengths and areas with one digit after the point, shares with three."""
     if summary["mean"] is None:
         return ["-", "-"]
-    digits = f"{sign}.1f" if metric in DISTANCES else f"{sign}.3f"
+    sign = "+" if metric in SIGNED else sign
+    digits = f"{sign}.1f" if metric in LENGTHS else f"{sign}.3f"
     mean, low, high = (format(summary[name], digits) for name in ("mean", "low", "high"))
     return [mean, f"[{low}, {high}]"]
 

@@ -2,13 +2,15 @@
 
 A hard label is a one-hot target; an ignored pixel has weight 0. Every loss is averaged over the valid pixels, those
 with a weight above 0, so that ignored ones do not dilute it; without a valid pixel it is 0 and so is its gradient.
-Losses between networks, which need no target, follow after them.
+Losses between networks, which need no target, follow after them. Where several processes train together, the batch is that of all.
 """
 
 import math
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from samsemi.collectives import mean, summed
 
 SMOOTH = 1e-5
 EPS = 1e-6
@@ -22,7 +24,7 @@ def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Weighted soft cross-entropy, averaged over the valid pixels."""
     per_pixel = -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
-    return (per_pixel * weight).sum() / (weight > 0).sum().clamp(min=1)
+    return summed((per_pixel * weight).sum()) / summed((weight > 0).sum()).clamp(min=1)
 
 
 def dice_loss(probs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -33,12 +35,12 @@ def dice_loss(probs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     so that distrusted labels pull less. Source: V-Net, arXiv 1606.04797.
     """
     w = weight.unsqueeze(1)
-    intersection = (w * probs * target).sum(dim=(0, 2, 3))
-    sizes = (w * (probs**2 + target**2)).sum(dim=(0, 2, 3))
+    intersection = summed((w * probs * target).sum(dim=(0, 2, 3)))
+    sizes = summed((w * (probs**2 + target**2)).sum(dim=(0, 2, 3)))
     most_probable = (target == target.amax(dim=1, keepdim=True)) & (target * w > 0)
-    present = most_probable.amax(dim=(0, 2, 3)).to(probs.dtype)
+    present = (summed(most_probable.sum(dim=(0, 2, 3))) > 0).to(probs.dtype)
     per_class = 1 - (2 * intersection + SMOOTH) / (sizes + SMOOTH)
-    trust = weight.sum() / (weight > 0).sum().clamp(min=1)
+    trust = summed(weight.sum()) / summed((weight > 0).sum()).clamp(min=1)
     return trust * (per_class * present).sum() / present.sum().clamp(min=1)
 
 
@@ -50,7 +52,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
     log_probs = F.log_softmax(logits.float() / temperature, dim=1)
     targets = F.log_softmax(teacher.detach().float() / temperature, dim=1)
     divergence = F.kl_div(log_probs, targets, reduction="none", log_target=True)
-    return temperature**2 * divergence.sum(dim=1).mean()
+    return temperature**2 * mean(divergence.sum(dim=1))
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 def entropy_loss(logits: Tensor) -> Tensor:
     """How uncertain a network is, averaged over all pixels, from 0 to 1 whatever the number of classes: (B, K, H, W) -> scalar."""
-    return entropy(logits).mean() / math.log(logits.shape[1])
+    return mean(entropy(logits)) / math.log(logits.shape[1])
 
 
 def mutual_loss(logits: Tensor, other: Tensor) -> Tensor:
@@ -69,4 +71,4 @@ def mutual_loss(logits: Tensor, other: Tensor) -> Tensor:
     Source: KnowSAM, arXiv 2412.13742.
     """
     probs, targets = logits.softmax(dim=1).clamp(EPS, 1 - EPS), other.detach().softmax(dim=1)
-    return -(targets * probs.log() + (1 - targets) * (1 - probs).log()).mean()
+    return -mean(targets * probs.log() + (1 - targets) * (1 - probs).log())

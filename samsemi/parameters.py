@@ -108,6 +108,11 @@ def help_text(options: Sequence[Option], width: int) -> str:
     return "\n".join(lines).replace(NO_BREAK, " ") + "\n"
 
 
+def examples_text(examples: Sequence[str]) -> str:
+    """The end of a help page: calls of the command, whole, to be copied."""
+    return "\n".join(["", styled("Examples", bold=True), *(f"  {line}" for line in examples)]) + "\n"
+
+
 def usage(options: Sequence[Option]) -> str:
     """'DATASET --model DIR --out FILE [OPTIONS]'; '[PATH] [OPTIONS]'."""
     required = [option for option in options if option.required]

@@ -1,4 +1,5 @@
-"""How fast this machine mines, against the loop that everybody writes with segment-anything's predictor: the same images, prompts, weights.
+"""How fast this machine mines, against the loop that everybody writes with segment-anything's predictor: the same images, prompts, weights;
+and how fast it trains, input included.
 
 Everything that is compared has its turn in each round, in one process, so that a machine that is busy, or gets warm, is so for all.
 With one thread on a CPU the seconds are those that the thread computed, not those that others had the processor.
@@ -20,6 +21,8 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from samsemi import cost
+from samsemi.data.manifest import Case
+from samsemi.data.pictures import write_picture
 from samsemi.devices import autocast
 from samsemi.mining.miner import Miner, View
 from samsemi.mining.pseudolabels import join_windows
@@ -27,10 +30,15 @@ from samsemi.mining.store import Mined, Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.mine import MineOptions
 from samsemi.options.sams import SAMS
+from samsemi.options.shared import TrainingOptions
 from samsemi.sam.original import OriginalSam, build_network
 from samsemi.sam.prompts import Objects, Prompts, find_objects, make_prompts
 from samsemi.sam.protocol import Embedding
 from samsemi.segmenters.segmenter import Segmenter
+from samsemi.training.batches import SampleSequence, Stream, labeled_sample, load_batches, to_device
+from samsemi.training.kept import KeptSamples
+from samsemi.training.loop import Step, TrainingState, choose_workers, train_step
+from samsemi.training.optimizers import make_optimizer
 
 KINDS = "box+point"
 MATRIX = {"cpu": 1024, "gpu": 8192}
@@ -241,3 +249,53 @@ def make_product(device: torch.device, precision: str) -> tuple[Callable[[], obj
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     matrix = torch.randn(side, side, device=device, dtype=kind)
     return lambda: [matrix @ matrix for _ in range(PRODUCTS)], 2.0 * PRODUCTS * side**3
+
+
+def draw_cases(folder: Path, number: int, side: int) -> list[Case]:
+    """So many of the scenes, with four objects each, as files of images and of masks of one class."""
+    scenes, cases = draw_scenes(number, side, 4, 64), []
+    for name, image in scenes.images.items():
+        image_file, mask_file = (folder / f"{name}.{kind}.png" for kind in ("image", "mask"))
+        write_picture(image_file, image)
+        write_picture(mask_file, scenes.maps[name].argmax(axis=0).astype(np.uint8))
+        cases.append(Case(name, image_file, mask_file, truth=None, split="labeled", group=name))
+    return cases
+
+
+class Training:
+    """A training as ``fit`` does it, step by step, from files: those of the first step are read, later ones are in memory."""
+
+    def __init__(self, segmenter: Segmenter, step: Step, cases: Sequence[Case], options: TrainingOptions, steps: int):
+        self.step_of, self.options, self.device = step, options, segmenter.device
+        load = KeptSamples(partial(labeled_sample, num_classes=len(segmenter.spec.classes), size=segmenter.spec.size))
+        samples = SampleSequence([Stream(cases, load, options.batch_size)], options.seed)
+        workers = choose_workers(options.workers, self.device)
+        self.batches = load_batches(samples, samples.order(0, steps), options.batch_size, workers)
+        self.state = TrainingState(segmenter, make_optimizer("adamw", segmenter, options.lr))
+
+    def step(self) -> tuple[float, float]:
+        """The seconds for which a step waits for its batch, and those in which it learns from it."""
+        return seconds_of(self.fetch, self.device), seconds_of(self.learn, self.device)
+
+    def fetch(self) -> None:
+        self.batch = next(self.batches)
+
+    def learn(self) -> None:
+        train_step(self.state, self.step_of, to_device(self.batch, self.device), self.options, self.device)
+
+
+def find_fastest_threads(run: Callable[[], object], rounds: int) -> int:
+    """Of torch's threads on a CPU, all, half of them and so on, the number with which a call takes least time by the clock."""
+    most = torch.get_num_threads()
+    counts = [most >> halves for halves in range(most.bit_length())]
+    seconds: dict[int, list[float]] = {count: [] for count in counts}
+    try:
+        for _ in range(rounds if most > 1 else 0):
+            for threads in counts:
+                torch.set_num_threads(threads)
+                start = time.perf_counter()
+                run()
+                seconds[threads].append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(most)
+    return min(counts, key=lambda threads: min(seconds[threads], default=0.0))

@@ -10,14 +10,14 @@ from typer.core import TyperCommand
 from samsemi.errors import UsageError
 from samsemi.options.config import refuse_from_file
 from samsemi.options.fields import Option, check_value
-from samsemi.parameters import describe_option, help_text, spelling, usage, value_name
+from samsemi.parameters import describe_option, examples_text, help_text, spelling, usage, value_name
 
 WrongUsage: Any = typer.BadParameter.__bases__[0]
 """The base of typer's own usage errors."""
 
 
-def command_class(options: Sequence[Option]) -> type[TyperCommand]:
-    """A command of typer with a help page of its own; UsageError for a wrong call."""
+def command_class(options: Sequence[Option], examples: Sequence[str]) -> type[TyperCommand]:
+    """A command of typer with a help page of its own, which ends with examples; UsageError for a wrong call."""
 
     class Command(TyperCommand):
         def format_usage(self, ctx, formatter) -> None:
@@ -25,6 +25,7 @@ def command_class(options: Sequence[Option]) -> type[TyperCommand]:
 
         def format_options(self, ctx, formatter) -> None:
             formatter.write(help_text(options, formatter.width))
+            formatter.write(examples_text(examples))
 
         def parse_args(self, ctx, args: list[str]) -> list[str]:
             given = list(given_values(args, options))

@@ -139,6 +139,13 @@ def write_lock(path: Path, **changed: object) -> None:
     path.write_text(json.dumps({"schema": SCHEMA, **holder}))
 
 
+def as_process(patch: pytest.MonkeyPatch, rank: int, count: int) -> None:
+    """This process is one of several, by what a launcher says."""
+    found = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+    for name, value in found.items():
+        patch.setenv(name, str(value))
+
+
 def write_image(path: Path, array: np.ndarray, **options: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)

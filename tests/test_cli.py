@@ -17,7 +17,7 @@ from samsemi.tensors import hash_tensors
 
 pytestmark = pytest.mark.slow
 
-METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd"]
+METRICS = ["dice", "iou", "precision", "recall", "hd95", "assd", "nsd", "boundary_iou", "area_error", "area_difference", "ece"]
 SUMMARY = {"mean", "std", "low", "high", "n"}
 SHORT = ("--iterations", 4, "--validate-every", 2, "--batch-size", 4)
 
@@ -446,18 +446,22 @@ def test_eval_has_the_keys_that_scripts_rely_on(evaluated):
     assert set(metrics["classes"]) == {"foreground"}
     for per_metric in (metrics["classes"]["foreground"], metrics["mean"]):
         assert list(per_metric) == METRICS
-        assert all(set(summary) == SUMMARY for summary in per_metric.values())
+        for metric, summary in per_metric.items():
+            counts = {"missed", "false_alarms"} if metric in ("hd95", "assd", "nsd", "boundary_iou") else set()
+            assert set(summary) == SUMMARY | counts
     dice = metrics["mean"]["dice"]
     assert dice["n"] == 3
     assert 0.5 < dice["low"] <= dice["mean"] <= dice["high"] <= 1
     assert {name: result[name] for name in metrics} == metrics
+    curve = metrics["reliability"]["probabilities"]["foreground"]
+    assert 0 <= curve["error"] <= metrics["mean"]["ece"]["mean"] + 1e-6 and len(curve["curve"]) <= 15
     assert set(metrics["cost"]) == {"model"}, "the SAMs are counted by `samsemi info`"
     assert set(metrics["cost"]["model"]) == {"parameters", "gflops", "ms_per_image"} and min(metrics["cost"]["model"].values()) > 0
 
 
 def test_eval_writes_a_row_per_case_and_class(dataset, evaluated):
     folder, _ = evaluated
-    assert (folder / "metrics.csv").read_text().splitlines()[0] == "id,group,class,dice,iou,precision,recall,hd95,assd,nsd"
+    assert (folder / "metrics.csv").read_text().splitlines()[0] == ",".join(["id,group,class", *METRICS, "missed,false_alarm"])
     rows = read_csv(folder / "metrics.csv")
     assert [row["id"] for row in rows] == ids_of(dataset, "test")
     assert {row["class"] for row in rows} == {"foreground"}
@@ -497,18 +501,24 @@ def test_predicted_masks_have_a_palette_that_can_be_seen(predicted):
 
 def test_eval_measures_exactly_what_predict_writes(dataset, evaluated, predicted, tmp_path):
     result = succeed("eval", dataset, "--predictions", predicted[0], "--out", tmp_path / "e", "--json").result
-    assert result["classes"] == evaluated[1]["classes"]
-    assert result["mean"] == evaluated[1]["mean"]
-    assert (tmp_path / "e/metrics.csv").read_text() == (evaluated[0] / "metrics.csv").read_text()
+    for own, other in (
+        (result["mean"], evaluated[1]["mean"]),
+        *zip(result["classes"].values(), evaluated[1]["classes"].values(), strict=True),
+    ):
+        assert own.pop("ece")["n"] == 0 and own == {metric: summary for metric, summary in other.items() if metric != "ece"}
+    rows, others = (read_csv(folder / "metrics.csv") for folder in (tmp_path / "e", evaluated[0]))
+    assert rows == [row | {"ece": ""} for row in others] and all(0 <= float(row["ece"]) < 0.5 for row in others)
+    assert "reliability" not in result
 
 
 def test_eval_against_itself_finds_no_difference(dataset, evaluated, predicted, tmp_path):
     arguments = ("eval", dataset, "--predictions", predicted[0], "--against", evaluated[0], "--out", tmp_path / "e", "--json")
     against = succeed(*arguments).result["against"]
     assert list(against)[1:] == METRICS
-    for metric in METRICS:
+    for metric in METRICS[:-1]:
         assert against[metric]["mean"] == pytest.approx(0, abs=1e-4)  # the earlier one is read from its CSV
         assert against[metric]["n"] == 3
+    assert against["ece"]["n"] == 0, "masks have none"
 
 
 def test_eval_of_a_store_measures_its_labels_against_the_hidden_truth(dataset, store, tmp_path):

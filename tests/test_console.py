@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,6 +33,21 @@ def test_bar_gives_up_its_status_before_its_times():
     console._advance_bar(bar, "train", 2000, 0)(1, lambda: "loss 0.412, best val_dice 0.731")
     terminal.print(bar.get_renderable())
     assert out.getvalue().rstrip("\n").endswith("1/2000 0:00:00 left -:--:--")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_terminal_that_lacks_a_letter_shows_it_escaped(dataset, tmp_path, encoding):
+    """A name in the result, on stdout, and in an error, on stderr."""
+    odd = tmp_path / "größe"
+    odd.symlink_to(dataset)
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for path, code, name in ((odd, 0, "größe"), (tmp_path / "nö", 4, "nö")):
+        words = [sys.executable, "-m", "samsemi", "check", str(path)]
+        done = subprocess.run(words, capture_output=True, env=environment, timeout=120)
+        shown = (done.stdout if code == 0 else done.stderr).decode(encoding)
+        expected = name if encoding == "utf-8" else name.encode("ascii", "backslashreplace").decode()
+        assert done.returncode == code and expected in shown and b"Traceback" not in done.stderr, done.stderr
 
 
 def test_plain_log_has_a_line_every_so_often_and_looks_at_the_status_no_more_often(monkeypatch, capsys, shown):

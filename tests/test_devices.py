@@ -1,6 +1,7 @@
 """Where it is computed: what a machine lacks is replaced by what it has, and said. Devices that are not there are faked."""
 
 import logging
+import platform
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def test_auto_takes_what_is_there_and_says_where_there_is_no_gpu(machine, caplog
     machine(**there)
     assert choose_device("auto").type == chosen
     assert caplog.messages == said
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_memory_of_tensors_that_are_gone_is_used_again_on_a_cpu():
+    """Pages that the process gets anew for the same tensors made once more."""
+    resource = pytest.importorskip("resource")
+    choose_device("cpu")
+
+    def make_tensors() -> None:
+        [torch.ones(2**20) for _ in range(32)]
+
+    make_tensors()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    make_tensors()
+    new = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert new < 32 * 2**22 / resource.getpagesize() / 2
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps"])

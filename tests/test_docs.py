@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from builders import ROOT
+from reference import make_page
 
 from samsemi import cli
 from samsemi.options.commands import STAGES, find_command
@@ -110,6 +111,10 @@ def test_options_that_are_named_exist(page):
     spans = re.findall(r"`([^`]+)`", prose(page))
     named = {flag for span in spans for flag in re.findall(r"(?:^|(?<=[\s`]))--[a-z][a-z-]*(?![\w-])", span)}
     assert not named - every
+
+
+def test_page_of_options_is_current():
+    assert read(ROOT / "docs" / "options.md") == make_page(), "run `make reference`"
 
 
 def test_every_command_is_on_the_map():

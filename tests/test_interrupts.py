@@ -183,7 +183,7 @@ def test_reader_that_has_gone_stops_no_work(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes streams")
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "1</dev/null", "2</dev/null"])
 def test_streams_that_the_shell_has_closed_lead_nowhere(closed, tmp_path):
     """And what is printed never stands in a file that was opened meanwhile."""
     script = (

@@ -6,16 +6,17 @@ from scipy import ndimage
 
 from samsemi.data.dataset import IGNORE
 from samsemi.metrics import (
+    BINS,
+    BOUNDARY,
     METRICS,
-    bootstrap_interval,
-    compare,
+    OUTCOMES,
+    calibration_error,
+    count_reliability,
     dice_score,
+    find_border,
     measure,
     overlap,
-    summarize_values,
     surface,
-    surface_distances,
-    wilcoxon_p,
 )
 
 CLASSES = ("background", "polyp")
@@ -76,13 +77,17 @@ def test_class_in_neither_mask_is_not_measured():
 def test_class_in_one_mask_only_costs_all(missed, spacing, diagonal):
     empty, full = np.zeros((30, 40), dtype=np.uint8), rectangle(5, 5, 9, 9, (30, 40)).astype(np.uint8)
     found = measure(*((empty, full) if missed else (full, empty)), CLASSES, spacing, 2.0)["polyp"]
-    assert found == {"dice": 0, "iou": 0, "precision": 0, "recall": 0, "hd95": diagonal, "assd": diagonal, "nsd": 0}
+    sign, ece = -1 if missed else 1, found.pop("ece")
+    outcome = {"missed": float(missed), "false_alarm": float(not missed)}
+    areas = {"area_error": sign, "area_difference": sign * 25 * (spacing or 1) ** 2}
+    overlaps = dict.fromkeys(("dice", "iou", "precision", "recall", "nsd", "boundary_iou"), 0)
+    assert found == {**overlaps, "hd95": diagonal, "assd": diagonal, **areas, **outcome} and math.isnan(ece)
 
 
 def test_measure_names_every_metric_of_every_class_above_background():
     label = np.zeros((6, 6), dtype=np.uint8)
     found = measure(label, label, ("background", "rv", "myo", "lv"), None, 1.0)
-    assert list(found) == ["rv", "myo", "lv"] and all(set(values) == set(METRICS) for values in found.values())
+    assert list(found) == ["rv", "myo", "lv"] and all(set(values) == {*METRICS, *OUTCOMES} for values in found.values())
 
 
 def test_classes_are_measured_apart():
@@ -157,7 +162,8 @@ def test_surface_metrics_equal_the_definitions_pair_by_pair(seed):
         for x, y, w, h in rng.integers((0, 0, 4, 3), (14, 10, 16, 10), size=(2, 4))
     )
     found = surface(predicted, true, 0.7, tolerance=1.0)
-    assert found == pytest.approx(brute_force_surface(predicted, true, 0.7, 1.0))
+    expected = brute_force_surface(predicted, true, 0.7, 1.0)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("spacing", [(0.5, 2.0), (3.0, 0.7, 0.8)], ids=["image", "volume"])
@@ -182,9 +188,7 @@ def test_missed_structure_costs_the_diagonal_in_mm():
 
 
 def test_object_cut_by_the_image_border_has_a_surface_there():
-    mask = rectangle(0, 0, 3, 3, (10, 10))
-    there, back = surface_distances(mask, mask, 1.0)
-    assert len(there) == len(back) == 12 and not there.any()
+    assert find_border(rectangle(0, 0, 3, 3, (10, 10))).sum() == 12
 
 
 def test_surface_is_the_same_wherever_the_objects_stand():
@@ -193,70 +197,57 @@ def test_surface_is_the_same_wherever_the_objects_stand():
     assert surface(a, b, 1.0, 1.0) == surface(*moved, 1.0, 1.0)
 
 
-def test_summary_leaves_nan_out_and_counts_what_is_left():
-    found = summarize_values([0.5, math.nan, 1.0, math.nan], ["a", "b", "c", "d"], seed=0)
-    assert (found["mean"], found["n"]) == (0.75, 2) and found["std"] == pytest.approx(np.std([0.5, 1.0], ddof=1))
-    assert (found["low"], found["high"]) == (0.5, 1.0)
+@pytest.mark.parametrize("shape", [(9, 12), (5, 6, 7)])
+def test_border_is_the_mask_without_its_erosion(shape):
+    mask = np.random.default_rng(0).random(shape) < 0.7
+    assert (find_border(mask) == (mask & ~ndimage.binary_erosion(mask))).all()
 
 
-def test_summary_of_nothing_and_of_one_value():
-    assert summarize_values([math.nan], ["a"], seed=0) == {"mean": None, "std": None, "low": None, "high": None, "n": 0}
-    assert summarize_values([], [], seed=0)["n"] == 0
-    assert summarize_values([0.25], ["a"], seed=0) == {"mean": 0.25, "std": 0.0, "low": 0.25, "high": 0.25, "n": 1}
+def test_boundary_iou_counts_pixels_nearer_to_the_border_than_2_percent_of_the_diagonal():
+    """Of an image of 100 x 75 the diagonal is 125, so 2.5 pixels: the outermost three rings (distances 0, 1, 2) of each square."""
+    a, b = rectangle(10, 10, 39, 39, (75, 100)), rectangle(12, 10, 41, 39, (75, 100))
+    assert BOUNDARY * math.hypot(75, 100) == 2.5
+    rings = [square & ~ndimage.binary_erosion(square, np.ones((3, 3)), iterations=3) for square in (a, b)]
+    assert surface(a, b, 1.0, 0.0)["boundary_iou"] == (rings[0] & rings[1]).sum() / (rings[0] | rings[1]).sum() < overlap(a, b)["iou"]
+    assert surface(a, a, 1.0, 0.0)["boundary_iou"] == 1
+    assert surface(a, b, 0.3, 0.0)["boundary_iou"] == surface(a, b, 1.0, 0.0)["boundary_iou"], "a share of the image, whatever its spacing"
 
 
-def test_bootstrap_interval_agrees_with_the_normal_one_for_many_independent_cases():
-    values = np.random.default_rng(0).normal(0.8, 0.1, size=400)
-    low, high = bootstrap_interval(values, [str(i) for i in range(400)], np.random.default_rng(1))
-    half = 1.96 * values.std(ddof=1) / math.sqrt(400)
-    assert (low, high) == (pytest.approx(values.mean() - half, abs=0.002), pytest.approx(values.mean() + half, abs=0.002))
+def test_boundary_iou_of_small_masks_is_their_iou():
+    a, b = rectangle(5, 5, 7, 7, (200, 200)), rectangle(6, 5, 8, 7, (200, 200))
+    assert surface(a, b, 1.0, 0.0)["boundary_iou"] == overlap(a, b)["iou"] == 0.5
 
 
-def test_bootstrap_draws_whole_groups():
-    """Ten copies of each of 10 values are worth 10 values, not 100: the interval is that of the 10."""
-    values = np.random.default_rng(2).random(10)
-    copies, groups = np.repeat(values, 10), np.repeat([f"p{i}" for i in range(10)], 10)
-    by_group = bootstrap_interval(copies, groups, np.random.default_rng(0))
-    single = bootstrap_interval(values, groups[::10], np.random.default_rng(0))
-    by_case = bootstrap_interval(copies, [str(i) for i in range(100)], np.random.default_rng(0))
-    assert by_group == pytest.approx(single)
-    assert by_case[1] - by_case[0] < 0.5 * (by_group[1] - by_group[0])
+def test_area_error_is_relative_to_the_truth_and_its_difference_in_square_or_cubic_mm():
+    larger, smaller = rectangle(2, 2, 5, 6).astype(np.uint8), rectangle(2, 2, 5, 5).astype(np.uint8)
+    more, less = measure(larger, smaller, CLASSES, (2.0, 0.5), 1.0)["polyp"], measure(smaller, larger, CLASSES, None, 1.0)["polyp"]
+    assert (more["area_error"], more["area_difference"]) == (4 / 16, 4.0) and (less["area_error"], less["area_difference"]) == (-4 / 20, -4)
+    volume = measure(*(np.stack([label, label]) for label in (larger, smaller)), CLASSES, (5.0, 2.0, 0.5), 1.0)["polyp"]
+    assert volume["area_difference"] == 2 * 4 * 5
 
 
-def test_bootstrap_interval_holds_unequal_groups_and_nan():
-    low, high = bootstrap_interval(np.array([0.0, 1.0, 1.0, 1.0, math.nan]), ["a", "b", "b", "b", "c"], np.random.default_rng(0))
-    assert (low, high) == (0.0, 1.0)
-    assert all(math.isnan(v) for v in bootstrap_interval(np.array([math.nan]), ["a"], np.random.default_rng(0)))
+def test_calibration_error_by_hand():
+    """Ten pixels of .9, of which 8 are of the class, and ten of .3, of which 1 is: (.1 + .2) / 2."""
+    probs = np.array([0.9] * 10 + [0.3] * 10)
+    truth = np.array([1] * 8 + [0] * 2 + [1] + [0] * 9, dtype=np.uint8)
+    table = count_reliability(np.stack([1 - probs, probs]), truth)
+    assert table.shape == (2, BINS, 3) and table[1].sum(axis=0) == pytest.approx((20, 12, 9))
+    assert calibration_error(table[1]) == pytest.approx(0.15)
+    assert measure(truth, truth, CLASSES, None, 1.0, table)["polyp"]["ece"] == pytest.approx(0.15)
 
 
-def test_summary_is_a_function_of_its_seed():
-    values, groups = np.random.default_rng(3).random(12), [str(i) for i in range(12)]
-    assert summarize_values(values, groups, 5) == summarize_values(values, groups, 5) != summarize_values(values, groups, 6)
+def test_calibration_error_pair_by_pair():
+    """Of each bin of probabilities from i / 15 to (i + 1) / 15."""
+    rng = np.random.default_rng(0)
+    probs, truth = rng.random(500, dtype=np.float32), rng.integers(2, size=500).astype(np.uint8)
+    bins = [(probs >= i / BINS) & (probs < (i + 1) / BINS) for i in range(BINS)]
+    expected = sum(b.sum() * abs(probs[b].mean() - truth[b].mean()) for b in bins) / 500
+    assert calibration_error(count_reliability(np.stack([1 - probs, probs]), truth)[1]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_comparison_pairs_the_cases_that_both_measured():
-    ours = {"a": 0.9, "b": 0.8, "c": math.nan, "d": 0.5, "only ours": 0.0}
-    theirs = {"d": 0.4, "b": 0.5, "a": 0.7, "c": 0.9, "only theirs": 1.0}
-    found = compare(ours, theirs, {name: name for name in ours}, seed=0)
-    assert found["n"] == 3 and found["mean"] == pytest.approx((0.2 + 0.3 + 0.1) / 3)
-    assert found["wilcoxon_p"] == pytest.approx(0.25), "the least possible two-sided p of three pairs is 2 / 2**3"
-
-
-def test_comparison_of_nothing_in_common():
-    found = compare({"a": 0.1}, {"b": 0.2}, {"a": "a"}, seed=0)
-    assert (found["n"], found["mean"], found["wilcoxon_p"]) == (0, None, None)
-
-
-@pytest.mark.parametrize(("differences", "expected"), [([0.0, 0.0, 0.0], 1.0), ([0.3], None), ([], None)])
-def test_wilcoxon_of_degenerate_differences(differences, expected):
-    assert wilcoxon_p(np.array(differences)) == expected
-
-
-def test_wilcoxon_counts_sign_patterns():
-    """Exact for small samples: the share of the 2**n sign patterns with a rank sum as extreme."""
-    differences = np.array([0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 0.7])
-    ranks = np.arange(1, 8)
-    sums = np.array([sum(r for i, r in enumerate(ranks) if pattern >> i & 1) for pattern in range(2**7)])
-    observed = 3
-    expected = 2 * (sums <= observed).mean()
-    assert wilcoxon_p(differences) == pytest.approx(expected)
+def test_perfect_probabilities_are_calibrated_and_what_is_ignored_or_unknown_counts_for_nothing():
+    truth = np.array([0, 1, 1, IGNORE, 0], dtype=np.uint8)
+    probs = np.array([[1, 0, 0, 0.5, np.nan], [0, 1, 1, 0.5, np.nan]])
+    table = count_reliability(probs, truth)
+    assert table[:, :, 0].sum(axis=1).tolist() == [3, 3] and calibration_error(table[1]) == 0
+    assert math.isnan(calibration_error(count_reliability(probs[:, 3:], truth[3:])[1]))

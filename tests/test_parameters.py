@@ -2,10 +2,12 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+import typer
 
 from samsemi import cli
 from samsemi.options.commands import GROUPS, STAGES
@@ -16,8 +18,9 @@ from samsemi.parameters import help_rows, spelling
 
 SCREEN = 43
 """Lines that a terminal shows at once."""
+SAMSEMI = typer.main.get_command(cli.app)
 BASELINES = [name for name in SAMS if name not in NETWORKS]
-LATE = ("Acceptance", "Ablation", "Run")
+LATE = ("Acceptance", "Review", "Ablation", "Run")
 """Panels of what is rarely changed."""
 
 
@@ -61,6 +64,32 @@ def test_help_tells_ranges_choices_and_defaults():
     default = {name: text.partition("[default:\u00a0")[2].removesuffix("]") for name, text in rows.items()}
     assert default["--passes 1..5"] == "1" and default["--precision auto|fp32|bf16"] == "auto" and default["--flips/--no-flips"] == "on"
     assert default["--overwrite"] == default["--min-stability 0..1"] == default["--model DIR"] == ""
+
+
+def test_every_help_ends_with_two_examples_to_be_copied(narrow, capsys):
+    for name, (_, options) in STAGES.items():
+        lines = help_of(capsys, *name.split(), "--help").splitlines()
+        assert len(options.examples) == 2, f"samsemi {name} needs two examples"
+        assert lines.count("Examples") == 1 and lines[-3:] == ["Examples", *(f"  {line}" for line in options.examples)]
+
+
+def read_example(name: str, line: str) -> dict[str, object]:
+    """The options of an example as its command would get them, redirection of the output aside."""
+    words = shlex.split(line.partition(" > ")[0])[1:]
+    command = SAMSEMI
+    for word in name.split():
+        assert words.pop(0) == word
+        command = command.commands[word]
+    given = command.make_context(f"samsemi {name}", words).params
+    return {key: value for key, value in given.items() if key in declared(STAGES[name][1])}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_examples_are_calls_that_the_command_takes(name):
+    options = STAGES[name][1]
+    chosen = [options(**read_example(name, line)) for line in options.examples]
+    assert len({repr(one) for one in chosen}) == len(chosen) or name in ("check", "weights list"), "two calls that do the same"
+    assert not re.search(r"://|hf:|www", " ".join(options.examples))
 
 
 def test_usage_names_what_is_required(narrow, capsys):

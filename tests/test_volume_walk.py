@@ -34,7 +34,7 @@ def walk(scans, tmp_path_factory) -> dict[str, Outcome]:
     """What every command of the walk said, by its name; ``folder`` has what they made."""
     folder = tmp_path_factory.mktemp("walk")
     data, warm, store, better = folder / "data", folder / "warm", folder / "store.h5", folder / "better"
-    shares = ("--labeled", 18, "--val", 6, "--test", 6)
+    shares = ("--labeled", 3, "--val", 0.17, "--test", 0.17)
     said = {"folder": folder}
     said["prepare"] = succeed(
         *("prepare", scans / "images", "--masks", scans / "masks", "--out", data, "--classes", "liver", "--window", "-160,240", "--json"),
@@ -54,6 +54,8 @@ def walk(scans, tmp_path_factory) -> dict[str, Outcome]:
 def test_prepare_keeps_patients_whole_and_knows_the_place_of_each_slice(walk):
     assert walk["prepare"].result["cases"] == 6 * PATIENTS
     assert walk["prepare"].result["groups"] == PATIENTS
+    assert walk["prepare"].result["splits"] == {"labeled": 18, "unlabeled": 6, "val": 6, "test": 6}, "a number is one of patients"
+    assert "labeled: 18 slices of 3 patients; unlabeled: 6 slices of 1 patient;" in walk["prepare"].err
     with open(walk["folder"] / "data/manifest.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["group"] for row in rows} == {f"ID{number}" for number in range(PATIENTS)}

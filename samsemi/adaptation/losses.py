@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samsemi.adaptation.prompt_samples import PromptedSample
+from samsemi.collectives import summed, uniform
 from samsemi.sam.lora import add_lora
 from samsemi.sam.protocol import SamNetwork, choose_mask
 from samsemi.sam.simulation import POINTS
@@ -46,7 +47,8 @@ class PromptedSam(nn.Module):
         losses: list[Tensor] = []
         for q in range(len(self.kinds)):
             losses += self.object_losses(embedding, sample, q, num_points, self.clicks if q == corrected else 0)
-        mask, iou = torch.stack(losses).sum(dim=(0, 2)) / sample.known.sum().clamp(min=1) * len(self.kinds) / len(losses)
+        known = summed(sample.known.sum()).clamp(min=1)
+        mask, iou = summed(torch.stack(losses).sum(dim=(0, 2))) / known * len(self.kinds) / len(losses)
         return {"mask": mask, "predicted_iou": iou}
 
     def object_losses(self, embedding: Mapping[str, Tensor], sample: PromptedSample, q: int, num_points: int, clicks: int) -> list[Tensor]:
@@ -113,7 +115,7 @@ def add_click(points: Points, logits: Tensor, target: Tensor, valid: Tensor, sid
     truth = target > 0.5
     error = ((logits > 0) != truth) & (valid > 0.5)
     size = logits.shape[-1]
-    place = (depth(error) * (0.8 + 0.2 * torch.rand_like(logits))).flatten(1).argmax(dim=1)
+    place = (depth(error) * (0.8 + 0.2 * uniform(logits))).flatten(1).argmax(dim=1)
     coords = (torch.stack([place % size, place // size], dim=1) + 0.5) * side / size - 0.5
     missed = truth.flatten(1).gather(1, place[:, None])[:, 0].float()
     labels = torch.where(error.flatten(1).any(dim=1), missed, -1.0)

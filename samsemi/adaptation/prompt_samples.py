@@ -15,10 +15,10 @@ from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
 from samsemi.errors import CheckpointError
 from samsemi.mining.folds import FoldMaps
 from samsemi.options.mine import MineOptions
+from samsemi.own_code import call_own
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.preprocessing import Preprocessing, place_masks
 from samsemi.sam.prompts import find_objects, make_prompts, number_objects, shared_most
-from samsemi.sam.protocol import call_own
 from samsemi.sam.simulation import POINTS, box_of, simulate_box, simulate_logits, simulate_points
 from samsemi.sam.windows import LEAST_SIDE, Window, round_window, slices_of, zoom_window
 from samsemi.training.batches import AUGMENT

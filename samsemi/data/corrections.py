@@ -1,18 +1,27 @@
 """Corrected masks: what comes back of the cases that `samsemi mine --review` wrote, by whom and when. Needs no torch."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from samsemi.data.dataset import Dataset, decode_case_label, hash_bytes
 from samsemi.data.images import read_bytes
-from samsemi.errors import DataError
+from samsemi.data.layouts.coco import Table, read_objects, read_table
+from samsemi.data.layouts.drawn import draw_on
+from samsemi.errors import CheckpointError, DataError
+from samsemi.inputs import read_rows
+from samsemi.outputs import write_rows
 from samsemi.schemas import from_json, need_schema, read_object
 
 SCHEMA = "samsemi.review/1"
 ABOUT = "review.json"
 AGAIN = "give the folder that `samsemi mine --review` wrote"
+RECORD = "corrections.csv"
+"""In a data set: who has corrected which of its masks, and when."""
+COLUMNS = ("id", "by", "at", "as_proposed", "store_content")
 
 
 @dataclass(frozen=True)
@@ -25,25 +34,21 @@ class Review:
     proposed: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Correction:
-    """A mask that somebody has looked at."""
+    """A mask that came back."""
 
     id: str
-    mask: Path
-    sha256: str
+    label: np.ndarray
+    """(H, W) uint8 class indices and IGNORE."""
     changed: bool
-    """False where it is the proposal, byte by byte: confirmed, or not looked at."""
-    by: str
+    """False where it is as proposed: confirmed, or not looked at."""
     at: str
-    """When the file was written last: UTC, ISO 8601, whole seconds."""
+    """When its file was written last: UTC, ISO 8601, whole seconds."""
 
 
-def read_corrections(folder: Path, dataset: Dataset, by: str) -> list[Correction]:
-    """The masks of a review folder, each with who answers for it and when it was written.
-
-    DataError where the folder is no review of this data set, where a mask is missing, or holds what is no class.
-    """
+def read_review(folder: Path, dataset: Dataset) -> Review:
+    """What review.json says; DataError where the folder is no review of this data set, or names a case that it has not."""
     if not (folder / ABOUT).is_file():
         raise DataError(f"{folder}: no {ABOUT} there", AGAIN)
     about = read_object(folder / ABOUT, AGAIN)
@@ -51,23 +56,92 @@ def read_corrections(folder: Path, dataset: Dataset, by: str) -> list[Correction
     review = from_json(Review, about, str(folder / ABOUT), AGAIN)
     if review.classes != dataset.classes or review.dataset != dataset.fingerprint():
         raise DataError(f"{folder} is a review of another data set than {dataset.folder}", "give the data set that was mined")
-    return [read_correction(folder, name, sha256, dataset, by) for name, sha256 in review.proposed.items()]
+    for name in review.proposed:
+        if name not in dataset.cases or dataset.cases[name].split != "unlabeled":
+            raise DataError(f"{folder / ABOUT}: {dataset.folder} has no unlabeled case {name:.60}", AGAIN)
+    return review
 
 
-def read_correction(folder: Path, name: str, proposed: str, dataset: Dataset, by: str) -> Correction:
-    if name not in dataset.cases:
-        raise DataError(f"{folder / ABOUT}: {dataset.folder} has no case {name:.60}", AGAIN)
-    path = folder / "masks" / f"{name}.png"
-    data = read_bytes(path)
-    decode_case_label(dataset.cases[name], path, data, len(dataset.classes))
-    written = datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
-    return Correction(name, path, hash_bytes(data), hash_bytes(data) != proposed, by, written)
+def read_corrections(folder: Path, review: Review, dataset: Dataset, masks: Path | None = None) -> list[Correction]:
+    """The masks of a review that came back: corrected in its folder, or in ``masks``, a folder of ID.png or a file of COCO, which may hold
+    some of them alone. DataError for a mask that is none of the data set's classes, and for one of another case."""
+    if masks is None:
+        return list(corrected_in_place(folder, review, dataset))
+    if masks.is_dir():
+        return list(corrected_elsewhere(folder, review, dataset, masks))
+    return list(corrected_by_outlines(folder, review, dataset, masks))
 
 
-def with_corrections(dataset: Dataset, corrections: Iterable[Correction]) -> Dataset:
-    """The data set in which corrected cases are labeled, with these masks; their hidden truth, where they have some, stays out of it."""
-    cases = dict(dataset.cases)
-    for one in corrections:
-        labeled = {"split": "labeled", "mask": one.mask, "mask_sha256": one.sha256, "truth": None, "truth_sha256": None}
-        cases[one.id] = replace(cases[one.id], **labeled)  # type: ignore[arg-type]
-    return replace(dataset, cases=cases)
+def corrected_in_place(folder: Path, review: Review, dataset: Dataset) -> Iterator[Correction]:
+    """The masks of the review itself; changed are those that are not byte by byte what was written."""
+    for name, proposed in review.proposed.items():
+        path = folder / "masks" / f"{name}.png"
+        data = read_bytes(path)
+        label = decode_case_label(dataset.cases[name], path, data, len(dataset.classes))
+        yield Correction(name, label, hash_bytes(data) != proposed, written_at(path))
+
+
+def corrected_elsewhere(folder: Path, review: Review, dataset: Dataset, masks: Path) -> Iterator[Correction]:
+    """Masks in another folder; changed are those with other pixels than the review's."""
+    names = {path.stem: path for path in sorted(masks.glob("*.png"))}
+    refuse_unknown(names, review, str(masks))
+    for name, path in names.items():
+        before, label = (
+            decode_case_label(dataset.cases[name], one, read_bytes(one), len(dataset.classes))
+            for one in (folder / "masks" / path.name, path)
+        )
+        yield Correction(name, label, not np.array_equal(before, label), written_at(path))
+
+
+def corrected_by_outlines(folder: Path, review: Review, dataset: Dataset, file: Path) -> Iterator[Correction]:
+    """The images that a file of COCO lists; changed are those whose objects, drawn, differ from those of the review's own file."""
+    before, after = (draw_table(read_table(path), folder, review, dataset) for path in (folder / "coco.json", file))
+    at = written_at(file)
+    for name, label in after.items():
+        yield Correction(name, label, name not in before or not np.array_equal(before[name], label), at)
+
+
+def draw_table(table: Table, folder: Path, review: Review, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The mask of each image of a file of COCO by its id; DataError for a class or an image that the review has not."""
+    index = {name: k for k, name in enumerate(dataset.classes)}
+    unknown = next((name for name in table.used() if name not in index), None)
+    if unknown is not None:
+        raise DataError(f"{table.path}: objects of class {unknown:.60}", f"the data set has {', '.join(dataset.classes[1:])}")
+    objects = read_objects(table, index)
+    numbers = {PurePosixPath(str(row.get("file_name")).replace("\\", "/")).stem: number for number, row in table.images.items()}
+    refuse_unknown(numbers, review, str(table.path))
+    return {
+        name: draw_on(folder / "images" / f"{name}.png", table.path, objects.get(number, ())).read() for name, number in numbers.items()
+    }
+
+
+def refuse_unknown(names: Iterable[str], review: Review, where: str) -> None:
+    """DataError for a mask of a case that was not to be reviewed."""
+    unknown = next((name for name in names if name not in review.proposed), None)
+    if unknown is not None:
+        raise DataError(f"{where}: {unknown:.60} is no case of the review", "give masks of its cases alone, named like them")
+
+
+def written_at(path: Path) -> str:
+    return datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
+
+
+def read_record(folder: Path) -> list[dict[str, str]]:
+    """The rows of corrections.csv of a data set, none where it has none; DataError for what is no such table."""
+    path = folder / RECORD
+    if not path.exists():
+        return []
+    try:
+        rows = read_rows(path)
+    except (OSError, ValueError, CheckpointError) as error:
+        raise DataError(f"{path} cannot be read ({error})", "restore it, or remove it: it says who has corrected which mask") from None
+    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+        raise DataError(f"{path} needs the columns {','.join(COLUMNS)} in every line", "restore it, or remove it")
+    return rows
+
+
+def write_record(folder: Path, earlier: Sequence[dict[str, str]], corrections: Sequence[Correction], by: str, store_content: str) -> None:
+    """Write corrections.csv: the rows of earlier corrections, and one for each of these; what is as proposed is confirmed now."""
+    now = datetime.now(UTC).replace(microsecond=0).isoformat()
+    rows = [[one.id, by, *((one.at, "") if one.changed else (now, "yes")), store_content] for one in corrections]
+    write_rows(folder / RECORD, [COLUMNS, *([row[column] for column in COLUMNS] for row in earlier), *rows])

@@ -1,5 +1,6 @@
 """Reading images and label maps. Knows nothing of torch."""
 
+import errno
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", "restore it, or prepare the data set again") from None
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):  # not the file's fault
+            raise
         raise DataError(f"{path}: cannot be read ({error})", "replace or remove the file, or change its permissions") from None
 
 

@@ -1,21 +1,25 @@
-"""Writing what was found: images that cannot stay where they are, masks as class indices, and all hashes."""
+"""Writing what was found: images that cannot stay where they are, masks as class indices, and all hashes; and a data set again."""
 
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from samsemi.data.about import COPIED
-from samsemi.data.dataset import with_hashes
+from samsemi.data.dataset import Dataset, with_hashes
 from samsemi.data.images import known_suffix, log_remarks, read_bytes
 from samsemi.data.layouts.found import FoundCase
 from samsemi.data.manifest import Case
 from samsemi.data.mask_values import MaskValues
+from samsemi.data.masks import write_mask
 from samsemi.data.pictures import write_picture
-from samsemi.data.volumes.origins import Origin, write_origins
+from samsemi.data.volumes.origins import Origin, read_origins, write_origins
 from samsemi.data.volumes.sources import SliceImage
+from samsemi.inputs import hash_file
 from samsemi.outputs import whole_file
 
 
@@ -52,13 +56,41 @@ def write_image(case: FoundCase, folder: Path, copy: bool, remarks: Counter[str]
     if case.image.stays and not copy:
         return case.image.path
     if case.image.stays:
-        target = folder / "images" / f"{case.id}{known_suffix(case.image.path) or case.image.path.suffix}"
-        with whole_file(target, sync=False) as part:
-            part.write_bytes(read_bytes(case.image.path))
-        return target
+        return copy_file(case.image.path, folder / "images", case.id)
     target = folder / "images" / f"{case.id}.png"
     write_picture(target, case.image.read())
     remarks.update(case.image.remarks())
+    return target
+
+
+def copy_dataset(dataset: Dataset, folder: Path, labels: Mapping[str, np.ndarray], copy: bool, advance: Callable[[], None]) -> Dataset:
+    """A data set again in another folder, where the cases of ``labels`` are labeled with these (H, W) uint8 masks.
+
+    All else stays as it is, recorded hashes included. Masks, and images in the folder of the data set, are copied byte by byte; with
+    ``copy`` images elsewhere, too. The hidden truth of cases that are labeled now stays out of it.
+    """
+    cases = {}
+    for case in dataset.cases.values():
+        if case.id in labels:
+            labeled = folder / "masks" / f"{case.id}.png"
+            write_mask(labeled, labels[case.id])
+            case = replace(case, split="labeled", mask=labeled, mask_sha256=hash_file(labeled), truth=None, truth_sha256=None)
+        else:
+            mask, truth = (path and copy_file(path, folder / kind, case.id) for kind, path in (("masks", case.mask), ("truth", case.truth)))
+            case = replace(case, mask=mask, truth=truth)
+        if copy or case.image.is_relative_to(dataset.folder):
+            case = replace(case, image=copy_file(case.image, folder / "images", case.id))
+        cases[case.id] = case
+        advance()
+    write_origins(folder, read_origins(dataset.folder))
+    return replace(dataset, folder=folder, cases=cases)
+
+
+def copy_file(path: Path, folder: Path, name: str) -> Path:
+    """A copy of a file, under another name with its suffix."""
+    target = folder / f"{name}{known_suffix(path) or path.suffix}"
+    with whole_file(target, sync=False) as part:
+        part.write_bytes(read_bytes(path))
     return target
 
 

@@ -82,7 +82,8 @@ def join_duplicates(cases: Sequence[FoundCase], advance: Callable[[], None] = la
 
 
 def assign_splits(cases: Iterable[FoundCase], wanted: dict[str, float], seed: int, rest: str = "unlabeled") -> list[FoundCase]:
-    """Deal whole groups of masked cases to splits: ``wanted`` is the share (or, above 1, the number) of cases per split.
+    """Deal whole groups of masked cases to splits: ``wanted`` is the share (or, above 1, the number) of cases per split; where some are
+    slices of volumes, the number is one of groups, that is of patients.
 
     What is left over goes to the split ``rest``; every case without a mask, and its group, becomes unlabeled. DataError where a wanted
     split, or a labeled rest, stays empty.
@@ -93,20 +94,16 @@ def assign_splits(cases: Iterable[FoundCase], wanted: dict[str, float], seed: in
     members = Counter(case.group for case in masked)
     queue = deque(groups[i] for i in np.random.default_rng(seed).permutation(len(groups)))
     refuse_too_few(len(masked), len(groups), wanted, rest)
-    targets = {split: amount if amount > 1 else amount * len(masked) for split, amount in wanted.items()}
-    if sum(targets.values()) > len(masked) + 0.5:
-        raise DataError(
-            f"{' + '.join(f'--{split} {amount:g}' for split, amount in wanted.items())} is more than the {len(masked)} cases with masks",
-            "give smaller shares or numbers; 1 is the share of all of them",
-        )
+    counted = Counter(groups) if any(case.volume for case in masked) else members
+    refuse_too_many(wanted, counted.total(), len(masked))
     split_of: dict[str, str] = {}
-    for split, target in targets.items():
-        taken = 0
-        while queue and taken + members[queue[0]] / 2 <= target and taken < target:
-            taken += members[queue[0]]
+    for split, amount in wanted.items():
+        size, target, taken = (counted, amount, 0) if amount > 1 else (members, amount * len(masked), 0)
+        while queue and taken + size[queue[0]] / 2 <= target and taken < target:
+            taken += size[queue[0]]
             split_of[queue.popleft()] = split
         if target > 0 and taken == 0 and queue:
-            taken = members[queue[0]]
+            taken = size[queue[0]]
             split_of[queue.popleft()] = split
         if target > 0 and taken < target / 2:
             raise DataError(
@@ -120,6 +117,16 @@ def assign_splits(cases: Iterable[FoundCase], wanted: dict[str, float], seed: in
         )
     split_of |= dict.fromkeys(queue, rest)
     return [replace(case, split=split_of.get(case.group, "unlabeled")) for case in cases]
+
+
+def refuse_too_many(wanted: dict[str, float], countable: int, masks: int) -> None:
+    """DataError where shares and numbers, of what is ``countable``, add up to more than there is."""
+    if sum(amount / countable if amount > 1 else amount for amount in wanted.values()) > 1 + 0.5 / masks:
+        there = f"{countable} patients or volumes" if countable != masks else f"{masks} cases"
+        raise DataError(
+            f"{' + '.join(f'--{split} {amount:g}' for split, amount in wanted.items())} is more than the {there} with masks",
+            "give smaller shares or numbers; 1 is the share of all of them",
+        )
 
 
 def refuse_too_few(masks: int, groups: int, wanted: dict[str, float], rest: str) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from samsemi.data.corrections import read_record
 from samsemi.data.dataset import Case, read_dataset
 from samsemi.data.manifest import SPLITS
 from samsemi.inspection.made import Facts, changed_options, count_bytes, read_places, table_of
@@ -17,6 +18,7 @@ def describe_dataset(folder: Path) -> Facts:
     dataset = read_dataset(folder)
     files = [path for case in dataset.cases.values() for path in case.files()]
     missing = [str(path) for path in files if not path.exists()]
+    corrected = Counter(row["by"] for row in read_record(folder))
     return {
         "kind": "dataset",
         "schema": read_object(folder / "dataset.json").get("schema"),
@@ -27,6 +29,7 @@ def describe_dataset(folder: Path) -> Facts:
         "images": len(dataset.cases),
         "groups": len({case.group for case in dataset.cases.values()}),
         "splits": {split: describe_split(dataset.split(split)) for split in SPLITS},
+        **({"corrected": dict(corrected)} if corrected else {}),
         "fingerprint": dataset.fingerprint(),
         "files_missing": len(missing),
         **({"first_missing": missing[0]} if missing else {}),

@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samsemi.collectives import next_rows, uniform
 from samsemi.knowsam.mixing import mix_regions
 from samsemi.knowsam.teacher import Teacher
 from samsemi.losses import distillation_loss, entropy, entropy_loss, mutual_loss, segmentation_loss
@@ -144,8 +145,8 @@ def drop_maps(logits: Tensor, share: float) -> Tensor:
     image's, a wrong one. By torch's generator."""
     if not share:
         return logits
-    dropped, wrong = torch.rand(2, len(logits), 1, 1, 1, device=logits.device)
-    return torch.where(dropped < share, torch.where(wrong < 0.5, logits.roll(-1, 0), 0.0), logits)
+    dropped, wrong = (uniform(logits[:, :1, :1, :1]) for _ in range(2))
+    return torch.where(dropped < share, torch.where(wrong < 0.5, next_rows(logits), 0.0), logits)
 
 
 def hard_target(logits: Tensor) -> Tensor:

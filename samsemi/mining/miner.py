@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from samsemi import console
+from samsemi import console, processes
+from samsemi.collectives import from_first
 from samsemi.data.dataset import Case, Dataset, hash_image, read_case_images
 from samsemi.devices import FittingCalls, autocast, choose_precision
 from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
@@ -252,12 +253,13 @@ def cut_batches(cases: Sequence[Case], options: MineOptions) -> dict[int, Sequen
 
 def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     """Mine every case, or those of a share, into the parts of a store, batch by batch; those that a command has written already are not
-    mined again. Returns the number of images mined now.
+    mined again. Of several processes each mines some of the batches. Returns the number of images that this one has mined now.
     """
     batches = cut_batches(cases, miner.options)
-    todo = [number for number in batches if not writer.has_part(number)]
-    count, total = sum(len(batches[number]) for number in todo), sum(map(len, batches.values()))
-    with console.progress("mine", total, done=total - count) as advance:
+    left = from_first(lambda: [number for number in batches if not writer.has_part(number)])
+    todo, done = processes.share(left), sum(len(batches[number]) for number in batches.keys() - set(left))
+    count, others = sum(len(batches[number]) for number in todo), processes.count() - 1
+    with console.progress("mine" + (f" (and {others} others)" if others else ""), done + count, done=done) as advance:
         ahead = read_ahead(read_case_images, [batches[number] for number in todo], batches_ahead(miner.segmenter.device))
         for number, images in zip(todo, ahead, strict=True):
             mined = miner.mine(images)

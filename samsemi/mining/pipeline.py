@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
 import torch
 
+from samsemi.collectives import from_first, gathered, held_by_first, summed
 from samsemi.data.dataset import Case, Dataset, refuse_changed_files
 from samsemi.devices import choose_precision
 from samsemi.errors import CheckpointError, UsageError
@@ -35,10 +36,14 @@ from samsemi.training.runs import History
 LOG = logging.getLogger("samsemi")
 
 
+def claimed_store(options: MineOptions) -> AbstractContextManager[None]:
+    """Hold the lock of the store that is to be mined, or of a share, for all processes; RefusedError, before anything else is done, where
+    it may not be written."""
+    return held_by_first(locked_store(options))
+
+
 @contextmanager
-def claimed_store(options: MineOptions) -> Iterator[None]:
-    """Hold the lock of the store that is to be mined, or of a share; RefusedError, before anything else is done, where it may not be
-    written."""
+def locked_store(options: MineOptions) -> Iterator[None]:
     with locked_shares(options) if options.part is None else locked_share(options):
         refuse_store(options.out, options.overwrite, options.goes_on, input_paths(options))
         yield
@@ -73,7 +78,8 @@ def mine_store(
     out_of_fold = hash_file(fold_maps.path) if fold_maps else None
     hashes = [hash_tensors(segmenter.state_dict()) for segmenter in segmenters]
     provenance = provenance_of(options, sam, dataset.fingerprint(), hashes, out_of_fold)
-    writer = open_writer(options.out, options, sam, provenance, len(dataset.classes), map_size_of(sam, segmenters))
+    sizes = len(dataset.classes), map_size_of(sam, segmenters)
+    writer = from_first(lambda: open_writer(options.out, options, sam, provenance, *sizes))
     if writer.is_finished():
         refuse_changed_files(dataset.cases.values())
         LOG.info(f"{options.out} is finished already")
@@ -82,9 +88,10 @@ def mine_store(
         need_parts(writer, len(cut_batches(cases, options)))
     with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
         images = mine_cases(cases, miner, writer)
+        writer.own.update(*gathered(writer.own))
         if options.part is None:
-            finish_store(writer, miner, dataset, fold_maps)
-    work = Work(images, miner.windows, miner.cache.hits if miner.cache else 0)
+            from_first(lambda: finish_store(writer, miner, dataset, fold_maps))
+    work = Work(*summed(torch.tensor([images, miner.windows, miner.cache.hits if miner.cache else 0])).tolist())
     if options.embeddings:
         LOG.info(f"{work.cached} of {work.windows} windows were in {options.embeddings}")
     return None if options.part else Store(options.out), work

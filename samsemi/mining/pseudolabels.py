@@ -197,11 +197,16 @@ def unlabeled_loader(store: Store | None, policy: Policy | None, usable: Set[str
 
 def mined_label(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:
     """(H, W) uint8: the classes of the label at image size, background where it is ignored; without an accepted object there is none."""
+    return np.nan_to_num(mined_target(mined, policy, num_classes)).argmax(axis=0).astype(np.uint8)
+
+
+def mined_target(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:
+    """(K, H, W) float32: the soft label at image size, summing to 1, NaN where it is ignored; without an accepted object everywhere."""
     reason = decide(mined, policy)
     if not (reason == 0).any():
-        return np.zeros(mined.image_size, dtype=np.uint8)
+        return np.full((num_classes, *mined.image_size), np.nan, dtype=np.float32)
     label = compose_label(mined, reason, network_map(mined, num_classes, mined.image_size), policy.sam_share)
-    return np.where(label.ignored, 0, label.target.argmax(axis=0)).astype(np.uint8)
+    return np.where(label.ignored, np.float32(np.nan), label.target)
 
 
 def accepted_ids(store: Store, policy: Policy) -> list[str]:

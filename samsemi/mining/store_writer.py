@@ -106,7 +106,7 @@ class StoreWriter:
         self.shape = Shape(mask_size, num_points, num_classes, map_size or mask_size)
         self.pending: list[Pending] = []
         self.own: set[Path] = set()
-        """The parts that it has written itself."""
+        """The parts that this command has written."""
         self.claim(overwrite, resume, inputs)
 
     def claim(self, overwrite: bool, resume: bool, inputs: Sequence[Path]) -> None:
@@ -191,27 +191,33 @@ class StoreWriter:
         if policy is not None:
             provenance = replace(provenance, policy=policy, calibration=calibration or {})
         parts = find_parts(self.path)
-        self.need_all(parts, ids)
-        for part in set(parts) - self.own:  # compressed rows are joined as they are, unread
-            with named_damage(part, "remove it: --resume mines it again"), open_hdf5(part) as file:
-                read_through(file)
-        merge(parts, self.path, provenance, self.shape)
+        merge(parts, self.check(parts, ids), self.path, provenance, self.shape)
         self.finished = True
         self.remove_parts()
 
-    def need_all(self, parts: Sequence[Path], ids: Sequence[str]) -> None:
-        """CheckpointError naming the first part that is missing, or the first that holds other images than are to be in the store."""
-        left = list(ids)
+    def check(self, parts: Sequence[Path], ids: Sequence[str]) -> list[tuple[int, int]]:
+        """The numbers of images and of objects of each part, all of it read that another command has written: compressed rows are joined
+        unread.
+
+        CheckpointError naming the first that is missing, damaged, or holds other images than are to be in the store.
+        """
+        counts, first = [], 0
         for number, part in enumerate(parts):
             if part != self.part_path(number):
                 raise missing_part(self.part_path(number))
-            found = read_ids(part)
-            if found != left[: len(found)]:
-                other = next(one for one in zip_longest(found, left[: len(found)]) if one[0] != one[1])
+            with named_damage(part, "remove it: --resume mines it again"), open_hdf5(part) as file:
+                found = [image_id.decode() for image_id in file["images"]["id"]]
+                if part not in self.own:
+                    read_through(file)
+                counts.append((len(found), len(file["objects"])))
+            due = list(ids[first : first + len(found)])
+            if found != due:
+                other = next(one for one in zip_longest(found, due) if one[0] != one[1])
                 raise CheckpointError(f"{part} has image {other[0]} where {other[1]} is due", "start anew with --overwrite")
-            left = left[len(found) :]
-        if left:
+            first += len(found)
+        if first < len(ids):
             raise missing_part(self.part_path(len(parts)))
+        return counts
 
 
 def parts_of(store: Path) -> Path:
@@ -244,12 +250,6 @@ def find_parts(store: Path) -> list[Path]:
 
 def missing_part(part: Path) -> CheckpointError:
     return CheckpointError(f"{part} is missing: it was removed after it was written", "--resume mines it again")
-
-
-def read_ids(part: Path) -> list[str]:
-    """The images in a part."""
-    with open_hdf5(part) as file:
-        return [image_id.decode() for image_id in file["images"]["id"]]
 
 
 def is_store(path: Path) -> bool:
@@ -301,12 +301,8 @@ def create_maps(file: h5py.File, name: str, count: int, shape: tuple[int, ...], 
     file.create_dataset(name, (count, *shape), kind, chunks=(1, *shape), maxshape=(None, *shape), **packed)
 
 
-def merge(parts: Sequence[Path], path: Path, provenance: Provenance, shape: Shape) -> None:
-    """Join parts into one store; compressed chunks are copied as they are."""
-    counts = []
-    for part in parts:
-        with open_hdf5(part) as file:
-            counts.append((len(file["images"]), len(file["objects"])))
+def merge(parts: Sequence[Path], counts: Sequence[tuple[int, int]], path: Path, provenance: Provenance, shape: Shape) -> None:
+    """Join parts of so many images and objects into one store; compressed chunks are copied as they are."""
     images, objects = np.sum(counts, axis=0) if counts else (0, 0)
     with large_hdf5(path, sum(part.stat().st_size for part in parts) + SPARE) as target:
         create(target, provenance, int(images), int(objects), shape)

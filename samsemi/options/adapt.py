@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -24,6 +24,11 @@ MOST_ZOOM = 100
 class AdaptOptions(TrainingOptions):
     """Fit SAM to the labeled cases, or only measure how good its masks are."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi adapt data --sam vit_b --lora 4 --out sam.safetensors",
+        "samsemi adapt data --sam tiny --evaluate --split test",
+    )
+
     dataset: Dataset
     sam: Annotated[
         str,
@@ -43,7 +48,7 @@ class AdaptOptions(TrainingOptions):
             hashed=True,
         ),
     ] = None
-    lora: Annotated[int | None, Field("SAM", "Also train low-rank adapters of this rank in the image encoder.", min=1)] = None
+    lora: Annotated[int | None, Field("SAM", "Also train low-rank adapters of this rank in the image encoder.", min=1, max=1024)] = None
     all: Annotated[bool, Field("SAM", "Train everything, the image encoder too (small models).")] = False
     from_scratch: Annotated[bool, Field("SAM", "Start from random weights.")] = False
     stream: Annotated[

@@ -1,7 +1,7 @@
 """The options of ``bench``."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -15,6 +15,11 @@ BENCHED = tuple(name for name in NETWORKS if name != "medsam")
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(DeviceOptions):
     """Measure this machine: mining against the plain SamPredictor loop, the cache, the store, training."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi bench",
+        "samsemi bench --sam vit_b --images 32 --image-size 512 --device cuda",
+    )
 
     sam: Annotated[
         tuple[str, ...],

@@ -39,6 +39,8 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "info": ("info", InfoOptions),
 }
 """Command -> (module and function in samsemi.stages, its options). Of two words the first is a group."""
+TOGETHER = ("warmstart", "adapt", "mine", "finetune", "distill")
+"""Commands that several processes of a launcher do together."""
 GROUPS = {"weights": "Published weights of SAMs and encoders: list, fetch, verify."}
 """Groups of commands, and what they are."""
 

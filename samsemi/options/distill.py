@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -39,6 +39,11 @@ PRESETS: dict[str, dict[str, object]] = {
 @dataclass(frozen=True, kw_only=True)
 class DistillOptions(TrainingOptions, PolicyOptions):
     """Co-train two networks with a SAM that prompts itself as teacher (KnowSAM)."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi distill data --out distilled",
+        "samsemi distill data --out distilled --preset short --iterations 600",
+    )
 
     dataset: Dataset
     out: OutRun

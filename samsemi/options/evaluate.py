@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -17,6 +17,11 @@ from samsemi.options.shared import (
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(OutputOptions, DeviceOptions, PolicyOptions):
     """Measure a model, predicted masks or a store against the masks of a split."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi eval data --model warm --out eval-warm",
+        "samsemi eval data --model mined --out eval-mined --against eval-warm",
+    )
 
     dataset: Dataset
     out: Annotated[Path, Field("Input", "Folder to write: metrics.json, metrics.csv, overlays.", metavar="DIR")]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -12,6 +12,11 @@ from samsemi.options.shared import OutputOptions, PolicyOptions
 @dataclass(frozen=True, kw_only=True)
 class ExportLabelsOptions(OutputOptions, PolicyOptions):
     """Write a store's accepted pseudo-labels for other programs: PNG masks, or COCO."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi export-labels sam.h5 --out labels",
+        "samsemi export-labels sam.h5 --dataset data --format coco --out coco",
+    )
 
     store: Annotated[Path, Field("Input", "Pseudo-label store, made by `samsemi mine`.", argument=True, metavar="FILE", reads=True)]
     out: Annotated[Path, Field("Input", "Folder to write: ID.png, or coco.json.", metavar="DIR")]

@@ -13,7 +13,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from samsemi.errors import UsageError
 
-Panel = Literal["Input", "Network", "SAM", "Prompts", "Training", "Acceptance", "Ablation", "Run"]
+Panel = Literal["Input", "Network", "SAM", "Prompts", "Training", "Acceptance", "Review", "Ablation", "Run"]
 PANELS: tuple[str, ...] = get_args(Panel)
 """Groups of options, in the order of a help page: what is rarely changed comes last."""
 
@@ -108,6 +108,8 @@ class Options:
 
     interrupted: typing.ClassVar[str] = "nothing was written"
     """What is said of the work of a command that was interrupted."""
+    examples: typing.ClassVar[tuple[str, ...]] = ()
+    """Two calls that a person would type, shown at the end of the help page and in docs/options.md."""
 
     def __post_init__(self):
         for name, option in declared(type(self)).items():

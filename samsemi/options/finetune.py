@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -19,6 +19,11 @@ from samsemi.options.shared import (
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(TrainingOptions, PolicyOptions):
     """Train a model on, with pseudo-labels; without a store, with labeled cases."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi finetune data --model warm --store sam.h5 --out mined",
+        "samsemi finetune data --model warm --out control",
+    )
 
     dataset: Dataset
     model: ModelRun

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field, Options
@@ -11,6 +11,11 @@ from samsemi.options.fields import Field, Options
 @dataclass(frozen=True, kw_only=True)
 class InfoOptions(Options):
     """What a data set, run, SAM or store is, from what, how good; alone: versions, for a bug report."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi info",
+        "samsemi info mined",
+    )
 
     path: Annotated[
         Path | None,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -28,6 +28,11 @@ LEAST_ZOOM = 1.2
 @dataclass(frozen=True, kw_only=True)
 class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     """Prompt SAM with the model's masks of the unlabeled cases; store SAM's masks."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi mine data --model warm --out sam.h5 --review review",
+        "samsemi mine data --model warm --out sam.h5 --sam vit_b --dry-run",
+    )
 
     dataset: Dataset
     model: Annotated[
@@ -84,9 +89,9 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
     review: Annotated[
         Path | None,
-        Field("Run", "Folder to write: the cases whose correction would teach most, as PNG and COCO.", metavar="DIR", neutral=True),
+        Field("Review", "Folder to write: the cases whose correction would teach most, as PNG and COCO.", metavar="DIR", neutral=True),
     ] = None
-    review_cases: Annotated[int, Field("Run", "How many of them.", min=1, neutral=True)] = 20
+    review_cases: Annotated[int, Field("Review", "How many of them.", min=1, neutral=True)] = 20
     overlays: Annotated[int, Field("Run", "Pictures of so many cases, beside the store: model, prompts, SAM.", min=0, neutral=True)] = 0
     part: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from samsemi.options.fields import Field
 from samsemi.options.shared import (
@@ -17,6 +17,11 @@ from samsemi.options.window import parse_window
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(ResumableOptions, DeviceOptions):
     """Segment images: a mask of class indices for each."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi predict new_images --model mined --out masks --overlays",
+        "samsemi predict scan.nii.gz --model mined --out masks",
+    )
 
     images: Annotated[
         Path,

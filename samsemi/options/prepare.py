@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from samsemi.errors import UsageError
-from samsemi.options.fields import Field
+from samsemi.options.fields import Field, declared
 from samsemi.options.shared import WINDOW, OutputOptions
 from samsemi.options.window import parse_window
 
@@ -18,7 +18,12 @@ LAYOUT_HELP = f"How images and masks lie; auto looks for each of {', '.join(get_
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(OutputOptions):
-    """Turn images and masks as they come into a data set with splits."""
+    """Turn images and masks as they come into a data set with splits; take corrected masks back."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        r"samsemi prepare images --masks masks --out data --groups '^(p\d+)'",
+        "samsemi prepare data --labels review --by 'A. Reader' --out data2",
+    )
 
     images: Annotated[
         tuple[Path, ...],
@@ -61,6 +66,17 @@ class PrepareOptions(OutputOptions):
         Path | None, Field("Input", "CSV file with columns id,split (and group), instead of shares.", metavar="FILE", reads=True)
     ] = None
     spacing_mm: Annotated[float | None, Field("Input", "Size of a pixel in mm, where all images share one.", min=1e-6)] = None
+    labels: Annotated[
+        Path | None,
+        Field(
+            "Review",
+            "Folder of `mine --review`, corrected there or in --masks: its cases are labeled. IMAGES is the data set that was mined.",
+            metavar="DIR",
+            reads=True,
+        ),
+    ] = None
+    by: Annotated[str | None, Field("Review", "Who has corrected them; default: who is logged in.", metavar="NAME")] = None
+    confirm: Annotated[bool, Field("Review", "Masks that are as proposed are labels, too: somebody has looked at them.")] = False
     copy: Annotated[bool, Field("Input", "Copy the images, so that the data set can be moved.")] = False
     seed: Annotated[int, Field("Input", "Seed of the split.", min=0)] = 0
 
@@ -74,8 +90,31 @@ class PrepareOptions(OutputOptions):
 
         if self.ignore_value is not None and self.mask_values == "nonzero":
             raise UsageError("--ignore-value and --mask-values nonzero exclude each other", "leave one of them out")
+        check_labels(self)
 
     @property
     def hides_masks(self) -> bool:
         """True where only a part of the masks is to be used; 1 is the share of all."""
         return self.split is None and self.labeled not in (None, 1)
+
+
+OF_LABELS = frozenset({"images", "masks", "labels", "by", "confirm", "out", "copy", "overwrite", "break_lock"})
+"""Options that may stand beside --labels: all else stays as the data set has it."""
+LONGEST_PERSON = 100
+"""Letters in the name of a person."""
+
+
+def check_labels(options: PrepareOptions) -> None:
+    """UsageError for options that say nothing with --labels, or nothing without."""
+    if options.labels is None:
+        if options.by is not None or options.confirm:
+            raise UsageError(f"{'--confirm' if options.confirm else '--by'} goes with --labels", "give --labels DIR, or leave it out")
+        return
+    if len(options.images) > 1:
+        raise UsageError(f"--labels: {len(options.images)} folders were given", "give the one data set that was mined")
+    known = declared(PrepareOptions)
+    other = [option.flag for name, option in known.items() if name not in OF_LABELS and getattr(options, name) != option.default]
+    if other:
+        raise UsageError(f"--labels and {other[0]} exclude each other: splits and classes stay as they are", f"leave {other[0]} out")
+    if options.by is not None and not (options.by.strip() and options.by.isprintable() and len(options.by) <= LONGEST_PERSON):
+        raise UsageError(f"--by {ascii(options.by):.60}: no name of a person", f"give one of up to {LONGEST_PERSON} letters, in one line")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from samsemi.options.fields import Field
 from samsemi.options.shared import DeviceOptions, OutputOptions
@@ -11,6 +11,11 @@ from samsemi.options.shared import DeviceOptions, OutputOptions
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(OutputOptions, DeviceOptions):
     """One page of pictures, curves and tables on evaluations, runs and stores; opens without a network."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi report eval-warm eval-mined --out report.html",
+        "samsemi report sam.h5 --out mined.html",
+    )
 
     evals: Annotated[
         tuple[Path, ...],

@@ -1,7 +1,7 @@
 """The options of ``warmstart``."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from samsemi.options.fields import Field
 from samsemi.options.shared import (
@@ -18,6 +18,11 @@ from samsemi.options.shared import (
 @dataclass(frozen=True, kw_only=True)
 class WarmstartOptions(TrainingOptions):
     """Train a U-Net++ on the labeled cases."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi warmstart data --out warm --folds 5",
+        "samsemi warmstart data --out warm --size 384 --encoder resnet50 --resume",
+    )
 
     dataset: Dataset
     out: OutRun

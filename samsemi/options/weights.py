@@ -19,12 +19,22 @@ Folder = Annotated[
 class ListWeightsOptions(Options):
     """Published weights that are known: license, size, hash, and which are here."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi weights list",
+        "samsemi weights list --json",
+    )
+
     dir: Folder = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FetchWeightsOptions(OutputOptions):
     """Download weights by name, verify them and keep them."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi weights fetch vit_b",
+        "samsemi weights fetch encoder:resnet34 --dir weights",
+    )
 
     interrupted: ClassVar[str] = "what was downloaded is kept, the same command goes on from there"
 
@@ -43,6 +53,11 @@ class FetchWeightsOptions(OutputOptions):
 @dataclass(frozen=True, kw_only=True)
 class VerifyWeightsOptions(Options):
     """Whether weights are what they should be: a file, those of a name, or all that were fetched."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "samsemi weights verify",
+        "samsemi weights verify vit_b",
+    )
 
     what: Annotated[str | None, Field("Input", "File, or a name of `samsemi weights list`.", argument=True, metavar="FILE|NAME")] = None
     dir: Folder = None

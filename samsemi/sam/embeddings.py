@@ -3,7 +3,7 @@
 Embeddings are kept in half precision, and those fresh from the encoder are rounded alike, so that mining with a cold
 and with a warm cache gives the same store. Each row has HDF5's own checksum (fletcher32): a damaged one is named, never used; caches of
 before have none and are read all the same. There is a dataset for each tensor of an embedding, in the order of the dataset ``keys``.
-A vit_b embedding takes 2 MB: 10,000 images take 21 GB.
+A vit_b embedding takes 2 MB: 10,000 images take 21 GB. Of several processes each has a file of its own.
 """
 
 import os
@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import torch
 
+from samsemi import processes
 from samsemi.data.images import hash_pixels
 from samsemi.errors import CheckpointError
 from samsemi.hdf5 import EARLIEST, named_damage, new_hdf5, open_hdf5, reserve
@@ -36,7 +37,7 @@ class EmbeddingCache:
 
     def __init__(self, path: Path, sam: SamBackend, precision: str = "fp32", break_lock: bool = False):
         self.sam = sam
-        self.path = Path(path)
+        self.path = processes.own_path(Path(path))
         self.about = {"schema": SCHEMA, "sam": sam.name, "identity": sam.identity, "precision": precision}
         self.hits = 0
         """How many images were there already."""

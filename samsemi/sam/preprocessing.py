@@ -49,7 +49,7 @@ def resize_longest_side(image: np.ndarray, side: int) -> np.ndarray:
 def normalize_colors(image: Tensor) -> Tensor:
     """Of ImageNet: mean 0, deviation 1 in each channel."""
     mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (image - mean) / std
+    return (image - mean).div_(std)  # in place: a CPU has one map less to fetch
 
 
 def longest_side_size(image_size: tuple[int, int], side: int) -> tuple[int, int]:

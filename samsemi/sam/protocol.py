@@ -7,7 +7,6 @@ A new backend is a row of the table in samsemi.options.sams, or the user's own `
 (checkpoint or None, device, precision) and returns a SamBackend.
 """
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samsemi.errors import CheckpointError, SamsemiError, UsageError, device_error
+from samsemi.errors import CheckpointError, UsageError
 from samsemi.options.sams import SAMS, Masks, find_entry, find_function
+from samsemi.own_code import call_own
 from samsemi.sam.preprocessing import Preprocessing
 from samsemi.sam.prompts import Prompts
 
-PACKAGE = Path(__file__).parents[1]
 MOST_MASK_SIZE = 4096
 LONGEST_NAME = 1000
 """Of a backend, and of its identity."""
@@ -308,30 +307,6 @@ def tensor_problem(name: str, found: object, shape: Sequence[int]) -> str:
 
 
 Loader = Callable[[Path | None, torch.device, str], SamBackend]
-
-
-def call_own(function: Callable, given: str, *arguments: object, kind: type[SamsemiError] = CheckpointError) -> Any:
-    """What code of the user's own returns; an error of a kind, beginning with what was given and with the place in it, where it fails. Lack
-    of memory is not its fault."""
-    try:
-        return function(*arguments)
-    except SamsemiError:
-        raise
-    except Exception as error:
-        if device_error(error):
-            raise
-        reason = (str(error).splitlines() or [""])[0]
-        raise kind(
-            f"{given}: {type(error).__name__}{place_in_own(error)}: {reason:.200}", "repair that function; run it alone to see more"
-        ) from None
-
-
-def place_in_own(error: Exception) -> str:
-    """' in FILE, line N': where an error left the first file that is none of samsemi's; '' where it came from none."""
-    called = traceback.extract_tb(error.__traceback__)
-    others = [frame for frame in called if not Path(frame.filename).is_relative_to(PACKAGE)]
-    own = [frame for frame in others if frame.filename == others[0].filename]
-    return f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
 
 
 def load_sam(name: str, checkpoint: Path | None, device: torch.device, precision: str = "fp32") -> SamBackend:

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samsemi import clock, console
+from samsemi import clock, console, processes
 from samsemi.adaptation.losses import KINDS, PromptedSam, choose_learned
 from samsemi.adaptation.probe import probe, spread
 from samsemi.adaptation.prompt_samples import NEGATIVE, VIEWS, PromptedSample, PromptSampler, mirror, scene_of_case, scene_of_drawing
 from samsemi.adaptation.prompted import JUDGED_BY, label_by_boxes, mean_score, measure_prompted
 from samsemi.adaptation.tables import tabulate_measured
+from samsemi.collectives import from_first, held_by_first
 from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
@@ -39,7 +40,7 @@ from samsemi.segmenters.checkpoints import load_model_for
 from samsemi.segmenters.segmenter import Segmenter
 from samsemi.tensors import CARD, hash_tensors, load_tensors, save_tensors
 from samsemi.training.batches import AUGMENT, Stream
-from samsemi.training.loop import Goal, fit, keep_model, seconds_of, start_training
+from samsemi.training.loop import Goal, TrainingState, fit, keep_model, seconds_of, start_training
 from samsemi.training.runs import FINISHED, KEPT, STATE, History, Run, mark_of, open_run, run_folder
 
 STREAM_LENGTH = 1_000_000
@@ -68,6 +69,7 @@ def adapt(options: AdaptOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     if options.out is None:
+        processes.need_one("--evaluate", "start it without a launcher")
         return evaluate_sam(options, dataset, *load_start(options, dataset, device))
     return train_sam(options, options.out, dataset, device)
 
@@ -121,26 +123,43 @@ def tables(result: Mapping[str, Any]) -> list[console.Table]:
 
 def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, device: torch.device) -> dict[str, object]:
     """Train a SAM into ``out``."""
-    val, folder = need_objects(dataset, "val"), out.with_suffix(".run")
+    val = need_objects(dataset, "val")
+    with held_by_first(claimed_run(out, options)) as place:
+        sam, segmenter = load_start(options, dataset, device)
+        if not isinstance(sam, TrainableSam):
+            raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
+        setting = Setting(options, out, dataset, every_other_patient(val) if options.keep == "best" else val, sam, segmenter)
+        fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
+        made_from = describe_inputs(setting, fold_maps)
+        stream = choose_stream(options, dataset, fold_maps)
+        run = from_first(lambda: open_run(options, made_from, place))
+        if not run.finished:
+            train_and_draw(setting, stream, made_from, run)
+            from_first(lambda: finish(run, out))
+        from_first(lambda: write_run_card(place))
+    return describe_training(setting, run_of(out))
+
+
+def run_of(out: Path) -> Path:
+    """The run folder of weights."""
+    return out.with_suffix(".run")
+
+
+@contextmanager
+def claimed_run(out: Path, options: AdaptOptions) -> Iterator[Path]:
+    """The run folder to write into, its lock and that of the weights held; RefusedError where they may not be written."""
     with locked_output(out, options.break_lock):
         refuse_out(out, options)
-        with run_folder(folder, options) as place:
+        with run_folder(run_of(out), options) as place:
             refuse_lost(out, place)
-            sam, segmenter = load_start(options, dataset, device)
-            if not isinstance(sam, TrainableSam):
-                raise UsageError(f"--sam {sam.name} cannot be trained", f"take one of {', '.join(NETWORKS)}, or only --evaluate")
-            setting = Setting(options, out, dataset, every_other_patient(val) if options.keep == "best" else val, sam, segmenter)
-            fold_maps = FoldMaps(options.model / OUT_OF_FOLD) if options.model else None
-            made_from = describe_inputs(setting, fold_maps)
-            stream = choose_stream(options, dataset, fold_maps)
-            run = open_run(options, made_from, place)
-            if not run.finished:
-                train_and_draw(setting, stream, made_from, run)
-                if (place / KEPT).exists():
-                    (place / KEPT).replace(out)
-                run.finish()
-            write_run_card(place)
-    return describe_training(setting, folder)
+            yield place
+
+
+def finish(run: Run, out: Path) -> None:
+    """The training is whole: the weights that it has kept get their name."""
+    if (run.folder / KEPT).exists():
+        (run.folder / KEPT).replace(out)
+    run.finish()
 
 
 def every_other_patient(cases: Sequence[Case]) -> list[Case]:
@@ -177,14 +196,19 @@ def train_and_draw(setting: Setting, stream: Stream, made_from: Mapping[str, obj
         state = start_training(in_training(sam, options), options, run, options.optimizer)
         goal = prompted_goal(setting, cache, made_from, run)
         if not run.resumed:
-            scores = goal.score(state.averaged)
-            History(run.folder / "history.csv", -1).add(iteration=0, **scores)
-            keep_model(state, goal, scores, options.keep)
+            from_first(lambda: keep_start(state, goal, run, options))
         if cache:
             options = replace(options, workers=0)  # an open HDF5 file is not shared by processes
         fit(state, step, [replace(stream, augment=sampler)], options, run, goal)
     if before:
-        draw_before_and_after(run, setting, before, state.averaged.network)
+        from_first(lambda: draw_before_and_after(run, setting, before, state.averaged.network))
+
+
+def keep_start(state: TrainingState, goal: Goal, run: Run, options: AdaptOptions) -> None:
+    """Score and keep the SAM as it is before its training."""
+    scores = goal.score(state.averaged)
+    History(run.folder / "history.csv", -1).add(iteration=0, **scores)
+    keep_model(state, goal, scores, options.keep)
 
 
 def draw_before_and_after(run: Run, setting: Setting, before: Sequence[np.ndarray], network: SamNetwork) -> None:
@@ -202,7 +226,7 @@ def draw_before_and_after(run: Run, setting: Setting, before: Sequence[np.ndarra
 
 def refuse_out(out: Path, options: AdaptOptions) -> None:
     """RefusedError where ``--out`` exists and may not, or should not, be written to."""
-    run = out.with_suffix(".run")
+    run = run_of(out)
     refuse_taken(out, "an adapted SAM", is_adapted, options.overwrite or options.resume, input_paths(options))
     if out.exists() and options.resume and not (run / mark_of(run)).exists():
         raise RefusedError(f"{out} is there, but not its {run} to go on from", "start anew with --overwrite, or give another --out")

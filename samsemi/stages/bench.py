@@ -18,12 +18,25 @@ from samsemi.options.shared import parse_channels
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.sam.original import OriginalSam, load_original, untrained
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
-from samsemi.speed import Bench, draw_scenes, encoder_flops, interleave, make_product, median_ratio, run_encoder, run_loop
+from samsemi.speed import (
+    Bench,
+    Training,
+    draw_cases,
+    draw_scenes,
+    encoder_flops,
+    find_fastest_threads,
+    interleave,
+    make_product,
+    median_ratio,
+    run_encoder,
+    run_loop,
+)
 from samsemi.training.batches import Sample
-from samsemi.training.loop import TrainingState, train_step
-from samsemi.training.optimizers import make_optimizer
 
 CLASSES = ("background", "object")
+TRAINING = ("train_images_per_second", "data_wait_share", "fastest_threads")
+GPU_STEPS = 32
+"""Of a training in each round on a GPU, so that what its processes have loaded ahead at first does not count."""
 
 
 def bench(options: BenchOptions) -> dict[str, object]:
@@ -35,8 +48,8 @@ def bench(options: BenchOptions) -> dict[str, object]:
     training = WarmstartOptions(dataset=Path("-"), out=Path("-"), precision=options.precision, batch_size=batch_size)
     spec = ModelSpec(training.encoder, parse_channels(training.decoder_channels), CLASSES, training.size)
     segmenter = new_segmenter(spec, seed=0).to(device)
-    speed = measure_training(segmenter, training, options.rounds, device) if options.train else None
-    return {name: {**measure_sam(name, segmenter, precisions, options, device), "train_images_per_second": speed} for name in options.sam}
+    speed = measure_training(segmenter, training, options.rounds, device) if options.train else dict.fromkeys(TRAINING)
+    return {name: {**measure_sam(name, segmenter, precisions, options, device), **speed} for name in options.sam}
 
 
 def measure_sam(name: str, segmenter: Segmenter, precisions: list[str], options: BenchOptions, device: torch.device) -> dict[str, object]:
@@ -103,19 +116,26 @@ def describe_device(device: torch.device) -> str:
     return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
-def measure_training(segmenter: Segmenter, options: WarmstartOptions, rounds: int, device: torch.device) -> float:
-    """Images per second of optimizer steps over a batch that is loaded and augmented already."""
-    size, count = options.size, options.batch_size
-    background = torch.ones(count, size, size, device=device)
-    batch = Sample(torch.rand(count, 3, size, size, device=device), torch.stack([background, 0 * background], 1), background)
-    state = TrainingState(segmenter, make_optimizer("adamw", segmenter, options.lr))
+def measure_training(segmenter: Segmenter, options: WarmstartOptions, rounds: int, device: torch.device) -> dict[str, object]:
+    """Of optimizer steps from files on, as of ``warmstart``: images per second, the share of the time for which the step waits for
+    its batch, and on a CPU with how many threads it is fastest."""
+    steps = 1 + rounds * (GPU_STEPS if device.type == "cuda" else 1)
+    with tempfile.TemporaryDirectory(prefix="samsemi-") as folder, console.progress("bench training", steps, "steps") as advance:
+        training = Training(segmenter, supervised_loss, draw_cases(Path(folder), options.batch_size, options.size), options, steps)
+        times = []
+        for _ in range(steps):
+            times.append(training.step())
+            advance()
+    waited, learnt = zip(*times[1:], strict=True)
+    return {
+        "train_images_per_second": options.batch_size / statistics.median(map(sum, times[1:])),
+        "data_wait_share": sum(waited) / (sum(waited) + sum(learnt)),
+        "fastest_threads": find_fastest_threads(training.learn, rounds) if device.type == "cpu" else None,
+    }
 
-    def step(model: torch.nn.Module, batch: Sample, progress: float) -> Mapping[str, Any]:
-        return {"supervised": segmentation_loss(model(batch.image), batch.target, batch.weight)}
 
-    with console.progress("bench training", 1 + rounds, "steps") as advance:
-        [seconds] = interleave({"": lambda: train_step(state, step, batch, options, device)}, rounds, device, advance).values()
-    return count / statistics.median(seconds)
+def supervised_loss(model: torch.nn.Module, batch: Sample, progress: float) -> Mapping[str, Any]:
+    return {"supervised": segmentation_loss(model(batch.image), batch.target, batch.weight)}
 
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from samsemi import console
+from samsemi.collectives import from_first, held_by_first
 from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
@@ -20,6 +21,7 @@ from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter, predict_image, to_label
 from samsemi.tensors import load_tensors
 from samsemi.training.batches import Sample, Stream, labeled_sample
+from samsemi.training.kept import KeptSamples
 from samsemi.training.loop import Goal, TrainingState, cosine, fit, go_on, linear, segmentation_goal, summarize_run, validate
 from samsemi.training.optimizers import make_peer_optimizer
 from samsemi.training.runs import Run, open_run, run_folder
@@ -33,7 +35,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val, unlabeled = need_objects(dataset, "labeled"), need_objects(dataset, "val"), need_cases(dataset, "unlabeled")
-    with run_folder(options.out, options) as out:
+    with held_by_first(run_folder(options.out, options)) as out:
         store = open_store(options.store, dataset) if options.store else None
         sam = None if options.no_sam else load_sam(options.sam, options.sam_checkpoint, device, options.precision)
         model = build_knowsam(options, dataset.classes, sam).to(device)
@@ -42,10 +44,10 @@ def distill(options: DistillOptions) -> dict[str, object]:
         policy = store_policy(store, options) if store else None
         usable = usable_cases(store, dataset, policy) if store and policy else []
         made_from |= describe_store(store, usable) if store else {}
-        load_labeled = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
-        load_unlabeled = unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size)
+        load_labeled = KeptSamples(partial(labeled_sample, num_classes=len(dataset.classes), size=options.size))
+        load_unlabeled = KeptSamples(unlabeled_loader(store, policy, {case.id for case in usable}, len(dataset.classes), options.size))
         half = options.batch_size // 2
-        run = open_run(options, made_from, out)
+        run = from_first(lambda: open_run(options, made_from, out))
         if not run.finished:
             warn_of_few_iterations(options)
             optimizer = make_peer_optimizer(options.optimizer, model.segmenter, options.lr, model.teacher, options.sam_lr)
@@ -53,9 +55,9 @@ def distill(options: DistillOptions) -> dict[str, object]:
             state = go_on(TrainingState(training, optimizer, schedule=linear if options.optimizer == "sgd" else cosine), options, run)
             streams = [Stream(labeled, load_labeled, half), Stream(unlabeled, load_unlabeled, half)]
             fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam, labeled))
-            draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset)
-            run.finish()
-        write_run_card(out)
+            from_first(lambda: draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset))
+            from_first(run.finish)
+        from_first(lambda: write_run_card(out))
     counts: dict[str, object] = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
     pictures = {"overlays": str(options.out / "overlays")} if options.overlays else {}
     return {**summarize_run(options.out), **({"sam": sam.name} if sam else {}), **counts, **pictures}

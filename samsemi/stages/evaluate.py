@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from samsemi.data.volumes.assembly import Assembly
 from samsemi.devices import autocast, choose_device
 from samsemi.errors import DataError, NothingUsable
 from samsemi.evaluations import (
+    FIRST,
     TABLE,
     TABLE_HASH,
     Scores,
     compare_scores,
+    describe_reliability,
     format_p,
     format_summary,
     mean_over_classes,
@@ -31,10 +33,12 @@ from samsemi.evaluations import (
 )
 from samsemi.folders import Claim, Kind, new_folder
 from samsemi.inputs import hash_file
-from samsemi.metrics import METRICS, measure
+from samsemi.metrics import METRICS, count_reliability, measure
 from samsemi.mining.miner import open_store, store_policy
 from samsemi.mining.pictures import draw_comparison
-from samsemi.mining.pseudolabels import accepted_ids, mined_label
+from samsemi.mining.pseudolabels import accepted_ids, mined_target
+from samsemi.mining.reliability import judge_objects
+from samsemi.mining.store import Mined
 from samsemi.options.evaluate import EvalOptions
 from samsemi.options.shared import PolicyOptions
 from samsemi.outputs import write_text
@@ -54,8 +58,30 @@ BATCH = 8
 
 TRUTH = "measure models with --model; only a data set that `samsemi prepare --labeled` made of masks for all images can measure a store"
 
-LabelsOf = Callable[[Sequence[Case]], list[np.ndarray]]
-"""Some cases -> their (H, W) uint8 predicted label maps."""
+
+class Predicted(NamedTuple):
+    """What is measured of a case."""
+
+    label: np.ndarray
+    """(H, W) uint8."""
+    probs: np.ndarray | None = None
+    """(K, H, W) float32 probabilities, NaN where there are none; None of masks alone."""
+
+
+Predict = Callable[[Sequence[Case]], list[Predicted]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found in cases, filled while they are measured."""
+
+    scores: Scores = field(default_factory=dict)
+    volumes: Scores = field(default_factory=dict)
+    """Of the volumes of which all slices are among the cases."""
+    predicted: set[int] = field(default_factory=set)
+    """Classes."""
+    reliability: dict[str, np.ndarray] = field(default_factory=dict)
+    """(K, BINS, 3) of all cases, and of each volume by its name; empty without probabilities."""
 
 
 def evaluate(options: EvalOptions) -> dict[str, object]:
@@ -67,14 +93,15 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     with new_folder(Claim.of(options.out, EVALUATION, options)) as out:
         segmenter = load_model_for(dataset, options.model).to(choose_device(options.device)) if options.model else None
         if segmenter:
-            labels_of = model_labels(segmenter, options.precision)
+            predict = from_model(segmenter, options.precision)
         elif options.predictions:
-            labels_of = folder_labels(options.predictions, cases, dataset)
+            predict = from_folder(options.predictions, cases, dataset)
         else:
             assert options.store, "EvalOptions takes one of the three"
-            labels_of, cases = store_labels(options.store, options, cases, dataset)
+            predict, cases = from_store(options.store, options, cases, dataset)
         spacings = find_spacings(cases, dataset)
-        scores, volumes = score_cases(cases, labels_of, dataset, spacings, options.tolerance)
+        measured = score_cases(cases, predict, dataset, spacings, options.tolerance)
+        scores, volumes = measured.scores, measured.volumes
         groups = {case.id: case.group for case in cases} | {case.volume: case.group for case in cases if case.volume}
         metrics = summarize_scores(scores, groups, dataset.classes[1:], options.seed)
         metrics |= {"options": without_out(options), "made_from": made_from(options, dataset, segmenter)}
@@ -84,15 +111,19 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
             unit = "mm" if all(len(spacings.get(case.id, ())) == 3 for case in cases if case.volume) else "voxels"
             metrics["volumes"] = {"volumes": len(volumes), "distance_unit": unit, **summary}
             write_scores(out / "volumes.csv", volumes, groups, kind="volume")
+        reliability = describe_reliability(measured.reliability[""], dataset.classes) if measured.reliability else {}
         if options.store:
             metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
+            reliability |= judge_store(options.store, options, dataset)
+        if reliability:
+            metrics["reliability"] = reliability
         if earlier:
             metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, groups, options.seed)}
         if segmenter:
             metrics["cost"] = {"model": measure_model(segmenter)}
         write_scores(out / TABLE, scores, groups)
         metrics[TABLE_HASH] = hash_file(out / TABLE)
-        draw_worst(out / "overlays", cases, scores, labels_of, dataset, options.overlays)
+        draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps({"schema": SCHEMA, **metrics}, indent=2) + "\n")
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
 
@@ -108,17 +139,17 @@ def made_from(options: EvalOptions, dataset: Dataset, segmenter: Segmenter | Non
     return {"dataset": dataset.fingerprint(), **model, **({"store_content": hash_file(options.store)} if options.store else {})}
 
 
-def model_labels(segmenter: Segmenter, precision: str) -> LabelsOf:
-    """The masks that `samsemi predict` writes."""
+def from_model(segmenter: Segmenter, precision: str) -> Predict:
+    """The masks that `samsemi predict` writes, and their probabilities."""
 
-    def labels_of(cases: Sequence[Case]) -> list[np.ndarray]:
+    def predict(cases: Sequence[Case]) -> list[Predicted]:
         with autocast(segmenter.device, precision):
-            return [to_label(probs) for probs in predict_batch(segmenter, [read_case_image(case) for case in cases])]
+            return [Predicted(to_label(probs), probs) for probs in predict_batch(segmenter, [read_case_image(case) for case in cases])]
 
-    return labels_of
+    return predict
 
 
-def folder_labels(folder: Path, cases: Sequence[Case], dataset: Dataset) -> LabelsOf:
+def from_folder(folder: Path, cases: Sequence[Case], dataset: Dataset) -> Predict:
     """Masks ID.png of class indices or, of one class, black and white; DataError where one of a case is missing or cannot be told."""
     files = find_images(folder)
     missing = [case.id for case in cases if case.id not in files]
@@ -129,11 +160,11 @@ def folder_labels(folder: Path, cases: Sequence[Case], dataset: Dataset) -> Labe
     masks = {case.id: MaskFile(files[case.id]) for case in cases}
     values = interpret_predictions(count_values(masks), len(dataset.classes))
     console.note(f"predictions: {values.note}")
-    return lambda batch: [values.read(masks[case.id]) for case in batch]
+    return lambda batch: [Predicted(values.read(masks[case.id])) for case in batch]
 
 
-def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], dataset: Dataset) -> tuple[LabelsOf, list[Case]]:
-    """The accepted masks of a store; only cases that have one and whose truth is known are measured."""
+def from_store(path: Path, options: PolicyOptions, cases: Sequence[Case], dataset: Dataset) -> tuple[Predict, list[Case]]:
+    """The labels of the accepted masks of a store; only cases that have one and whose truth is known are measured."""
     store = open_store(path, dataset)
     policy = store_policy(store, options)
     usable = set(accepted_ids(store, policy))
@@ -146,10 +177,25 @@ def store_labels(path: Path, options: PolicyOptions, cases: Sequence[Case], data
         raise NothingUsable(f"{path}: {accepted}", "lower what was given as --min-..., or mine again with a model trained longer")
     refuse_black_and_white(dataset, [replace(case, mask=case.truth) for case in chosen])
 
-    def labels_of(batch: Sequence[Case]) -> list[np.ndarray]:
-        return [mined_label(store.read(case.id), policy, len(dataset.classes)) for case in batch]
+    def predict(batch: Sequence[Case]) -> list[Predicted]:
+        targets = [mined_target(store.read(case.id), policy, len(dataset.classes)) for case in batch]
+        return [Predicted(to_label(np.nan_to_num(target)), target) for target in targets]
 
-    return labels_of, chosen
+    return predict, chosen
+
+
+def judge_store(path: Path, options: PolicyOptions, dataset: Dataset) -> dict[str, Any]:
+    """How far SAM's predicted IoU and the calibrated quality of all objects of a store can be believed, accepted or not."""
+    store, num_classes = open_store(path, dataset), len(dataset.classes)
+    known = [case for case in dataset.split("unlabeled") if case.truth is not None and case.id in store.row]
+
+    def read_images() -> Iterator[tuple[Mined, np.ndarray]]:
+        with console.progress("judge", len(known)) as advance:
+            for case in known:
+                yield store.read(case.id), read_case_label(case, case.truth, num_classes)
+                advance()
+
+    return judge_objects(read_images(), store_policy(store, options), num_classes)
 
 
 def find_spacings(cases: Sequence[Case], dataset: Dataset) -> dict[str, tuple[float, ...]]:
@@ -163,55 +209,54 @@ def find_spacings(cases: Sequence[Case], dataset: Dataset) -> dict[str, tuple[fl
 
 
 def score_cases(
-    cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset, spacings: Mapping[str, tuple[float, ...]], tolerance: float
-) -> tuple[Scores, Scores]:
+    cases: Sequence[Case], predict: Predict, dataset: Dataset, spacings: Mapping[str, tuple[float, ...]], tolerance: float
+) -> Measured:
     """Every metric of every case and class, and of every volume of which all slices are among the cases.
 
     NothingUsable where none can be measured, a warning of classes that are never predicted.
     """
-    scores: Scores = {}
-    volumes: Scores = {}
-    assembly = Assembly.of(dataset.cases.values())
-    predicted: set[int] = set()
+    found, assembly = Measured(), Assembly.of(dataset.cases.values())
     with console.progress("eval", len(cases)) as advance:
-        for case, label, truth in with_truth(cases, labels_of, dataset):
-            spacing = spacings.get(case.id)
-            scores[case.id] = measure(label, truth, dataset.classes, spacing and spacing[-2:], tolerance)
+        for case, (label, probs), truth in with_truth(cases, predict, dataset):
+            spacing, table = spacings.get(case.id), None if probs is None else count_reliability(probs, truth)
+            found.scores[case.id] = measure(label, truth, dataset.classes, spacing and spacing[-2:], tolerance, table)
+            for name in {"", case.volume or ""} if table is not None else ():
+                found.reliability[name] = found.reliability.get(name, np.zeros(())) + table
             whole = assembly.add(case, label, truth)
             if whole and case.volume:
-                voxel = spacing if spacing and len(spacing) == 3 else None
-                volumes[case.volume] = measure(whole[0], whole[1], dataset.classes, voxel, tolerance)
-            predicted |= set(np.unique(label).tolist())
+                voxel, table = spacing if spacing and len(spacing) == 3 else None, found.reliability.pop(case.volume, None)
+                found.volumes[case.volume] = measure(whole[0], whole[1], dataset.classes, voxel, tolerance, table)
+            found.predicted.update(np.unique(label).tolist())
             advance()
     if assembly.parts:
         console.note(f"{len(assembly.parts)} volumes are measured by slices alone: some of their slices are not among these cases")
-    if not any(np.isfinite(values["dice"]) for per_class in scores.values() for values in per_class.values()):
+    if not any(np.isfinite(values["dice"]) for per_class in found.scores.values() for values in per_class.values()):
         raise NothingUsable(f"in none of {len(cases)} cases a class is shown or predicted: nothing can be measured", "take another split")
     for k, name in enumerate(dataset.classes):
-        if k not in predicted and k:
+        if k not in found.predicted and k:
             console.warn(f"class {name} is predicted in none of {len(cases)} cases")
-    return scores, volumes
+    return found
 
 
-def with_truth(cases: Sequence[Case], labels_of: LabelsOf, dataset: Dataset) -> Iterator[tuple[Case, np.ndarray, np.ndarray]]:
-    """(case, predicted, true label map), a few cases in memory at a time; the one reader of hidden truth."""
+def with_truth(cases: Sequence[Case], predict: Predict, dataset: Dataset) -> Iterator[tuple[Case, Predicted, np.ndarray]]:
+    """(case, what is predicted, true label map), a few cases in memory at a time; the one reader of hidden truth."""
     for first in range(0, len(cases), BATCH):
         batch = cases[first : first + BATCH]
-        for case, label in zip(batch, labels_of(batch), strict=True):
+        for case, predicted in zip(batch, predict(batch), strict=True):
             truth = read_case_label(case, case.mask or case.truth, len(dataset.classes))
-            if label.shape != truth.shape:
+            if predicted.label.shape != truth.shape:
                 raise DataError(
-                    f"case {case.id}: prediction of {label.shape[1]} x {label.shape[0]} pixels, "
+                    f"case {case.id}: prediction of {predicted.label.shape[1]} x {predicted.label.shape[0]} pixels, "
                     f"mask of {truth.shape[1]} x {truth.shape[0]}",
                     "predictions must have the size of the image",
                 )
-            yield case, label, truth
+            yield case, predicted, truth
 
 
-def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, labels_of: LabelsOf, dataset: Dataset, count: int) -> None:
+def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Predict, dataset: Dataset, count: int) -> None:
     """Image, truth and prediction of the cases with the lowest Dice."""
     ranked = sorted(cases, key=lambda case: np.nan_to_num(mean_over_classes(scores[case.id], "dice"), nan=2.0))[:count]
-    for rank, (case, label, truth) in enumerate(with_truth(ranked, labels_of, dataset), start=1):
+    for rank, (case, (label, _), truth) in enumerate(with_truth(ranked, predict, dataset), start=1):
         path = folder / f"{rank:02d}-{case.id}.png"
         draw_comparison(path, case.id, read_case_image(case), {"truth": truth, "prediction": label}, dataset.classes)
 
@@ -222,40 +267,60 @@ def shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:
-    """Each metric with its interval and, where there is one, the difference to an earlier evaluation; the classes; the cost."""
-    cost = result.get("cost")
+    """Each metric with its interval; the differences to an earlier evaluation; volumes; classes; cost: what there is of them."""
+    earlier, volumes, cost = (result.get(name) for name in ("against", "volumes", "cost"))
     return [
-        tabulate_means(result),
-        *([tabulate_volumes(result["volumes"])] if "volumes" in result else []),
+        tabulate_means(f"{result['cases']} cases of {result['split']}; distances in {result['distance_unit']}", result["mean"]),
+        *([tabulate_differences(earlier)] if earlier else []),
+        *(
+            [tabulate_means(f"volumes as a whole: {volumes['volumes']}; distances in {volumes['distance_unit']}", volumes["mean"])]
+            if volumes
+            else []
+        ),
         *([tabulate_classes(result)] if len(result["classes"]) > 1 else []),
         *([tabulate_cost(cost)] if cost else []),
     ]
 
 
-def tabulate_means(result: Mapping[str, Any]) -> console.Table:
-    """A row per metric; with an earlier evaluation, the paired difference to it."""
-    earlier = result.get("against")
-    columns = ["metric", "mean", "95 % interval", *(["difference", "95 % interval", "p"] if earlier else []), "n"]
-    rows = []
-    for metric, values in result["mean"].items():
-        difference = [*format_summary(metric, earlier[metric], sign="+"), format_p(earlier[metric]["wilcoxon_p"])] if earlier else []
-        rows.append([metric, *format_summary(metric, values), *difference, str(values["n"])])
-    title = f"{result['cases']} cases of {result['split']}; distances in {result['distance_unit']}"
-    return console.Table(f"{title}; difference to {Path(earlier['eval']).name}" if earlier else title, columns, rows)
+def tabulate_means(title: str, means: Mapping[str, Any]) -> console.Table:
+    """A row per metric that was measured, with how often the class was missed, or found where it is not, beside those of surfaces."""
+    rows = [
+        [metric, *format_summary(metric, values), str(values["n"]), *(str(values.get(name, "")) for name in ("missed", "false_alarms"))]
+        for metric, values in means.items()
+        if values["n"] or metric in FIRST
+    ]
+    return console.Table(title, ["metric", "mean", "95 % interval", "n", "missed", "false alarms"], rows)
 
 
-def tabulate_volumes(volumes: Mapping[str, Any]) -> console.Table:
-    """A row per metric of whole volumes."""
-    rows = [[metric, *format_summary(metric, values), str(values["n"])] for metric, values in volumes["mean"].items()]
-    title = f"volumes as a whole: {volumes['volumes']}; distances in {volumes['distance_unit']}"
-    return console.Table(title, ["metric", "mean", "95 % interval", "n"], rows)
+def tabulate_differences(earlier: Mapping[str, Any]) -> console.Table:
+    """A row per metric that both have measured."""
+    rows = [
+        [
+            metric,
+            *format_summary(metric, found, sign="+"),
+            *(format_p(found[p]) for p in ("wilcoxon_p", "permutation_p", "holm_p")),
+            str(found["n"]),
+        ]
+        for metric, found in earlier.items()
+        if metric in METRICS and found["n"]
+    ]
+    title = f"paired difference to {Path(earlier['eval']).name}; p of two tests, and the larger one by Holm's method"
+    return console.Table(title, ["metric", "mean", "95 % interval", "Wilcoxon", "permutation", "p", "n"], rows)
 
 
 def tabulate_classes(result: Mapping[str, Any]) -> console.Table:
-    """A row per class: mean and interval of each metric, Dice and hd95 before the others."""
-    metrics = list(dict.fromkeys(("dice", "hd95", *METRICS)))
-    rows = [[name, *(" ".join(format_summary(m, values[m])) for m in metrics)] for name, values in result["classes"].items()]
-    return console.Table("by class", ["class", *metrics], rows)
+    """A row per class: how often it was missed, or found where it is not; mean and interval of each metric, Dice and hd95 first."""
+    metrics = [m for m in dict.fromkeys(("dice", "hd95", *METRICS)) if result["mean"][m]["n"] or m in FIRST]
+    rows = [
+        [
+            name,
+            " ".join(format_summary("dice", values["dice"])),
+            " + ".join(str(values["hd95"][outcome]) for outcome in ("missed", "false_alarms")),
+            *(" ".join(format_summary(m, values[m])) for m in metrics[1:]),
+        ]
+        for name, values in result["classes"].items()
+    ]
+    return console.Table("by class", ["class", "dice", "missed + false", *metrics[1:]], rows)
 
 
 def tabulate_cost(cost: Mapping[str, Mapping[str, Any]]) -> console.Table:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from samsemi import console
+from samsemi import console, processes
+from samsemi.collectives import from_first, held_by_first
 from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
@@ -29,6 +30,7 @@ from samsemi.segmenters.checkpoints import load_model, load_model_for, read_mode
 from samsemi.segmenters.segmenter import Segmenter, new_segmenter
 from samsemi.tensors import hash_tensors
 from samsemi.training.batches import Sample, Stream, augment, augment_strongly, cut_mix, labeled_sample, recolor
+from samsemi.training.kept import KeptSamples
 from samsemi.training.loop import Step, TrainingState, fit, ramp_up, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import Run, is_finished, open_run, run_folder
 
@@ -69,16 +71,18 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
     device = choose_device(options.device)
     dataset = read_dataset(options.dataset)
     labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
-    with run_folder(options.out, options) as out:
+    if options.schedule == "online":
+        processes.need_one("--schedule online", "give --schedule continuous, or start it without a launcher")
+    with held_by_first(run_folder(options.out, options)) as out:
         store = open_store(options.store, dataset) if options.store else None
         segmenter = load_model_for(dataset, options.model)
         teacher = load_distilled(options.distill, options, dataset, device) if options.distill else None
         made_from = describe_inputs(dataset, options, segmenter, store, teacher)
         again = plan_mining(store, dataset, options, out, device) if store and not is_finished(out) else None
-        run = open_run(options, made_from, out)
+        run = from_first(lambda: open_run(options, made_from, out))
         if not run.finished:
             train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
-        write_run_card(out)
+        from_first(lambda: write_run_card(out))
     warn_of_worse_round(options.out, options.rounds)
     rounds = [options.out / "rounds" / str(number) for number in range(1, options.rounds)]
     return {**summarize_run(options.out, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}
@@ -136,7 +140,8 @@ def train_rounds(setting: Setting, segmenter: Segmenter, store: Store | None, ma
     for number in range(1, options.rounds):
         folder = run.folder / "rounds" / str(number)
         of_round = replace(options, iterations=share, rounds=1, out=folder)
-        train_round(setting, of_round, open_run(of_round, made_from, folder), begin(segmenter, options), store, made_from)
+        run_of_round = from_first(partial(open_run, of_round, made_from, folder))
+        train_round(setting, of_round, run_of_round, begin(segmenter, options), store, made_from)
         store = mine_again(setting, load_model(folder).to(setting.device), number * share, store)
     last = replace(options, iterations=options.iterations - (options.rounds - 1) * share, rounds=1)
     train_round(setting, last, run, begin(segmenter, options), store, made_from)
@@ -148,7 +153,7 @@ def mine_again(setting: Setting, segmenter: Segmenter, iteration: int, before: S
     options, dataset = setting.options, setting.dataset
     store = remine(setting.again, segmenter, iteration)
     share = pseudo_share(dataset, options, store)
-    note_drift(setting.run.folder, iteration, before, store, options, len(dataset.classes), share)
+    from_first(lambda: note_drift(setting.run.folder, iteration, before, store, options, len(dataset.classes), share))
     if not accepts_anything(store, options):
         console.warn(f"mined again at iteration {iteration}: nothing is accepted; {before.path} is learnt from further on")
         return before
@@ -175,7 +180,7 @@ def train_round(
                 continue
             streams = make_streams(setting, segmenter, store, labels)
             fit(state, make_step(streams, options, setting.teacher), streams, options, run, goal, until=stop)
-    run.finish()
+    from_first(run.finish)
 
 
 def open_online(setting: Setting, state: TrainingState, store: Store | None) -> AbstractContextManager[OnlineLabels | None]:
@@ -215,7 +220,7 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, la
     With a teacher, which sees the weak view, the strong view is made in the training step.
     """
     options, num_classes, size = setting.options, len(setting.dataset.classes), segmenter.spec.size
-    load_labeled = partial(labeled_sample, num_classes=num_classes, size=size)
+    load_labeled = KeptSamples(partial(labeled_sample, num_classes=num_classes, size=size))
     if store is None and setting.teacher is None:
         return [Stream(setting.labeled, load_labeled, options.batch_size)]
     count = count_pseudo(setting.dataset, options, store)
@@ -226,7 +231,7 @@ def make_streams(setting: Setting, segmenter: Segmenter, store: Store | None, la
     policy = store_policy(store, options) if store else None
     usable = usable_cases(store, setting.dataset, policy) if store and policy else []
     cases = need_cases(setting.dataset, "unlabeled") if setting.teacher else usable
-    load = unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size)
+    load = KeptSamples(unlabeled_loader(store, policy, {case.id for case in usable}, num_classes, size))
     return [*learnt, Stream(cases, load, count, view)]
 
 
@@ -254,7 +259,7 @@ def pseudo_share(dataset: Dataset, options: FinetuneOptions, store: Store | None
 
 def make_step(streams: list[Stream], options: FinetuneOptions, teacher: Distilled | None) -> Step:
     """The loss terms of a batch: supervised on its labeled part; the same, ramped up, on its pseudo-labeled part; a teacher's on all."""
-    count = streams[0].per_batch
+    count = streams[0].per_batch // processes.count()
 
     def step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
         labeled, pseudo = Sample(*(part[:count] for part in batch)), Sample(*(part[count:] for part in batch))

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from samsemi import clock, console
+from samsemi import clock, console, processes
 from samsemi.data.dataset import Dataset, need_cases, read_dataset
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
@@ -33,6 +33,8 @@ NEARLY_EMPTY = 0.1
 
 def mine(options: MineOptions) -> dict[str, object]:
     """Mine all unlabeled cases into a store; NothingUsable where no mask is accepted."""
+    if options.dry_run:
+        processes.need_one("--dry-run", "measure one process, without a launcher")
     device = choose_device(options.device)
     if options.overlays:
         need_known(overlays_of(options.out), OVERLAYS)
@@ -50,7 +52,7 @@ def mine(options: MineOptions) -> dict[str, object]:
         store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
         seconds = time.monotonic() - start
     speed = {"images_per_second": work.images / max(seconds, 1e-9), "windows": work.windows, "windows_cached": work.cached}
-    if store is None:
+    if store is None or not processes.is_first():
         return {"store": str(options.out), "sam": sam.name, "part": options.part, "images": work.images, "seconds": clock.lap(), **speed}
     policy = store_policy(store, options)
     reasons = find_reasons(store, policy)

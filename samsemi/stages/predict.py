@@ -18,6 +18,7 @@ from samsemi.data.volumes.dicom import DicomFrames
 from samsemi.data.volumes.dicom_seg import write_seg
 from samsemi.data.volumes.find import find_series
 from samsemi.data.volumes.nifti import read_nifti, source_of_nifti, write_nifti
+from samsemi.data.volumes.origins import Origin
 from samsemi.data.volumes.predictable import Predictable, find_predictable
 from samsemi.data.volumes.sources import VolumeSource, hash_source, slice_id
 from samsemi.data.volumes.volume import Grid, Volume, need_library
@@ -165,10 +166,20 @@ def assemble_volumes(out: Path, found: Predictable, classes: Sequence[str], opti
         label = np.stack(slices)
         origin = found.origins.get(name)
         grid = origin.grid if origin and origin.grid.shape == label.shape else Grid(label.shape, spacing=cases[0].spacing)
-        source = find_series(origin) if origin and options.dicom_seg else None
-        if options.dicom_seg and source is None:
-            console.warn(f"volume {name}: no DICOM-SEG, its source is gone or was no DICOM series")
+        source = find_source(name, origin) if options.dicom_seg else None
         write_volume(out, name, label, grid, source, classes, hash_bytes("".join(map(hash_image, cases)).encode()), options)
+
+
+def find_source(name: str, origin: Origin | None) -> DicomFrames | None:
+    """The series of a volume of a data set, that its DICOM-SEG names; None, with a warning, where there is none."""
+    why = "its source is gone, or was no DICOM series"
+    try:
+        if origin and (source := find_series(origin)):
+            return source
+    except DataError as error:
+        why = error.message
+    console.warn(f"volume {name}: no DICOM-SEG: {why}")
+    return None
 
 
 def write_volume(

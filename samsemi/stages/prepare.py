@@ -1,5 +1,6 @@
 """``samsemi prepare``: images and masks as they come -> a data set with splits."""
 
+import getpass
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,15 @@ import numpy as np
 
 from samsemi import console
 from samsemi.data.colors import read_color_map
-from samsemi.data.dataset import IGNORE, Dataset, is_dataset, write_dataset
+from samsemi.data.corrections import read_corrections, read_record, read_review, write_record
+from samsemi.data.dataset import IGNORE, Dataset, is_dataset, read_dataset, write_dataset
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.table import LAYOUTS, choose_layout
 from samsemi.data.manifest import SPLITS, is_safe_id
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
-from samsemi.data.prepared import is_hidden, listed_files, write_cases
+from samsemi.data.prepared import copy_dataset, is_hidden, listed_files, write_cases
 from samsemi.data.sources import ColorFile, MaskFile, is_turned_alone
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
 from samsemi.data.verify import verify
@@ -34,7 +36,7 @@ LONGEST_NAME = 100
 DATASET = Kind(
     "a data set",
     ("dataset.json",),
-    r"(dataset|volumes)\.json|manifest\.csv|images/[^/]+\.png",
+    r"(dataset|volumes)\.json|(manifest|corrections)\.csv|images/[^/]+\.png",
     frozenset({"name", "classes", "spacing_mm"}),
     listed=listed_files,
 )
@@ -42,6 +44,8 @@ DATASET = Kind(
 
 def prepare(options: PrepareOptions) -> dict[str, object]:
     """Find the cases, deal them to splits, write masks as class indices, verify every file and note its hash."""
+    if options.labels:
+        return label_corrected(options, options.labels)
     for folder in options.images:
         if is_dataset(folder):
             raise DataError(f"{folder} is a data set already", "give the folder of the images that it was made from")
@@ -62,15 +66,61 @@ def prepare(options: PrepareOptions) -> dict[str, object]:
         by_id = {case.id: case for case in cases}
         window = options.window if any(isinstance(case.image, SliceImage) for case in dealt) else None
         dataset = Dataset(folder, Path(options.out).resolve().name, classes, options.spacing_mm, by_id, window)
-        verified = verify(dataset, console.progress)
-        warn(verified.warnings)
-        refuse_problems(" ".join(map(str, options.images)), verified.problems, "repair or remove these files, then run it again")
-        for finding in verified.missing_classes:
-            console.warn(f"{finding.text}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
+        found_in = verify_sources(dataset, options)
         write_dataset(dataset, options.copy)
     if not options.copy:
         say_where([case.image.path for case in dealt if case.image.stays])
-    return {"dataset": str(options.out), "layout": name, "classes": ", ".join(classes), **verified.found}
+    return {"dataset": str(options.out), "layout": name, "classes": ", ".join(classes), **found_in}
+
+
+def verify_sources(dataset: Dataset, options: PrepareOptions) -> dict[str, Any]:
+    """What a data set holds; DataError, with every problem, where it is not sound."""
+    verified = verify(dataset, console.progress)
+    warn(verified.warnings)
+    refuse_problems(" ".join(map(str, options.images)), verified.problems, "repair or remove these files, then run it again")
+    for finding in verified.missing_classes:
+        console.warn(f"{finding.text}: `samsemi check` will not pass; give larger shares, another --seed, or --split")
+    return verified.found
+
+
+def label_corrected(options: PrepareOptions, review_folder: Path) -> dict[str, object]:
+    """The data set that was mined, in a new folder, with the masks that came back from a review as labels; all else stays as it was."""
+    before = read_dataset(options.images[0])
+    for folder in (before.folder, review_folder):
+        refuse_inside(options.out, folder)
+    by, earlier, review = options.by or login_name(), read_record(before.folder), read_review(review_folder, before)
+    came = read_corrections(review_folder, review, before, options.masks)
+    taken = [one for one in came if one.changed or options.confirm]
+    if not taken:
+        raise DataError(
+            f"{options.masks or review_folder}: no mask differs from what was proposed, of {len(came)}",
+            "correct some first; --confirm takes masks as they were proposed, where somebody has looked at them",
+        )
+    with new_folder(Claim.of(options.out, DATASET, options)) as folder:
+        with console.progress("copy images and masks", len(before.cases)) as advance:
+            after = copy_dataset(before, folder, {one.id: one.label for one in taken}, options.copy, advance)
+        after = replace(after, name=Path(options.out).resolve().name)
+        found = verify_sources(after, options)
+        write_dataset(after, any(case.image.is_relative_to(folder) for case in after.cases.values()))
+        write_record(folder, earlier, taken, by, review.store_content)
+    left = len(review.proposed) - len(taken)
+    if left:
+        console.note(
+            f"{left} of {len(review.proposed)} cases stay unlabeled: their masks are as proposed (--confirm takes these), or did not come"
+        )
+    confirmed = sum(not one.changed for one in taken)
+    corrected = {"cases": len(taken), "as_proposed": confirmed, "by": by, "left_unlabeled": left}
+    return {"dataset": str(options.out), "corrected": corrected, "classes": ", ".join(after.classes), **found}
+
+
+def login_name() -> str:
+    """Who has logged in; UsageError where nobody can be told."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        raise UsageError("--labels: who has corrected? the system knows no login name", "give --by NAME") from None
+    console.note(f"corrected by {name}, who is logged in: --by NAME says who it was")
+    return name
 
 
 def warn_turned(cases: Sequence[FoundCase]) -> None:
@@ -195,9 +245,19 @@ def split_cases(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCa
     hidden = sum(is_hidden(case) for case in dealt)
     if hidden:
         console.note(f"simulation: {hidden} masks hidden as truth")
+    if len({case.group for case in dealt}) < len(dealt):
+        console.note(describe_patients(dealt))
     if not any(case.split == "unlabeled" for case in dealt):
         console.note("no image is unlabeled: nothing can be mined; `warmstart` and `eval` work, --labeled 0.1 would simulate mining")
     return dealt
+
+
+def describe_patients(cases: Sequence[FoundCase]) -> str:
+    """'labeled: 24 slices of 4 patients; val: ...'."""
+    what = "slices" if all(case.volume for case in cases) else "images"
+    groups = {split: [case.group for case in cases if case.split == split] for split in SPLITS}
+    counts = {split: (len(found), len(set(found))) for split, found in groups.items() if found}
+    return "; ".join(f"{split}: {n} {what} of {patients} patient{'s' * (patients > 1)}" for split, (n, patients) in counts.items())
 
 
 def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCase]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from samsemi import console
+from samsemi.collectives import from_first, held_by_first
 from samsemi.data.dataset import Case, Dataset, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
@@ -21,6 +22,7 @@ from samsemi.segmenters.checkpoints import load_model
 from samsemi.segmenters.pretrained import load_encoder
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
 from samsemi.training.batches import Sample, Stream, labeled_sample
+from samsemi.training.kept import KeptSamples
 from samsemi.training.loop import fit, segmentation_goal, start_training, summarize_run
 from samsemi.training.runs import open_run, run_folder
 
@@ -31,7 +33,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     labeled, val = need_objects(dataset, "labeled"), need_objects(dataset, "val")
     folds = deal_folds(labeled, options.folds, options.seed) if options.folds else []
-    with run_folder(options.out, options) as out:
+    with held_by_first(run_folder(options.out, options)) as out:
         build_segmenter(options, dataset)  # an encoder that cannot be is refused before anything is written
         train_supervised(labeled, val, dataset, options, out, device)
         for fold, folder in zip(folds, fold_folders(out, len(folds)), strict=True):
@@ -39,12 +41,18 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
             left_out = {case.id for case in fold}
             rest = [case for case in labeled if case.id not in left_out]
             train_supervised(rest, val, dataset, options, folder, device)
-        if folds and not (out / OUT_OF_FOLD).exists():
-            models = [load_model(folder).to(device) for folder in fold_folders(out, len(folds))]
-            write_fold_maps(out / OUT_OF_FOLD, folds, models)
-        write_run_card(out)
+        if folds:
+            from_first(lambda: predict_out_of_fold(out, folds, device))
+        from_first(lambda: write_run_card(out))
     summary = summarize_run(options.out, fold_folders(options.out, len(folds)))
     return {**summary, "labeled": len(labeled), "val": len(val), "folds": len(folds)}
+
+
+def predict_out_of_fold(out: Path, folds: Sequence[Sequence[Case]], device: torch.device) -> None:
+    """Write the maps of the labeled cases by the models that have not seen them, unless they are there."""
+    if not (out / OUT_OF_FOLD).exists():
+        models = [load_model(folder).to(device) for folder in fold_folders(out, len(folds))]
+        write_fold_maps(out / OUT_OF_FOLD, folds, models)
 
 
 def supervised_step(model: Segmenter, batch: Sample, progress: float) -> dict[str, torch.Tensor]:
@@ -57,15 +65,15 @@ def train_supervised(
 ) -> None:
     """One supervised training into a run folder."""
     made_from = {**dataset.made_from(), "labeled": len(labeled), "encoder_weights": name_encoder(options)}
-    run = open_run(options, made_from, folder)
+    run = from_first(lambda: open_run(options, made_from, folder))
     if run.finished:
         return
     segmenter = build_segmenter(options, dataset).to(device)
     state = start_training(segmenter, options, run)
-    load = partial(labeled_sample, num_classes=len(dataset.classes), size=options.size)
+    load = KeptSamples(partial(labeled_sample, num_classes=len(dataset.classes), size=options.size))
     streams = [Stream(labeled, load, options.batch_size)]
     fit(state, supervised_step, streams, options, run, segmentation_goal(val, options, run, made_from))
-    run.finish()
+    from_first(run.finish)
 
 
 def name_encoder(options: WarmstartOptions) -> str:

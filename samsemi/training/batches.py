@@ -18,9 +18,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from samsemi import interrupts
+from samsemi import interrupts, processes
+from samsemi.collectives import next_rows
 from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
-from samsemi.errors import SamsemiError
+from samsemi.errors import SamsemiError, UsageError
 from samsemi.segmenters.segmenter import to_input
 
 MOVE = (
@@ -75,13 +76,20 @@ augment_strongly = partial(augment, transform=STRONG)
 
 def recolor(images: Tensor) -> Tensor:
     """The strong view of images (B, 3, S, S) in [0, 1], each recolored and blurred by itself, nothing moved; by torch's generator."""
-    return torch.stack([RECOLOR(image) for image in images])
+    seeds = torch.randint(2**62, (processes.count() * len(images),))[processes.own_rows(len(images))]
+    with torch.random.fork_rng(devices=[]):
+        return torch.stack([recolor_image(image, seed) for image, seed in zip(images, seeds.tolist(), strict=True)])
+
+
+def recolor_image(image: Tensor, seed: int) -> Tensor:
+    torch.manual_seed(seed)
+    return RECOLOR(image)
 
 
 def cut_mix(batch: Sample) -> Sample:
     """A rectangle of a fifth to half of the image is replaced, in CUT_MIX of a batch's samples, by that of the next one, in every part that
     the batch has. By torch's generator. Source: CutMix, arXiv 1905.04899."""
-    count, (height, width) = len(batch.image), batch.weight.shape[1:]
+    count, (height, width) = processes.count() * len(batch.image), batch.weight.shape[1:]
     inside = torch.zeros(count, height, width, dtype=torch.bool)
     for i in torch.nonzero(torch.rand(count) < CUT_MIX).flatten() if count > 1 else ():
         area, aspect = torch.empty(2).uniform_(0, 1).tolist()
@@ -89,7 +97,8 @@ def cut_mix(batch: Sample) -> Sample:
         h, w = min(height, round(height * (area * aspect) ** 0.5)), min(width, round(width * (area / aspect) ** 0.5))
         y, x = int(torch.randint(height - h + 1, ())), int(torch.randint(width - w + 1, ()))
         inside[i, y : y + h, x : x + w] = True
-    return paste(batch, [part.roll(-1, 0) for part in batch], inside.to(batch.weight.device))
+    own = inside[processes.own_rows(len(batch.image))]
+    return paste(batch, [next_rows(part) for part in batch], own.to(batch.weight.device))
 
 
 def paste(batch: Sample, other: Iterable[Tensor], inside: Tensor) -> Sample:
@@ -118,13 +127,17 @@ class SampleSequence(Dataset):
         self.streams = streams
         self.seed = seed
         self.batch_size = sum(stream.per_batch for stream in streams)
+        refuse_uneven([stream.per_batch for stream in streams])
 
-    def order(self, start: int, stop: int) -> range:
-        """The numbers of the samples of batches ``start`` to ``stop``.
-
-        Of n processes the i-th takes ``[i::n]``: its share of each batch and of each stream, where n divides every ``per_batch``.
-        """
-        return range(start * self.batch_size, stop * self.batch_size)
+    def order(self, start: int, stop: int) -> list[int]:
+        """The numbers of the samples of batches ``start`` to ``stop`` that this process takes: of each stream as many as every other."""
+        own: list[int] = []
+        first = 0
+        for stream in self.streams:
+            rows = processes.own_rows(stream.per_batch // processes.count())
+            own += range(first + rows.start, first + rows.stop)
+            first += stream.per_batch
+        return np.add.outer(np.arange(start, stop) * self.batch_size, own).ravel().tolist()
 
     def __getitem__(self, n: int) -> tuple[Any, ...] | SamsemiError:
         try:
@@ -178,6 +191,16 @@ class SampleSequence(Dataset):
         return samples
 
 
+def refuse_uneven(per_batch: Sequence[int]) -> None:
+    """UsageError where the processes cannot have as many samples of each stream as every other."""
+    if any(number % processes.count() for number in per_batch):
+        numbers, given = " and ".join(map(str, per_batch)), sum(per_batch)
+        raise UsageError(
+            f"--batch-size {given}: {processes.count()} processes cannot share batches of {numbers} images evenly",
+            f"give a --batch-size of which each part is a multiple of {processes.count()}",
+        )
+
+
 def unchanged(loaded: Any) -> Any:
     return loaded
 
@@ -193,7 +216,7 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def load_batches(samples: SampleSequence, order: range, batch_size: int, workers: int) -> Iterator[tuple[Any, ...]]:
+def load_batches(samples: SampleSequence, order: Sequence[int], batch_size: int, workers: int) -> Iterator[tuple[Any, ...]]:
     """The samples of these numbers in batches, of what the streams' ``augment`` gives: for segmentation (B, 3, S, S) images
     in [0, 1], (B, K, S, S) targets, (B, S, S) weights.
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from samsemi import clock, console, interrupts, remedies
+from samsemi import clock, console, interrupts, processes, remedies
+from samsemi.collectives import any_of, average_buffers, shared_model, sum_gradients, wait
 from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, NothingUsable
@@ -89,6 +90,7 @@ class TrainingState:
     """That people have waited for it: start-up and validations included."""
 
     def __post_init__(self) -> None:
+        self.model = shared_model(self.model)
         for group in self.optimizer.param_groups:
             group["highest_lr"] = group["lr"]
         shared = {id(value): value for value in self.model.parameters() if not value.requires_grad}
@@ -177,6 +179,7 @@ def fit(
 
     The averaged model is kept as it is at the last validation, or at that which was best by ``goal``. The exact state is
     saved at every validation, every minute or so (``SaveTimer``) and when interrupted. NothingUsable where the loss is no longer finite.
+    Of several processes each has its share of every batch; the first validates and writes.
     """
     until = until or options.iterations
     every = options.validate_every or max(1, options.iterations // 20)
@@ -187,9 +190,9 @@ def fit(
     device = next(state.model.parameters()).device
     samples = SampleSequence(streams, options.seed)
     order = samples.order(state.iteration, until)
-    batches = load_batches(samples, order, samples.batch_size, choose_workers(options.workers, device))
+    batches = load_batches(samples, order, samples.batch_size // processes.count(), choose_workers(options.workers, device))
     with (
-        open_events(run.folder, options.tensorboard, state.iteration) as events,
+        open_events(run.folder, options.tensorboard and processes.is_first(), state.iteration) as events,
         console.progress("train", options.iterations, "iterations", done=state.iteration) as advance,
         interrupts.held() as interrupted,
     ):
@@ -200,8 +203,8 @@ def fit(
             status.loss = state.meter.mean_loss
             left = options.iterations - state.iteration
             state.forecast.add(terms["loss"], left, math.ceil(left / every))
-            validating, stopping = state.iteration % every == 0 or not left, bool(interrupted)
-            if validating or stopping or state.iteration == until or state.timer.is_due():
+            validating, stopping = state.iteration % every == 0 or not left, any_of(bool(interrupted))
+            if processes.is_first() and (validating or stopping or state.iteration == until or state.timer.is_due()):
                 run.need()
                 refuse_bad_numbers(state, run)
                 if validating:
@@ -211,6 +214,7 @@ def fit(
                     state.save(run.state_file)
             advance(1, status)
             if stopping:
+                wait()  # a process that ends makes the launcher end the others, who may be saving
                 raise KeyboardInterrupt
 
 
@@ -228,6 +232,8 @@ def train_step(
     loss = total(terms)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    sum_gradients(state.model.parameters())
+    average_buffers(state.model)
     state.optimizer.step()
     state.iteration += 1
     state.average(options.ema)

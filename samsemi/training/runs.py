@@ -47,7 +47,7 @@ EVENTS = "tensorboard"
 FILES = "|".join(
     (
         r"model\.(safetensors|json)|model_card\.md|teacher\.safetensors|config\.toml|(environment|made_from)\.json|(history|drift)\.csv",
-        r"last/(state\.safetensors|kept\.safetensors|made_from\.json)|(out_of_fold|embeddings)\.h5|overlays/.+\.png",
+        r"last/(state\.safetensors|kept\.safetensors|made_from\.json)|(out_of_fold|embeddings(\.\d+)?)\.h5|overlays/.+\.png",
         r"stores/\d+\.h5(\.parts/\d+\.h5)?",
         rf"{EVENTS}/events\.out\.tfevents\.[^/]+",
     )

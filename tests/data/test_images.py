@@ -1,5 +1,7 @@
+import errno
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -405,3 +407,15 @@ def test_name_that_is_no_text_is_named(tmp_path):
         pytest.skip("names are text here")
     with pytest.raises(DataError, match="the name is no UTF-8"):
         find_images(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_not_the_fault_of_the_image(tmp_path, monkeypatch, number):
+    """Counted as unreadable, a good image would be left out."""
+
+    def fail(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(images, "read_regular", fail)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        images.read_readable({"a": tmp_path / "a.png"}, images.read_image)

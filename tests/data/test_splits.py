@@ -55,6 +55,16 @@ def test_share_is_rounded_to_whole_groups_and_at_least_one(share, count):
     assert len(ids_of(cases, "val")) == count
 
 
+def test_number_counts_patients_where_cases_are_slices_of_volumes():
+    """Nobody counts slices: --val 2 of a hundred scans is two of them, whatever they are long."""
+    slices = [replace(case, volume=case.group, slice=0) for case in masked(200, per_group=20)]
+    cases = assign_splits(slices, {"test": 2, "val": 0.1, "labeled": 3}, seed=0)
+    patients = {split: {case.group for case in cases if case.split == split} for split in ("test", "val", "labeled", "unlabeled")}
+    assert {split: len(found) for split, found in patients.items()} == {"test": 2, "val": 1, "labeled": 3, "unlabeled": 4}
+    with pytest.raises(DataError, match="--labeled 18 is more than the 10 patients or volumes with masks"):
+        assign_splits(slices, {"labeled": 18}, seed=0)
+
+
 def test_smaller_labeled_shares_are_parts_of_larger_ones_beside_the_same_test_and_val():
     """So that a curve over the label budget is one experiment."""
     found = [assign_splits(masked(200, 2), {"test": 0.2, "val": 0.1, "labeled": share}, seed=3) for share in (0.02, 0.05, 0.1, 0.4)]

@@ -7,14 +7,14 @@ from builders import refused, succeed
 
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter
-from samsemi.speed import Bench, draw_scenes, interleave, median_ratio, run_loop
-from samsemi.stages.bench import CLASSES, make_sam, measure_training
+from samsemi.speed import Bench, draw_scenes, find_fastest_threads, interleave, median_ratio, run_loop
+from samsemi.stages.bench import CLASSES, TRAINING, make_sam, measure_training
 
 CPU = torch.device("cpu")
 KEYS = {
     *("loop_images_per_second", "mine_images_per_second", "mine_over_loop", "cached_over_mine", "encoder_tflops", "matmul_tflops"),
     *("encoder_utilisation", "decoder_objects_per_second", "store_write_images_per_second", "store_read_ms"),
-    *("train_images_per_second", "peak_memory_mb", "device"),
+    *("train_images_per_second", "data_wait_share", "fastest_threads", "peak_memory_mb", "device"),
 }
 
 
@@ -26,8 +26,8 @@ def test_bench_has_the_keys_that_scripts_rely_on():
     tiny = found["tiny"]
     assert (tiny["device"], tiny["precision"], tiny["images"], tiny["objects"]) == ("cpu", "fp32", 2, 6)
     assert tiny["mean_iou"] == tiny["fp32_mean_iou"] > 0.999 and 0.95 < tiny["bf16_mean_iou"] <= 1
-    assert tiny["train_images_per_second"] is None
-    assert all(tiny[key] > 0 for key in KEYS - {"train_images_per_second", "device"})
+    assert all(tiny[key] is None for key in TRAINING)
+    assert all(tiny[key] > 0 for key in KEYS - {*TRAINING, "device"})
     assert tiny["encoder_utilisation"] == pytest.approx(tiny["encoder_tflops"] / tiny["matmul_tflops"])
 
 
@@ -78,5 +78,17 @@ def test_scenes_are_always_the_same_and_hold_as_many_objects_as_asked():
 def test_training_is_measured_on_the_users_own_network():
     segmenter = new_segmenter(ModelSpec("tu-lcnet_035", (8, 8, 8, 8, 8), CLASSES, 32), seed=0)
     before = {name: value.clone() for name, value in segmenter.state_dict().items()}
-    assert measure_training(segmenter, WarmstartOptions(dataset="d", out="o", size=32, batch_size=2), 2, CPU) > 0
+    found = measure_training(segmenter, WarmstartOptions(dataset="d", out="o", size=32, batch_size=2), 2, CPU)
+    assert tuple(found) == TRAINING and found["train_images_per_second"] > 0 and 0 < found["data_wait_share"] < 1
     assert any(not torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
+
+
+def test_fastest_number_of_threads_is_found_and_left_as_it_was(monkeypatch):
+    threads = [8]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: threads.__setitem__(0, number))
+    clock = iter(range(10**6))
+    monkeypatch.setattr("samsemi.speed.time.perf_counter", lambda: [next(clock) for _ in range(9 if threads[0] == 2 else 99)][-1])
+    tried = []
+    assert find_fastest_threads(lambda: tried.append(threads[0]), 2) == 2
+    assert tried == [8, 4, 2, 1] * 2 and threads == [8]

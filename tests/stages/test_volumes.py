@@ -48,6 +48,13 @@ def untrained(tmp_path):
     return tmp_path / "run"
 
 
+def test_picture_that_is_called_like_a_slice_is_refused(scans):
+    write_image(scans / "images" / "p2" / "001.png", np.zeros((32, 32), np.uint8))
+    outcome = prepare_scans(scans)
+    assert outcome.code == DATA and "p2.nii.gz" in outcome.err and "001.png both have the id 'p2__001'" in outcome.err
+    assert "slices of the volume p2 are called p2__000" in outcome.err and not (scans / "data").exists()
+
+
 def test_slices_are_pictures_and_their_place_is_kept(scans):
     outcome = prepare_scans(scans, "--window", "-160,240")
     assert outcome.code == 0, outcome.err

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from builders import as_process
 from PIL import Image
 
 from samsemi.data.dataset import IGNORE, Case
-from samsemi.errors import DataError, device_error
+from samsemi.errors import DataError, UsageError, device_error
 from samsemi.training.batches import (
     Sample,
     SampleSequence,
@@ -171,13 +172,21 @@ def test_every_batch_takes_its_share_of_each_stream_in_order():
     assert len(second.loaded) == 9 and sorted(second.loaded[:4]) == ["4", "5", "6", "7"]
 
 
-def test_processes_that_cut_the_order_have_the_batches_of_one():
+def test_processes_have_the_batches_of_one(monkeypatch):
     """Each has its share of every stream in every batch."""
     samples = SampleSequence(streams(("123", 2), ("45678", 4)), 7)
     whole = all_batches(batches_of(streams(("123", 2), ("45678", 4)), 7, 1, 4))
-    shares = [all_batches(load_batches(samples, samples.order(1, 4)[rank::2], 3, workers=0)) for rank in range(2)]
-    for rank, share in enumerate(shares):
-        assert_equal(share, [[part[rank::2] for part in batch] for batch in whole])
+    for rank, own in enumerate(([0, 2, 3], [1, 4, 5])):
+        as_process(monkeypatch, rank, 2)
+        share = all_batches(load_batches(samples, samples.order(1, 4), 3, workers=0))
+        assert_equal(share, [[part[own] for part in batch] for batch in whole])
+
+
+def test_batches_that_processes_cannot_share_evenly_are_wrong_usage(monkeypatch):
+    as_process(monkeypatch, 0, 3)
+    with pytest.raises(UsageError, match="--batch-size 10: 3 processes cannot share batches of 3 and 7 images evenly") as error:
+        SampleSequence(streams(("123", 3), ("45678", 7)), 7)
+    assert "multiple of 3" in error.value.hint
 
 
 def test_parts_of_a_batch_are_moved_also_those_by_name():

@@ -52,6 +52,16 @@ def names_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
     return [names[id(value)] for group in optimizer.param_groups for value in group["params"]]
 
 
+def test_adamw_is_fused_on_a_cpu_and_learns_the_same():
+    one, other = mixed(), mixed()
+    optimizer = make_optimizer("adamw", one, 0.1)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    steps(one, optimizer, 4)
+    steps(other, torch.optim.AdamW(other.parameters(), lr=0.1, weight_decay=WEIGHT_DECAY), 4)
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_adamw_takes_all_weights_that_are_not_frozen():
     model = mixed()
     model.embed.requires_grad_(False)

@@ -42,3 +42,14 @@ class Found:
     def __post_init__(self):
         if self.classes and len(self.classes) >= MOST_CLASSES:
             raise DataError(f"{len(self.classes)} classes, at most {MOST_CLASSES - 1} can be", "join some of them, or leave some out")
+        refuse_same_ids(self.cases)
+
+
+def refuse_same_ids(cases: Sequence[FoundCase]) -> None:
+    """DataError for two images that would be one case, such as a picture called like a slice of a volume."""
+    first: dict[str, FoundCase] = {}
+    for case in cases:
+        other = first.setdefault(case.id, case)
+        if other is not case:
+            slices = f": slices of the volume {volume} are called {volume}__000, ..." if (volume := case.volume or other.volume) else ""
+            raise DataError(f"{other.image.path} and {case.image.path} both have the id '{case.id}'", f"rename one of them{slices}")

@@ -1,6 +1,7 @@
 """The headers of DICOM files: what each frame is, where it lies and how it is shown."""
 
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from samsemi.data.volumes.volume import named_damage, need_library, need_room
+from samsemi.data.volumes.volume import MOST_BYTES, named_damage, need_library, need_room
 from samsemi.errors import DataError
 from samsemi.inputs import need_regular
 
@@ -23,6 +24,10 @@ TAGS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """Of a header, all that is looked at before the pixels are."""
+FIRST_ELEMENT = 144
+"""Bytes before that whose distance from the data set the group length is."""
+INFLATED = 2**20
+"""Bytes at a time."""
 MOST_FRAMES = 10_000
 """In a file."""
 FARTHEST = 1e5
@@ -81,9 +86,26 @@ def quiet_pydicom(path: Path) -> Iterator[Any]:
     with warnings.catch_warnings(), named_damage(path, "DICOM"):
         warnings.simplefilter("ignore")
         try:
+            need_inflated_room(path, pydicom)
             yield pydicom
         except (pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError) as error:
             raise ValueError(str(error)) from None
+
+
+def need_inflated_room(path: Path, pydicom: Any) -> None:
+    """DataError for a deflated file, which pydicom inflates whole, that would fill the memory."""
+    if not path.is_file():  # a folder of a series
+        return
+    about = pydicom.filereader.read_file_meta_info(path)
+    if about.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
+        return
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with open(path, "rb") as file:
+        file.seek(FIRST_ELEMENT + int(about.FileMetaInformationGroupLength))
+        while data := inflater.unconsumed_tail or file.read(INFLATED):
+            size += len(inflater.decompress(data, INFLATED))
+            if size > MOST_BYTES:
+                raise DataError(f"{path}: inflated, it is more than {MOST_BYTES >> 30} GiB", "write it uncompressed, if it is a scan")
 
 
 def read_frames(path: Path) -> list[Frame]:

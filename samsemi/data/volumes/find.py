@@ -172,11 +172,9 @@ def name_stacks(name: str, stacks: Sequence[DicomFrames]) -> Mapping[DicomFrames
 
 
 def find_series(origin: Origin) -> DicomFrames | None:
-    """The DICOM series that a volume of a data set was prepared from; None where it was no DICOM, or is gone."""
+    """The DICOM series that a volume of a data set was prepared from; None where it was no DICOM, or is gone; DataError where its files are
+    no series any more."""
     place = Path(origin.source)
     files = visible_files(place) if place.is_dir() else [place]
-    try:
-        groups = group_frames([frame for path in files if is_dicom(path) for frame in read_frames(path)])
-        return next((group for group in groups if group.grid() == origin.grid), None)
-    except DataError:
-        return None
+    groups = group_frames([frame for path in files if is_dicom(path) for frame in read_frames(path)])
+    return next((group for group in groups if group.grid() == origin.grid), None)

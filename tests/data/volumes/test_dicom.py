@@ -9,7 +9,7 @@ from medical import draw_phantom, make_slice, pydicom, save_dicom, tilted_affine
 from PIL import Image
 from reading import assert_named
 
-from samsemi.data.volumes import volume
+from samsemi.data.volumes import dicom_headers, volume
 from samsemi.data.volumes.dicom import DicomFrames
 from samsemi.data.volumes.dicom_headers import is_dicom
 from samsemi.data.volumes.find import find_volumes, open_volume
@@ -308,3 +308,22 @@ def test_missing_library_is_asked_for_by_its_command(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="pydicom, which is not installed") as caught:
         open_volume(tmp_path / "a.dcm")
     assert caught.value.hint == "run: pip install 'samsemi[medical]'"
+
+
+def save_deflated(path, **values) -> None:
+    dataset = make_slice(GRADIENT, **values)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    save_dicom(path, dataset)
+
+
+def test_deflated_file_is_read(tmp_path):
+    save_deflated(tmp_path / "a.dcm")
+    assert (read_one(tmp_path / "a.dcm").voxels == GRADIENT).all()
+
+
+def test_deflated_file_that_would_fill_the_memory_is_refused_before_it_is_inflated_whole(tmp_path, monkeypatch):
+    save_deflated(tmp_path / "a.dcm", ImageComments="0" * 10_000)
+    assert (tmp_path / "a.dcm").stat().st_size < 2000
+    monkeypatch.setattr(dicom_headers, "MOST_BYTES", 9000)
+    with pytest.raises(DataError, match="inflated"):
+        open_volume(tmp_path / "a.dcm")

@@ -1,0 +1,25 @@
+"""What a command needs of the process that it runs in. Imports no library."""
+
+import os
+import sys
+
+from samsemi.errors import UsageError
+
+SETTINGS = {
+    "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # what MPS lacks is computed on the CPU, and torch says so
+    "MPLBACKEND": "agg",  # charts are files; the user's own may be one that is not installed here
+}
+
+
+def settle() -> None:
+    """Set what libraries read when they are loaded; UsageError where they could not be."""
+    os.environ.update(SETTINGS)
+    if sys.flags.optimize > 1:
+        raise UsageError(
+            "Python runs without docstrings (-OO or PYTHONOPTIMIZE=2), which libraries of samsemi need",
+            "leave it out, or give -O or PYTHONOPTIMIZE=1",
+        )
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the present folder no longer exists", "change to one that does: cd DIR") from None
