@@ -87,6 +87,9 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         Field("SAM", "Cache of SAM's image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
     ] = None
     batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
+    compile: Annotated[
+        bool, Field("SAM", "On CUDA, compile SAM's encoder first: `samsemi bench` says from how many images on that pays.", neutral=True)
+    ] = False
     review: Annotated[
         Path | None,
         Field("Review", "Folder to write: the cases whose correction would teach most, as PNG and COCO.", metavar="DIR", neutral=True),

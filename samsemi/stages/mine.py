@@ -23,6 +23,7 @@ from samsemi.mining.review import REVIEW, rank_doubts, write_review
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
+from samsemi.sam.network import compile_encoder
 from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 
@@ -47,6 +48,8 @@ def mine(options: MineOptions) -> dict[str, object]:
         segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
         sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
         refuse_other_classes(sam, dataset)
+        if options.compile and not options.dry_run:
+            compile_encoder(sam, device)
         fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
         if options.dry_run:
             return foresee(forecast(cases, segmenters, sam, dataset, options, fold_maps))
