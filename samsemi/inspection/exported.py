@@ -6,12 +6,11 @@ The format is that of protocol buffers: numbered fields one after another, each 
 import io
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from samsemi.errors import CheckpointError
-from samsemi.inputs import need_regular
+from samsemi.inputs import begins_with
 from samsemi.inspection.made import Facts, count_bytes
 
 SCHEMA = "samsemi.onnx/1"
@@ -30,11 +29,7 @@ JSON_TEXTS = ("size", "classes", "scores", "made_from", "licenses")
 
 def is_exported(path: Path) -> bool:
     """Whether a file was written by `samsemi export`."""
-    with suppress(OSError):
-        need_regular(path)
-        with open(path, "rb") as file:
-            return MARK in file.read(HEAD)
-    return False
+    return begins_with(path, MARK, HEAD)
 
 
 def describe_exported(path: Path) -> Facts:
