@@ -137,14 +137,15 @@ class Paired:
 
 
 def pair(one: Mapping[int, Cases], other: Mapping[int, Cases], groups: Mapping[str, str]) -> Paired:
-    """Arms as seed -> cases; a case that could not be measured with some seed is left out. ValueError where they share nothing."""
+    """Arms as seed -> cases, over what both have. ValueError where that is nothing, or no case of a seed was measured in both."""
     seeds = tuple(sorted(one.keys() & other.keys()))
     cases = sorted(set.intersection(*(set(arm[seed]) for arm in (one, other) for seed in seeds))) if seeds else []
     values = np.array([[one[seed][case] - other[seed][case] for case in cases] for seed in seeds]).reshape(len(seeds), len(cases))
-    known = np.isfinite(values).all(axis=0)
-    if not known.any():
+    known = np.isfinite(values)
+    if not seeds or not known.any(axis=1).all():
         raise ValueError("the arms share no seed and case")
-    return Paired(values[:, known], seeds, tuple(groups[case] for case, is_known in zip(cases, known, strict=True) if is_known))
+    kept = known.any(axis=0)
+    return Paired(values[:, kept], seeds, tuple(groups[case] for case, is_kept in zip(cases, kept, strict=True) if is_kept))
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,22 @@ def differ(paired: Paired, seed: int = 0) -> Difference:
     over_seeds = test.confidence_interval(1 - LEVEL)
     p = max(float(test.pvalue), min(2 * float(tail), 1.0))
     return Difference(mean, *told, (float(over_seeds.low), float(over_seeds.high)), (float(low), float(high)), p)
+
+
+def compare_seeds(values: Sequence[Cases], others: Sequence[Cases], groups: Mapping[str, str], seed: int) -> Summary:
+    """As ``compare`` of two arms of as many seeds, the first with the first and so on: the mean and standard deviation of the seeds' mean
+    differences, the interval of the crossed bootstrap, and p as of ``differ``."""
+    if len(values) == len(others) == 1:
+        return compare(values[0], others[0], groups, seed)
+    if len(values) != len(others):
+        raise ValueError("arms of different numbers of seeds are not paired")
+    try:
+        found = differ(pair(dict(enumerate(values)), dict(enumerate(others)), groups), seed)
+    except ValueError:
+        return {**summarize_values([], [], seed), "p": None}
+    assert found.interval, "there are two seeds or more"
+    (low, high), std = found.interval, float(np.std(found.by_seed, ddof=1))
+    return {"mean": found.mean, "std": std, "low": low, "high": high, "n": found.cases, "p": found.p}
 
 
 def crossed_interval(values: np.ndarray, groups: Sequence[str], seed: int) -> tuple[float, float]:

@@ -13,8 +13,16 @@ from samsemi.reporting.funnel import measure_funnel
 from samsemi.reporting.gallery import draw_gallery
 from samsemi.reporting.page import ClassKey, Section, render_page
 from samsemi.reporting.pictures import css_color
-from samsemi.reporting.sections import distribution_section, mining_sections, origin_section, say_results, summary_section, training_section
-from samsemi.reporting.sources import gather
+from samsemi.reporting.sections import (
+    distribution_section,
+    mining_sections,
+    origin_section,
+    reliability_sections,
+    say_results,
+    summary_section,
+    training_section,
+)
+from samsemi.reporting.sources import gather, match_reliability
 
 MARK = b'<meta name="generator" content="samsemi">'
 """In the head of every page that is written here."""
@@ -34,8 +42,9 @@ def report(options: ReportOptions) -> dict[str, object]:
         sections = [
             summary_section(arms),
             distribution_section(arms),
+            *reliability_sections(arms),
             Section("pictures", "Pictures", pictures=pictures, left_out=" ".join(reasons)),
-            *mining_sections(funnels, sources.trainings),
+            *mining_sections(funnels, sources.trainings, match_reliability(sources)),
             training_section(sources.trainings),
             origin_section(sources),
         ]
@@ -44,7 +53,8 @@ def report(options: ReportOptions) -> dict[str, object]:
         write_text(options.out, render_page(title, say_results(arms, funnels), sections, keys, version("samsemi")))
     return {
         "report": str(options.out),
-        "evaluations": len(arms),
+        "evaluations": len(sources.evaluations),
+        "arms": len(arms),
         "stores": len(funnels),
         "runs": len(sources.trainings),
         "pictured": len(pictures),
