@@ -110,6 +110,8 @@ def draw_table(table: Table, folder: Path, review: Review, dataset: Dataset) -> 
     objects = read_objects(table, index)
     numbers = {PurePosixPath(str(row.get("file_name")).replace("\\", "/")).stem: number for number, row in table.images.items()}
     refuse_unknown(numbers, review, str(table.path))
+    if len(numbers) < len(table.images):
+        raise DataError(f"{table.path}: {len(table.images)} images of {len(numbers)} names", "list each case of the review once")
     return {
         name: draw_on(folder / "images" / f"{name}.png", table.path, objects.get(number, ())).read() for name, number in numbers.items()
     }

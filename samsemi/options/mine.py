@@ -88,7 +88,7 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
     ] = None
     batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
     compile: Annotated[
-        bool, Field("SAM", "On CUDA, compile SAM's encoder first: `samsemi bench` says from how many images on that pays.", neutral=True)
+        bool, Field("Run", "On CUDA, compile SAM's encoder first: `samsemi bench` says from how many images on that pays.", neutral=True)
     ] = False
     review: Annotated[
         Path | None,
