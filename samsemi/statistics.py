@@ -172,15 +172,15 @@ def differ(paired: Paired, seed: int = 0) -> Difference:
     mean, told = float(means.mean()), (tuple(means.tolist()), paired.seeds, paired.values.shape[1])
     if len(means) < 2:
         return Difference(mean, *told)
-    if np.ptp(means) < ALIKE:  # such as an arm that is measured as the other one
-        return Difference(mean, *told, (mean, mean), (mean, mean), float(abs(mean) < ALIKE))
-    test = stats.ttest_1samp(means, 0.0)
     draws = crossed_means(paired.values, paired.groups, np.random.default_rng(seed))
     tail = min((draws <= 0).mean(), (draws >= 0).mean())
-    low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
+    low, high = (float(value) for value in np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2]))
+    p = min(2 * float(tail), 1.0)
+    if np.ptp(means) < ALIKE:  # such as an arm that is measured as the other one, or an arm whose seeds are copies: the cases alone tell
+        return Difference(mean, *told, (mean, mean), (low, high), 1.0 if abs(mean) < ALIKE else p)
+    test = stats.ttest_1samp(means, 0.0)
     over_seeds = test.confidence_interval(1 - LEVEL)
-    p = max(float(test.pvalue), min(2 * float(tail), 1.0))
-    return Difference(mean, *told, (float(over_seeds.low), float(over_seeds.high)), (float(low), float(high)), p)
+    return Difference(mean, *told, (float(over_seeds.low), float(over_seeds.high)), (low, high), max(float(test.pvalue), p))
 
 
 def compare_seeds(values: Sequence[Cases], others: Sequence[Cases], groups: Mapping[str, str], seed: int) -> Summary:
