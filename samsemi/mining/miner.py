@@ -17,7 +17,7 @@ from samsemi.devices import FittingCalls, autocast, choose_precision
 from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
 from samsemi.inputs import hash_file
 from samsemi.mining.ahead import batches_ahead, read_ahead
-from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
+from samsemi.mining.ensemble import EnsembleMaps, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import join_windows, nothing_found, score_window, usable_ids
 from samsemi.mining.store import Mined, Provenance, Store
@@ -154,13 +154,13 @@ class Miner:
         """How many SAM has seen."""
         self.predicting, self.encoding, self.decoding = (FittingCalls(what) for what in ("images", "windows", "windows' objects"))
 
-    def find(self, images: Sequence[np.ndarray]) -> Found:
+    def find(self, images: Sequence[np.ndarray]) -> EnsembleMaps:
         """The mean (K, H, W) maps of the models, and the class maps of each."""
         with autocast(self.segmenter.device, self.options.precision):
             found = self.predicting(lambda some: list(zip(*self.predict(some), strict=True)), images)
-        return Found([maps for maps, _ in found], [members for _, members in found])
+        return EnsembleMaps([maps for maps, _ in found], [members for _, members in found])
 
-    def predict(self, images: Sequence[np.ndarray]) -> Found:
+    def predict(self, images: Sequence[np.ndarray]) -> EnsembleMaps:
         return predict_ensemble([self.segmenter, *self.others], images, self.options.flips)
 
     def mine(self, images: Mapping[str, np.ndarray]) -> dict[str, tuple[Mined, Prompts | None]]:
