@@ -25,9 +25,10 @@ from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths, may_change
 from samsemi.options.mine import MineOptions, parse_part, parse_prompts
 from samsemi.options.shared import PolicyOptions
+from samsemi.sam.checks import decode_prompts, encode_images
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks, decode_prompts, encode_images
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
 from samsemi.sam.simulation import move_box
 from samsemi.sam.windows import choose_windows, crop_pixels, crop_prompts
 from samsemi.segmenters.segmenter import Segmenter
