@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samsemi.errors import CheckpointError, DataError, SamsemiError
+from samsemi.inspection.exported import describe_exported, is_exported
 from samsemi.inspection.folders import describe_dataset, describe_evaluation, describe_labels, describe_predictions
 from samsemi.inspection.made import KINDS, Facts
 from samsemi.inspection.runs import MODEL_WEIGHTS, NAMES, describe_run, is_adapt_run, is_run
@@ -16,7 +17,7 @@ from samsemi.training.runs import LAST, STATE
 
 DEPTH = 3
 """Folders within each other in which things are looked for."""
-SUFFIXES = (".h5", ".hdf5", ".safetensors")
+SUFFIXES = (".h5", ".hdf5", ".safetensors", ".onnx")
 """Of files that are looked at in a folder."""
 NEVER_ALONE = (MODEL_WEIGHTS, STATE.name)
 """Weights that are known by the run that they stand in."""
@@ -47,7 +48,11 @@ FOLDERS = (
     Kind(has("labels.json"), describe_labels),
 )
 PARTS = Kind(lambda path: bool(parts_of(path)) and not path.is_file(), describe_parts)
-FILES = (Kind(is_hdf5, describe_hdf5), Kind(lambda path: path.suffix == ".safetensors" and path.is_file(), describe_weights))
+FILES = (
+    Kind(is_hdf5, describe_hdf5),
+    Kind(lambda path: path.suffix == ".safetensors" and path.is_file(), describe_weights),
+    Kind(is_exported, describe_exported),
+)
 
 
 def inspect(path: Path) -> Facts:

@@ -263,15 +263,20 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     with console.progress("mine" + (f" (and {others} others)" if others else ""), done + count, done=done) as advance:
         ahead = read_ahead(read_case_images, [batches[number] for number in todo], batches_ahead(miner.segmenter.device))
         for number, images in zip(todo, ahead, strict=True):
-            mined = miner.mine(images)
-            for case in batches[number]:
-                if case.id in images:
-                    writer.add(case.id, images[case.id].shape, *mined[case.id], sha256=hash_image(case))
-                else:
-                    writer.add_unreadable(case.id)
-            writer.commit(number)
+            mine_batch(batches[number], images, miner, writer, number)
             advance(len(batches[number]))
     return count
+
+
+def mine_batch(cases: Sequence[Case], images: Mapping[str, np.ndarray], miner: Miner, writer: StoreWriter, number: int) -> None:
+    """Mine the images of some cases, those that could be read, into a part of a store."""
+    mined = miner.mine(images)
+    for case in cases:
+        if case.id in images:
+            writer.add(case.id, images[case.id].shape, *mined[case.id], sha256=hash_image(case))
+        else:
+            writer.add_unreadable(case.id)
+    writer.commit(number)
 
 
 def choose_kinds(options: MineOptions, sam: SamBackend) -> list[tuple[str, ...]]:
