@@ -22,7 +22,8 @@ from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import usable_ids
 from samsemi.mining.scores import COLUMNS
 from samsemi.mining.store import HASHES, IMAGE_ROW, OBJECT_ROW, STORED, Mined, Provenance, Store
-from samsemi.mining.store_writer import Shape, StoreWriter, create, find_parts
+from samsemi.mining.store_tables import Shape, create
+from samsemi.mining.store_writer import StoreWriter, find_parts
 from samsemi.sam.prompts import Prompts
 
 PER_PART, OBJECTS, CLASSES, MASK, MAP, IMAGE = 8, 2, 2, 64, 256, 512

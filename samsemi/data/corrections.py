@@ -11,7 +11,7 @@ from samsemi.data.dataset import Dataset, decode_case_label, hash_bytes
 from samsemi.data.images import read_bytes
 from samsemi.data.layouts.coco import Table, read_objects, read_table
 from samsemi.data.layouts.drawn import draw_on
-from samsemi.errors import CheckpointError, DataError
+from samsemi.errors import DataError
 from samsemi.inputs import read_rows
 from samsemi.outputs import write_rows
 from samsemi.schemas import from_json, need_schema, read_object
@@ -135,7 +135,7 @@ def read_record(folder: Path) -> list[dict[str, str]]:
         return []
     try:
         rows = read_rows(path)
-    except (OSError, ValueError, CheckpointError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error})", "restore it, or remove it: it says who has corrected which mask") from None
     if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
         raise DataError(f"{path} needs the columns {','.join(COLUMNS)} in every line", "restore it, or remove it")
