@@ -104,7 +104,7 @@ def write_review(out: Path, doubts: Sequence[Doubt], store: Store, dataset: Data
     write_reasons(out / "why.csv", doubts)
     proposed = {doubt.name: hash_file(out / "masks" / f"{doubt.name}.png") for doubt in doubts}
     about = {"schema": SCHEMA, "dataset": dataset.fingerprint(), "store_content": hash_file(store.path), "classes": list(dataset.classes)}
-    write_text(out / ABOUT, json.dumps({**about, "proposed": proposed}, indent=2) + "\n")
+    write_text(out / ABOUT, json.dumps({**about, "proposed": proposed, "coco": hash_file(out / "coco.json")}, indent=2) + "\n")
 
 
 def propose_label(mined: Mined, policy: Policy, num_classes: int) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, NamedTuple
 
 from samsemi.inspection.made import table_of
 from samsemi.metrics import BINS
+
+MOST = 2**53
+"""Pixels or objects that are counted exactly."""
 
 
 class BinPoint(NamedTuple):
@@ -41,7 +43,7 @@ def read_reliability(values: object) -> Reliability:
 
 def read_curve(values: object) -> Curve:
     points = [BinPoint(*(float(point[name]) for name in ("count", "predicted", "true"))) for point in rows_of(values)]
-    if any(not isfinite(p.number) or p.number <= 0 or not (0 <= p.predicted <= 1 and 0 <= p.true <= 1) for p in points):
+    if any(not 0 < p.number <= MOST or not (0 <= p.predicted <= 1 and 0 <= p.true <= 1) for p in points):
         raise ValueError("a curve of reliability that cannot be")
     return points
 

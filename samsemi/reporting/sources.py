@@ -1,5 +1,6 @@
 """What a report is made from: evaluations, the runs that they measured, the stores that these learned from, and their data set."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ def gather(options: ReportOptions) -> Sources:
 def split_arm(given: Path) -> tuple[Path, str]:
     """'ARM=EVAL' -> (EVAL, ARM); what exists as it was given is a folder without an arm."""
     arm, equals, path = str(given).partition("=")
-    return (Path(path), arm) if equals and arm and path and not given.exists() else (given, "")
+    return (Path(path), arm) if equals and arm and path and not os.path.exists(given) else (given, "")
 
 
 def refuse_alike(evaluations: Sequence[Evaluation]) -> None:
@@ -114,7 +115,7 @@ def refuse_alike(evaluations: Sequence[Evaluation]) -> None:
 
 def read_evaluation(folder: Path, arm: str = "") -> Evaluation:
     """metrics.json and metrics.csv of a folder."""
-    if not (folder / "metrics.json").is_file():
+    if not os.path.isfile(folder / "metrics.json"):
         raise UsageError(f"{folder} is neither an evaluation nor a store", "give --out folders of `samsemi eval`, or a STORE.h5")
     scores, groups = read_scores(folder, str(folder))
     about = read_object(folder / "metrics.json")

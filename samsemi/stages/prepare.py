@@ -86,7 +86,7 @@ def verify_sources(dataset: Dataset, options: PrepareOptions) -> dict[str, Any]:
 def label_corrected(options: PrepareOptions, review_folder: Path) -> dict[str, object]:
     """The data set that was mined, in a new folder, with the masks that came back from a review as labels; all else stays as it was."""
     before = read_dataset(options.images[0])
-    for folder in (before.folder, review_folder):
+    for folder in filter(None, (before.folder, review_folder, options.masks)):
         refuse_inside(options.out, folder)
     by, earlier, review = options.by or login_name(), read_record(before.folder), read_review(review_folder, before)
     came = read_corrections(review_folder, review, before, options.masks)

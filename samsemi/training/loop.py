@@ -28,7 +28,7 @@ from samsemi.schemas import from_json, parse_object
 from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, need_own_weights, read_model_card, save_model
 from samsemi.segmenters.segmenter import SegmentationNetwork, Segmenter, predict_batch, to_label
 from samsemi.tensors import load_metadata, load_strictly, load_tensors, save_tensors
-from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, to_device
+from samsemi.training.batches import SampleSequence, Stream, load_batches, mix, named_batch, to_device
 from samsemi.training.events import open_events
 from samsemi.training.meter import Forecast, Meter, Progress, SaveTimer, TrainingStatus
 from samsemi.training.optimizers import CombinedOptimizer, load_optimizer, make_optimizer
@@ -227,7 +227,7 @@ def train_step(
     state.model.train()
     for group in state.optimizer.param_groups:
         group["lr"] = group["highest_lr"] * state.schedule(progress)
-    with autocast(device, options.precision):
+    with autocast(device, options.precision), named_batch(options.batch_size):
         terms = dict(step(state.model, batch, progress))
     loss = total(terms)
     state.optimizer.zero_grad(set_to_none=True)

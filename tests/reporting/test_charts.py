@@ -70,7 +70,10 @@ def test_bins_of_seeds_are_pooled():
     assert pool([]) == []
 
 
-@pytest.mark.parametrize("point", [{}, {"count": 1, "predicted": 2, "true": 0}, {"count": 0, "predicted": 0, "true": 0}, 3])
+HUGE = {"count": 1e308, "predicted": 0.5, "true": 0.5}
+
+
+@pytest.mark.parametrize("point", [{}, {"count": 1, "predicted": 2, "true": 0}, {"count": 0, "predicted": 0, "true": 0}, HUGE, 3])
 def test_curve_that_cannot_be_is_refused(point):
     with pytest.raises((ValueError, KeyError, TypeError)):
         read_curve({"curve": [point]})

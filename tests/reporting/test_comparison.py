@@ -81,6 +81,7 @@ def test_arm_is_named_before_the_folder_unless_that_is_its_name(tmp_path):
     (tmp_path / "a=b").mkdir()
     assert split_arm(tmp_path / "a=b") == (tmp_path / "a=b", "")
     assert split_arm(Path("eval-1")) == (Path("eval-1"), "")
+    assert split_arm(Path("a" * 5000 + "=b")) == (Path("b"), "a" * 5000)
 
 
 def test_each_kind_of_case_has_its_share_and_none_is_shown_twice():

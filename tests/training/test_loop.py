@@ -15,7 +15,7 @@ from torch import nn
 
 from samsemi import clock
 from samsemi.data.dataset import Case
-from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.losses import segmentation_loss
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
@@ -340,6 +340,11 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
     with pytest.raises(NothingUsable, match="not finite by iteration 2: loss nan, supervised nan"):
         fit(state, step, [Stream(cases[:-1], lambda case: labeled_sample(case, 2, SIZE), 2)], options, run, goal_of(cases, options, run))
     assert not run.state_file.exists() and not (tmp_path / "model.json").exists()
+
+
+def test_batch_of_one_small_image_is_a_usage_error(tmp_path, cases):
+    with pytest.raises(UsageError, match="--batch-size 1: batch norm"):
+        train(tmp_path, cases, batch_size=1)
 
 
 def test_state_is_loaded_exactly_as_it_was_saved(tmp_path, cases):
