@@ -12,7 +12,7 @@ from samsemi.data.files import find_images
 from samsemi.data.images import read_bytes
 from samsemi.data.layouts.coco import Table, read_objects, read_table, size_of
 from samsemi.data.layouts.drawn import draw_on
-from samsemi.errors import CheckpointError, DataError
+from samsemi.errors import DataError
 from samsemi.inputs import hash_file, read_rows
 from samsemi.outputs import write_rows
 from samsemi.schemas import from_json, need_schema, read_object
