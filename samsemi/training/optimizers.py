@@ -79,7 +79,8 @@ NEVER_NEGATIVE = {"step", "exp_avg_sq"}
 def load_optimizer(optimizer: "torch.optim.Optimizer | CombinedOptimizer", tensors: Mapping[str, Tensor], source: str) -> None:
     """Continue with what an optimizer kept, by 'NUMBER.NAME'; CheckpointError naming what does not belong to it, lacks or is no number.
 
-    Of weights that have had no gradient it keeps nothing.
+    Of weights that have had no gradient it keeps nothing. What is kept of a weight lies in memory as the weight does (channels last
+    where it does): the fused AdamW goes through both as they lie.
     """
     state: dict[int, dict[str, Tensor]] = {}
     kept = list(weights_with_kept(optimizer))
@@ -89,7 +90,7 @@ def load_optimizer(optimizer: "torch.optim.Optimizer | CombinedOptimizer", tenso
         fits = number < len(kept) and key in kept[number][1] and is_kept(value, key, kept[number][0])
         if not fits:
             raise CheckpointError(f"{source} does not fit: optimizer.{name:.60} {tuple(value.shape)}", NO_WEIGHTS)
-        state.setdefault(number, {})[key] = value
+        state.setdefault(number, {})[key] = value if key == "step" else torch.empty_like(kept[number][0]).copy_(value)
     for number, values in state.items():
         if set(values) != kept[number][1]:
             raise CheckpointError(f"{source} lacks {', '.join(sorted(kept[number][1] - set(values)))} of optimizer.{number}", NO_WEIGHTS)

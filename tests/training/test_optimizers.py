@@ -151,6 +151,28 @@ def test_both_go_on_from_their_saved_state(make):
     assert not torch.equal(forgetful.linear.weight, whole.linear.weight), "the state matters"
 
 
+def test_state_of_weights_that_lie_channels_last_goes_on_as_it_was():
+    """Files hold tensors in their plain order, and the fused AdamW goes through memory."""
+
+    def step(layer: nn.Module, optimizer, number: int) -> None:
+        torch.manual_seed(number)
+        layer.weight.grad = torch.randn(5, 3, 3, 3).to(memory_format=torch.channels_last)
+        optimizer.step()
+
+    whole = nn.Conv2d(3, 5, 3, bias=False).to(memory_format=torch.channels_last)
+    halted, optimizer = copy.deepcopy(whole), make_optimizer("adamw", whole, 0.05)
+    first = make_optimizer("adamw", halted, 0.05)
+    for number in range(3):
+        step(whole, optimizer, number)
+        step(halted, first, number)
+    kept = {f"0.{name}": value.contiguous() for name, value in first.state_dict()["state"][0].items()}
+    resumed = make_optimizer("adamw", halted, 0.05)
+    load_optimizer(resumed, kept, "state")
+    step(whole, optimizer, 3)
+    step(halted, resumed, 3)
+    assert_same_weights(halted, whole)
+
+
 @needs_muon
 def test_state_numbers_the_weights_of_the_second_after_those_of_the_first():
     model = mixed()
