@@ -31,7 +31,8 @@ TABLE_WIDTH = 80
 LONGEST_LINE = 1000
 """Letters of an error or a hint."""
 
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal would obey; also what turns the direction of the text round."""
 
 _quiet = True
 
@@ -120,7 +121,7 @@ def one_line(text: str) -> str:
 
 def harmless(text: str) -> str:
     """A text without what a terminal would obey, line breaks aside: it may come from a file of somebody else's."""
-    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def format_seconds(seconds: float) -> str:
@@ -229,6 +230,11 @@ class Table:
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row[:shown], widths, strict=False)) for row in (self.columns, *self.rows)]
         left_out = [f"not shown: {', '.join(self.columns[shown:])}"] if shown < len(widths) else []
         return [self.title, *(line.rstrip() for line in lines), *left_out]
+
+
+def show_text(text: str) -> None:
+    """A text of several lines on stdout."""
+    print(harmless(text), end="")
 
 
 def show_result(title: str, result: Mapping[str, object], as_json: bool, tables: Sequence[Table] = ()) -> None:

@@ -11,7 +11,7 @@ from samsemi.inputs import hash_file, read_rows
 from samsemi.metrics import METRICS, OUTCOMES, SURFACES, calibration_error
 from samsemi.outputs import write_rows
 from samsemi.schemas import read_object
-from samsemi.statistics import Summary, compare, holm, summarize_seeds
+from samsemi.statistics import Summary, compare_seeds, holm, summarize_seeds
 
 TABLE = "metrics.csv"
 TABLE_HASH = "metrics_csv_sha256"
@@ -32,7 +32,12 @@ Scores = dict[str, dict[str, dict[str, float]]]
 
 def mean_over_classes(per_class: Mapping[str, Mapping[str, float]], metric: str) -> float:
     """Mean of the classes that could be measured; NaN where none could."""
-    known = [values[metric] for values in per_class.values() if not np.isnan(values[metric])]
+    return mean_known([values[metric] for values in per_class.values()])
+
+
+def mean_known(values: Sequence[float]) -> float:
+    """Mean of the values that are not NaN; NaN where all are."""
+    known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
@@ -68,20 +73,36 @@ def count_outcomes(outcomes: np.ndarray) -> dict[str, int | None]:
     return {name: int(np.nansum(values)) if known else None for name, values in zip(("missed", "false_alarms"), outcomes, strict=True)}
 
 
-def compare_scores(scores: Scores, earlier: Scores, groups: Mapping[str, str], seed: int) -> dict[str, Summary]:
-    """Paired differences of the class means, ``scores`` minus ``earlier``; groups by case id. ``holm_p`` is p corrected for all metrics."""
-    found = {
-        metric: compare(
-            {name: mean_over_classes(s, metric) for name, s in scores.items()},
-            {name: mean_over_classes(s, metric) for name, s in earlier.items()},
-            groups,
-            seed,
-        )
-        for metric in METRICS
-    }
-    tested = {metric: summary["p"] for metric, summary in found.items() if summary["p"] is not None}
+def compare_scores(
+    scores: Scores | Sequence[Scores],
+    earlier: Scores | Sequence[Scores],
+    groups: Mapping[str, str],
+    seed: int,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, Summary]:
+    """Paired differences of the class means, ``scores`` minus ``earlier``, or of as many seeds of each; groups by case id. ``holm_p`` is p
+    corrected for all metrics."""
+    arms = [[one] if isinstance(one, dict) else one for one in (scores, earlier)]
+    found: dict[str, Summary] = {}
+    for metric in metrics:
+        own, other = ([{name: mean_over_classes(s, metric) for name, s in one.items()} for one in arm] for arm in arms)
+        found[metric] = compare_seeds(own, other, groups, seed)
+    tested = {metric: p for metric, summary in found.items() if (p := summary["p"]) is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     return {metric: {**summary, "holm_p": corrected.get(metric)} for metric, summary in found.items()}
+
+
+def average_scores(arm: Sequence[Scores]) -> Scores:
+    """The mean over seeds of each case, class and metric; of those seeds that measured it."""
+    if len(arm) == 1:
+        return arm[0]
+    cases = dict.fromkeys(name for one in arm for name in one)
+    found: Scores = {}
+    for case in cases:
+        rows = [one[case] for one in arm if case in one]
+        classes = dict.fromkeys(name for row in rows for name in row)
+        found[case] = {name: {c: mean_known([row[name][c] for row in rows if name in row]) for c in COLUMNS} for name in classes}
+    return found
 
 
 def describe_reliability(table: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

@@ -136,10 +136,12 @@ class Claim:
 
 def find_out(out: Path) -> Path:
     """The folder that is meant, behind links, below the present one where it is given so; RefusedError where it, or one above it, is a file
-    or cannot be."""
+    or cannot be, or where it holds the present one."""
     refuse_file(out)
     with refused_paths(out):
         found, here = Path(out).resolve(), Path.cwd()
+    if found in here.parents:
+        raise RefusedError(f"{out} holds the present folder", "give another --out")
     if Path(out).is_absolute() or found == here or not found.is_relative_to(here):
         return found
     return found.relative_to(here)

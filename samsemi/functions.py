@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +17,8 @@ def function_of(name: str) -> Callable[..., dict[str, object]]:
     module, options = next(entry for command, entry in STAGES.items() if function_name(command) == name)
 
     def function(**values: object) -> dict[str, object]:
-        chosen = signature.bind(**values).arguments
-        console.set_quiet(chosen.pop("quiet", False))
+        chosen = {option: as_plain(value) for option, value in signature.bind(**values).arguments.items()}
+        console.set_quiet(bool(chosen.pop("quiet", False)))
         clock.start()
         stage = getattr(import_module(f"samsemi.stages.{module}"), module)
         return json.loads(json.dumps(stage(options(**fill_presets(options, chosen))), default=str))
@@ -32,6 +33,15 @@ def function_of(name: str) -> Callable[..., dict[str, object]]:
     lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
     function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])
     return function
+
+
+def as_plain(value: object) -> object:
+    """A number of numpy as one of Python, and what stands for a path as a path."""
+    if isinstance(value, list | tuple):
+        return tuple(map(as_plain, value))
+    if isinstance(value, os.PathLike) and not isinstance(value, Path):
+        return Path(value)
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
 def as_keyword(option: Option) -> inspect.Parameter:

@@ -270,10 +270,10 @@ def draw_cases(folder: Path, number: int, side: int) -> list[Case]:
     """So many of the scenes, with four objects each, as files of images and of masks of one class."""
     scenes, cases = draw_scenes(number, side, 4, 64), []
     for name, image in scenes.images.items():
-        paths = [folder / f"{name}.{kind}.png" for kind in ("image", "mask")]
-        for path, picture in zip(paths, (image, scenes.maps[name].argmax(axis=0).astype(np.uint8)), strict=True):
-            write_picture(path, picture)
-        cases.append(Case(name, *paths, truth=None, split="labeled", group=name))
+        image_file, mask_file = (folder / f"{name}.{kind}.png" for kind in ("image", "mask"))
+        write_picture(image_file, image)
+        write_picture(mask_file, scenes.maps[name].argmax(axis=0).astype(np.uint8))
+        cases.append(Case(name, image_file, mask_file, truth=None, split="labeled", group=name))
     return cases
 
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +22,12 @@ class Server:
     """Bytes after which it closes the connection."""
     status: int = 200
     redirect: str | None = None
+    length: str | None = None
+    """What it says of the length, where that is not true."""
+    more: int = 0
+    """How often it sends its content again, after the end."""
+    sent: int = 0
+    """How often it came to send it again."""
     asked: list[str | None] = field(default_factory=list)
 
     @property
@@ -49,10 +55,14 @@ def serve() -> Iterator[Server]:
                 self.send_error(416)
                 return
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(state.content) - start))
+            self.send_header("Content-Length", state.length or str(len(state.content) - start))
             self.end_headers()
             end = len(state.content) if state.cut is None else start + state.cut
-            self.wfile.write(state.content[start:end])
+            with suppress(ConnectionError):  # of a client that has heard enough
+                self.wfile.write(state.content[start:end])
+                for _ in range(state.more):
+                    self.wfile.write(state.content)
+                    state.sent += 1
 
         def log_message(self, *arguments: object) -> None:
             pass

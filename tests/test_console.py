@@ -161,11 +161,11 @@ def test_clock_counts_a_command_from_its_start(monkeypatch):
 
 def test_nothing_that_is_shown_commands_the_terminal(capsys, shown):
     """A name in a file of somebody else's may hold what clears a screen, or writes another line."""
-    evil = "a\x1b[2Jb\rc\x9b"
+    evil = "a\x1b[2Jb\rc\x9b\u202e"
     console.note(evil)
     console.warn(evil)
     console.fail(evil, evil)
     console.show_result("title", {"name": evil}, as_json=False, tables=[console.Table(evil, ["class"], [[evil]])])
     told = capsys.readouterr()
-    assert not set("\x1b\r\x9b") & set(told.out + told.err)
+    assert not set("\x1b\r\x9b\u202e") & set(told.out + told.err)
     assert told.err.count("\\x1b[2Jb") == 4 and told.out.count("\\x1b[2Jb") == 3

@@ -570,6 +570,8 @@ def test_eval_against_what_is_no_evaluation(dataset, store, tmp_path):
     refused(DATA, *arguments, said=(tmp_path,))
     (tmp_path / "metrics.csv").write_text("id,group\n1,2\n")
     refused(DATA, *arguments, said=(tmp_path,))
+    (tmp_path / "metrics.csv").write_text("id,group,class,dice,iou,precision,recall,hd95,assd,nsd\nzzz,z,polyp,1,1,1,1,0,0,1\n")
+    refused(DATA, *arguments, said=(tmp_path, "none of the 9 cases"))
 
 
 # checkpoints and runs

@@ -356,3 +356,14 @@ def test_folder_is_called_as_it_was_given(claim, write, tmp_path, monkeypatch):
     assert (tmp_path / "below/out/text.txt").read_text() == "second"
     with pytest.raises(RefusedError, match=r"^below/out holds .*text.txt, which this command reads"):
         make(write, replace(given, overwrite=True, inputs=(tmp_path / "below/out/text.txt",)), "third")
+
+
+@WRITERS
+def test_folder_that_holds_the_present_one_is_never_taken(claim, write, monkeypatch):
+    """Of folders alone it would count as empty, and be replaced with the one in which the user stands."""
+    below = claim.out / "here"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    with pytest.raises(RefusedError, match="present folder"):
+        make(write, claim, "first")
+    assert below.is_dir()

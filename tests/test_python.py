@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import succeed
 
@@ -105,3 +106,16 @@ def test_import_loads_nothing_big(code, big):
 def test_model_that_is_none_is_wrong_usage(model, tmp_path):
     with pytest.raises(UsageError, match="--model"):
         samsemi.mine(dataset=tmp_path, model=model, out=tmp_path / "s.h5")
+
+
+def test_numbers_of_numpy_and_what_stands_for_a_path_are_taken(tmp_path):
+    """As they come in a notebook."""
+
+    class Place:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "nothing")
+
+    with pytest.raises(DataError, match="nothing"):
+        samsemi.eval(dataset=Place(), model=tmp_path, out=tmp_path / "out", seed=np.int64(3), tolerance=np.float32(2), quiet=True)
+    with pytest.raises(UsageError, match="seed"):
+        samsemi.eval(dataset=Place(), model=tmp_path, out=tmp_path / "out", seed=np.array([3]), quiet=True)

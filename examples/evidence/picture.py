@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from math import log
 
 import numpy as np
-from inference import LEAST_SEEDS, LEVEL
+from inference import LEAST_SEEDS
 from PIL import Image, ImageDraw, ImageFont
 from scipy import stats
+
+from samsemi.statistics import LEVEL
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 620, 430, 64, 24, 84, 56  # px, of a panel and its margins
 FINE = 2  # drawn so many times larger, for smooth lines

@@ -30,11 +30,11 @@ from design import (
     secondary,
     untested,
 )
-from inference import LEVEL, Difference, Saving, differ, labels_saved, pair
+from inference import Saving, differ, labels_saved
 from picture import Panel, Point, draw_curves
 from results import METRICS, Scores, read_arm, read_readings
 
-from samsemi.evaluations import holm
+from samsemi.statistics import LEVEL, Difference, holm, pair
 
 ROOT = HERE.parents[1]
 PAGES = (ROOT / "docs" / "evidence.md", ROOT / "README.md")

@@ -25,7 +25,9 @@ TIFF_BYTES = (b"II*\0", b"MM\0*")
 ODD_TIFF = "write it as TIFF of 8 or 16 bits, of 32 bits, or of floats of 32 bits"
 UNSIGNED = "samsemi: unsigned"
 """In what Pillow knows of a picture: its whole numbers are not negative."""
-ORIENTATION, SAMPLE_FORMAT, BITS = 0x0112, 339, 258
+WHITE_ZERO = "samsemi: white is zero"
+"""In what Pillow knows of a picture: 0 is shown white. It turns the values of 8 bits round and leaves those of more as they stand."""
+ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, BITS = 0x0112, 262, 339, 258
 """Tags of EXIF and TIFF."""
 TRIMMED = 0.001
 """Share of the darkest, and of the brightest pixels that does not set the range of a grey of more than 8 bits: hot pixels."""
@@ -33,6 +35,7 @@ STRETCHED = f"of more than 8 bits: each stretched to 0..255 from its {100 * TRIM
 TURNED = "turned upright as their EXIF orientation says"
 WHITE_FIRST = "with a palette of white, black: read by their colors, white as 255"
 ONE_COLOR = "of one color on black, read as black and white:"
+SHOWN = "of TIFF in which 0 is white (WhiteIsZero): read as they are shown, white as 255; --invert takes what is stored"
 FROM_ALPHA = "of a single color: read from their alpha channel"
 
 
@@ -43,7 +46,8 @@ def picture_image(data: bytes, path: Path) -> np.ndarray:
         values = to_numbers(picture).astype(np.float32)
         if not np.isfinite(values).all():
             raise WrongValues(f"{path}: pixels that are no numbers", "replace or remove the file")
-        return scale_to_uint8(values)
+        gray = scale_to_uint8(values)
+        return 255 - gray if picture.info.get(WHITE_ZERO) else gray
     return to_rgb(picture)
 
 
@@ -62,7 +66,8 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
     """(H, W) values of a mask that Pillow knows, integers or floats."""
     picture = open_picture(data, path)
     if picture.mode in ("1", "L", "P"):
-        return np.array(picture.convert("L") if picture.mode == "1" or is_white_first(picture) else picture)
+        values = np.array(picture.convert("L") if picture.mode == "1" or is_white_first(picture) else picture)
+        return 255 - values if holds_indices_shown_white(picture) else values
     if has_alpha_shape(picture):
         return np.array(picture.getchannel("A"))
     values = to_numbers(picture)
@@ -88,6 +93,11 @@ def is_white_first(picture: Image.Image) -> bool:
     return len(colors) > max(others) and sum(colors[0]) == 3 * 255 and not any(any(colors[k]) for k in others)
 
 
+def holds_indices_shown_white(picture: Image.Image) -> bool:
+    """Whether 0 is shown white in a picture that is not of black and white alone: its stored values are what is meant."""
+    return bool(picture.info.get(WHITE_ZERO)) and picture.mode == "L" and not set(np.unique(np.asarray(picture)).tolist()) <= {0, 255}
+
+
 def has_alpha_shape(picture: Image.Image) -> bool:
     """Whether a picture of a single color shows its shape in the alpha channel."""
     if picture.mode not in ("RGBA", "LA"):
@@ -111,7 +121,9 @@ def remark_image(source: Path | io.BytesIO) -> list[str]:
 def remark_mask(data: bytes, path: Path) -> list[str]:
     """``remark_image`` of a mask, which must be sound."""
     picture = open_picture(data, path)
+    shown = picture.info.get(WHITE_ZERO) and picture.mode in ("1", "L") and not holds_indices_shown_white(picture)
     remarks = [WHITE_FIRST] if is_white_first(picture) else [FROM_ALPHA] if has_alpha_shape(picture) else remark_color(picture)
+    remarks += [SHOWN] if shown else []
     return remarks + [remark for remark in remark_image(io.BytesIO(data)) if remark == TURNED]
 
 
@@ -172,6 +184,11 @@ def sample_format(picture: Image.Image) -> tuple[int, int]:
     return (tags.get(SAMPLE_FORMAT, (1,))[0], tags.get(BITS, (1,))[0]) if tags else (0, 0)
 
 
+def is_white_zero(picture: Image.Image) -> bool:
+    """Whether a TIFF file says that 0 is shown white."""
+    return (getattr(picture, "tag_v2", None) or {}).get(PHOTOMETRIC) == 0
+
+
 def open_picture(data: bytes, path: Path) -> Image.Image:
     """A fully decoded picture; DataError for a file that is truncated, too large or not a picture."""
     try:
@@ -181,6 +198,7 @@ def open_picture(data: bytes, path: Path) -> Image.Image:
                 refuse_ambiguous(picture, path)
                 picture.load()
                 picture.info[UNSIGNED] = sample_format(picture) == (1, 32)
+                picture.info[WHITE_ZERO] = is_white_zero(picture)
                 return ImageOps.exif_transpose(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}", "cut it into smaller images") from None

@@ -1,5 +1,6 @@
 """HDF5 files: pseudo-label stores, caches of embeddings, out-of-fold predictions."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -149,4 +150,4 @@ def describe_hdf5(path: Path) -> Facts:
 
 def is_hdf5(path: Path) -> bool:
     """By its name or by its first bytes."""
-    return path.is_file() and (path.suffix in (".h5", ".hdf5") or bool(h5py.is_hdf5(path)))
+    return os.path.isfile(path) and (path.suffix in (".h5", ".hdf5") or bool(h5py.is_hdf5(path)))

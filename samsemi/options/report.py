@@ -21,7 +21,7 @@ class ReportOptions(OutputOptions, DeviceOptions):
         tuple[Path, ...],
         Field(
             "Input",
-            "Folders of `samsemi eval`, the last is compared with each of the others; or stores alone.",
+            "Folders of `samsemi eval`, the last against each other one; ARM=EVAL: all of one ARM are its seeds; or stores alone.",
             argument=True,
             metavar="EVAL",
             reads=True,

@@ -79,7 +79,7 @@ class TrainingOptions(ResumableOptions, DeviceOptions):
     keep: Keep = "last"
     validate_every: Annotated[int | None, Field("Run", "Steps between validations; default: --iterations / 20.", min=1)] = None
     workers: Annotated[
-        int | None, Field("Run", "Processes that load images; default: 0 on a CPU, up to 8 on a GPU.", min=0, neutral=True)
+        int | None, Field("Run", "Processes that load images; default: 0 on a CPU, up to 8 on a GPU.", min=0, max=256, neutral=True)
     ] = None
     tensorboard: Annotated[bool, Field("Run", "Also write the history as events of TensorBoard (samsemi[track]).", neutral=True)] = False
     seed: Annotated[int, Field("Run", "Seed of weights, batches and augmentation.", min=0)] = 0

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from samsemi.reporting.comparison import Arm, dice_of
 from samsemi.reporting.funnel import Funnel
+from samsemi.reporting.reliability import Curve, error_of
 from samsemi.reporting.sources import Training
 
 WIDTH = 4.4
@@ -75,7 +76,7 @@ def as_svg(figure: Figure, name: str, alternative: str) -> Markup:
 
 
 def draw_dice(arms: Sequence[Arm]) -> Markup:
-    """A row per evaluation and class: each case a point, quartiles, and the mean."""
+    """A row per arm and class: each case a point (its mean over seeds), quartiles, and the mean."""
     rows = [(arm, name, values) for arm in arms for name, values in dice_by_class(arm).items() if len(values)]
     with chart(0.75 + 0.42 * len(rows)) as (figure, axes):
         for place, (arm, _, values) in enumerate(rows):
@@ -86,18 +87,16 @@ def draw_dice(arms: Sequence[Arm]) -> Markup:
             axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
             axes.plot([middle], [place], "|", color=INK, markersize=12, markeredgewidth=2)
             axes.plot([np.mean(values)], [place], "D", color=color, markersize=6, markeredgecolor=INK, markeredgewidth=0.8)
-        axes.set_yticks(
-            range(len(rows)), [shorten(f"{arm.evaluation.name}: {name}" if name else arm.evaluation.name) for arm, name, _ in rows]
-        )
+        axes.set_yticks(range(len(rows)), [shorten(f"{arm.name}: {name}" if name else arm.name) for arm, name, _ in rows])
         axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="Dice")
         axes.grid(axis="y", visible=False)
-    means = "; ".join(f"{arm.evaluation.name} {name}: mean {np.mean(values):.3f}" for arm, name, values in rows)
+    means = "; ".join(f"{arm.name} {name}: mean {np.mean(values):.3f}" for arm, name, values in rows)
     return as_svg(figure, "dice", f"Dice of every case. {means}")
 
 
 def dice_by_class(arm: Arm) -> dict[str, list[float]]:
     """Dice of every case that was measured, class by class; of one class without its name."""
-    scores = arm.evaluation.scores
+    scores = arm.scores
     if len(arm.classes) == 1:
         return {"": [*dice_of(scores).values()]}
     values = {name: [s[name]["dice"] for s in scores.values() if name in s] for name in arm.classes}
@@ -111,7 +110,7 @@ def jitter(count: int) -> np.ndarray:
 
 def draw_change(first: Arm, last: Arm) -> Markup:
     """The change in Dice of every case, sorted."""
-    before, after = dice_of(first.evaluation.scores), dice_of(last.evaluation.scores)
+    before, after = dice_of(first.scores), dice_of(last.scores)
     change = np.sort([after[name] - before[name] for name in after if name in before])[::-1]
     with chart(2.3) as (figure, axes):
         axes.bar(range(len(change)), change, width=1.0, color=[SERIES[0] if value >= 0 else SERIES[1] for value in change])
@@ -199,6 +198,21 @@ def draw_coverage(funnel: Funnel, name: str) -> Markup | None:
         axes.set(xlabel="share of objects accepted (dotted: as chosen)", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="lower left", fontsize=8.5)
     return as_svg(figure, f"coverage-{name}", "Precision on cases with known truth against the share of objects that is accepted")
+
+
+def draw_reliability(curves: Mapping[str, Curve], name: str, said: str, true: str) -> Markup:
+    """A line per curve, a point per bin, whose area shows its share of all that was counted; on the diagonal what is said is true."""
+    with chart(3.4) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=":")
+        for number, (label, curve) in enumerate(curves.items()):
+            count, x, y = np.array(curve).T
+            color = SERIES[number % len(SERIES)]
+            axes.plot(x, y, color=color, linewidth=1.4, label=f"{shorten(label)} ({error_of(curve):.3f})")
+            axes.scatter(x, y, s=8 + 90 * count / count.sum(), color=color, alpha=0.6, linewidths=0)
+        axes.set(xlabel=said, ylabel=true, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.legend(loc="upper left", fontsize=8.5)
+    errors = "; ".join(f"{label}: calibration error {error_of(curve):.3f}" for label, curve in curves.items())
+    return as_svg(figure, f"reliability-{name}", f"{true} against {said}. {errors}")
 
 
 def draw_drift(rows: Sequence[Mapping[str, float]], name: str) -> Markup:

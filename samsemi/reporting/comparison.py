@@ -1,4 +1,4 @@
-"""Evaluations against each other: intervals, paired differences of the last to each, and the cases that show them best."""
+"""Arms against each other: intervals, paired differences of the last to each, and the cases that show them best."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from samsemi.evaluations import Scores, compare_scores, holm, mean_over_classes, summarize_scores
+from samsemi.evaluations import Scores, average_scores, compare_scores, mean_over_classes, summarize_scores
 from samsemi.reporting.sources import Evaluation
+from samsemi.statistics import LEVEL, holm
 
-LEVEL = 0.05
-"""Below it a difference is told apart."""
 Summary = Mapping[str, Any]
 """mean, std, low, high, n."""
 KINDS = ("most improved", "most worsened", "best", "median", "worst")
@@ -18,17 +17,26 @@ KINDS = ("most improved", "most worsened", "best", "median", "worst")
 
 @dataclass(frozen=True)
 class Arm:
-    """An evaluation with what the table says of it."""
+    """An evaluation, or those of several seeds, with what the table says of it."""
 
-    evaluation: Evaluation
+    name: str
+    evaluations: Sequence[Evaluation]
+    """A seed each."""
+    scores: Scores
+    """Mean over the seeds."""
     mean: Mapping[str, Summary]
     """By metric."""
     classes: Mapping[str, Mapping[str, Summary]]
     """By class and metric."""
-    against: Mapping[str, Summary] | None = None
-    """Paired difference of the last evaluation to this one, by metric; None of the last, and where the two have not measured the same."""
+    against: Summary | None = None
+    """Paired difference of the last arm to this one in Dice; None of the last, and where the two have not measured the same."""
     p: float | None = None
-    """Wilcoxon's of that in Dice, corrected by Holm's method for all that the last is compared with."""
+    """Of that, corrected by Holm's method for all that the last is compared with."""
+
+    @property
+    def first(self) -> Evaluation:
+        """The one that is pictured."""
+        return self.evaluations[0]
 
     @property
     def told_apart(self) -> bool:
@@ -36,32 +44,37 @@ class Arm:
 
 
 def make_arms(evaluations: Sequence[Evaluation], seed: int) -> list[Arm]:
-    """Every evaluation, the last compared with each of the others with which it can be."""
-    arms = [summarize(evaluation, seed) for evaluation in evaluations]
-    arms = [set_against(arm, evaluations[-1], seed) for arm in arms[:-1]] + arms[-1:]
-    tested = [i for i, arm in enumerate(arms) if arm.against and arm.against["dice"]["wilcoxon_p"] is not None]
-    corrected = holm([arms[i].against["dice"]["wilcoxon_p"] for i in tested])  # type: ignore[index]
+    """Every arm, in the order in which they begin, the last compared with each of the others with which it can be."""
+    seeds: dict[tuple[str, str], list[Evaluation]] = {}
+    for evaluation in evaluations:
+        seeds.setdefault((evaluation.arm, "" if evaluation.arm else evaluation.name), []).append(evaluation)
+    arms = [summarize(members, seed) for members in seeds.values()]
+    arms = [set_against(arm, arms[-1], seed) for arm in arms[:-1]] + arms[-1:]
+    tested = [i for i, arm in enumerate(arms) if arm.against and arm.against["p"] is not None]
+    corrected = holm([arms[i].against["p"] for i in tested])  # type: ignore[index]
     for i, p in zip(tested, corrected, strict=True):
         arms[i] = replace(arms[i], p=p)
     return arms
 
 
-def summarize(evaluation: Evaluation, seed: int) -> Arm:
-    classes = dict.fromkeys(name for per_class in evaluation.scores.values() for name in per_class)
-    summary = summarize_scores(evaluation.scores, evaluation.groups, classes, seed)
-    return Arm(evaluation, summary["mean"], summary["classes"])
+def summarize(evaluations: Sequence[Evaluation], seed: int) -> Arm:
+    scores, first = [one.scores for one in evaluations], evaluations[0]
+    classes = dict.fromkeys(name for one in scores for per_class in one.values() for name in per_class)
+    summary = summarize_scores(scores, first.groups, classes, seed)
+    return Arm(first.arm or first.name, evaluations, average_scores(scores), summary["mean"], summary["classes"])
 
 
-def comparable(first: Evaluation, other: Evaluation) -> bool:
+def comparable(one: Arm, other: Arm) -> bool:
     """Whether two have measured the same cases of one split; of a data set that one of them does not name it is taken for the same."""
-    prints = {str(one.made_from["dataset"]) for one in (first, other) if "dataset" in one.made_from}
-    return first.split == other.split and len(prints) < 2 and bool(first.scores.keys() & other.scores.keys())
+    prints = {str(arm.first.made_from["dataset"]) for arm in (one, other) if "dataset" in arm.first.made_from}
+    return one.first.split == other.first.split and len(prints) < 2 and bool(one.scores.keys() & other.scores.keys())
 
 
-def set_against(arm: Arm, last: Evaluation, seed: int) -> Arm:
-    if not comparable(arm.evaluation, last):
+def set_against(arm: Arm, last: Arm, seed: int) -> Arm:
+    if not comparable(arm, last) or len(arm.evaluations) != len(last.evaluations):
         return arm
-    return replace(arm, against=compare_scores(last.scores, arm.evaluation.scores, last.groups, seed))
+    scores, earlier = ([one.scores for one in both.evaluations] for both in (last, arm))
+    return replace(arm, against=compare_scores(scores, earlier, last.first.groups, seed, ("dice",))["dice"])
 
 
 def dice_of(scores: Scores) -> dict[str, float]:

@@ -32,7 +32,7 @@ def draw_gallery(sources: Sources, arms: Sequence[Arm], options: ReportOptions) 
     dataset = sources.dataset
     if not options.cases or dataset is None:
         return [], [NO_DATASET if options.cases else "--cases is 0."]
-    predictors = load_predictors(sources.evaluations, options.model, dataset, choose_device(options.device), options.precision)
+    predictors = load_predictors([arm.first for arm in arms], options.model, dataset, choose_device(options.device), options.precision)
     half = options.cases if not sources.stores else options.cases - options.cases // 2
     measured = list(plan_measured(arms, dataset, half, predictors))
     mined, reasons = plan_mined(sources.stores, dataset, options.cases - len(measured), predictors[-1:])
@@ -49,8 +49,8 @@ def draw_gallery(sources: Sources, arms: Sequence[Arm], options: ReportOptions) 
 
 
 def plan_measured(arms: Sequence[Arm], dataset: Dataset, count: int, predictors: Sequence[Predictor]) -> Iterator[Draw]:
-    """Of the first and the last evaluation that measured cases with a mask."""
-    shown = [arm.evaluation for arm in arms if all(is_shown(name, dataset) for name in arm.evaluation.scores)]
+    """Of the first and the last arm that measured cases with a mask."""
+    shown = [arm for arm in arms if all(is_shown(name, dataset) for name in arm.scores)]
     if shown:
         first = shown[0] if comparable(shown[0], shown[-1]) else shown[-1]
         for name, kind in choose_cases(first.scores, shown[-1].scores, count).items():

@@ -1,8 +1,10 @@
 """What a report is made from: evaluations, the runs that they measured, the stores that these learned from, and their data set."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,11 +12,13 @@ from samsemi.data.dataset import Dataset, is_dataset, read_dataset
 from samsemi.errors import CheckpointError, SamsemiError, UsageError
 from samsemi.evaluations import Scores, read_scores
 from samsemi.hdf5 import named_damage
+from samsemi.inputs import hash_file
 from samsemi.inspection.made import read_places, table_of
 from samsemi.inspection.runs import is_run, read_config, read_history, read_made_from
 from samsemi.inspection.stores import is_hdf5
 from samsemi.mining.store import Store
 from samsemi.options.report import ReportOptions
+from samsemi.reporting.reliability import Reliability, read_reliability
 from samsemi.schemas import read_object
 
 Thing = TypeVar("Thing")
@@ -35,6 +39,19 @@ class Evaluation:
     made_from: Mapping[str, object]
     scores: Scores
     groups: Mapping[str, str]
+    reliability: Reliability = Reliability()
+    arm: str = ""
+    """Evaluations of one arm are seeds of it; '' of one alone."""
+
+    @property
+    def scope(self) -> tuple[object, ...]:
+        """Equal where the same was measured."""
+        return self.split, self.made_from.get("dataset"), frozenset(self.scores)
+
+    @property
+    def measured(self) -> object:
+        """Equal where the same model was; of masks the folder."""
+        return self.made_from.get("model", self.folder.resolve())
 
 
 @dataclass(frozen=True)
@@ -66,30 +83,48 @@ def gather(options: ReportOptions) -> Sources:
     """Everything that there is to tell; UsageError where the first arguments are neither evaluations nor stores, and the errors of
     whatever is given and cannot be read. What is only named by a file, and cannot be, is left out."""
     stores = [path for path in options.evals if is_hdf5(path)]
-    evaluations = with_names([read_evaluation(path) for path in options.evals if path not in stores])
+    evaluations = with_names([read_evaluation(*split_arm(path)) for path in options.evals if path not in stores])
+    refuse_alike(evaluations)
     lacking: list[str] = []
     named = [evaluation.places["model"] for evaluation in evaluations if "model" in evaluation.places]
     trainings = [read_training(path) for path in options.model] or read_named(named, read_training, lacking)
     trainings = follow(trainings, lacking)
-    named = [path for training in trainings for path in stores_of(training)]
+    named = [evaluation.places["store"] for evaluation in evaluations if "store" in evaluation.places]
+    named += [path for training in trainings for path in stores_of(training)]
     opened = [Store(path) for path in (*stores, *options.store)] or read_named(named, Store, lacking)
     dataset = read_dataset(options.dataset) if options.dataset else find_dataset(evaluations, trainings, opened)
     names = unlike([name_store(store.path) for store in opened], [str(store.path) for store in opened])
     return Sources(tuple(evaluations), tuple(trainings), dict(zip(names, opened, strict=True)), dataset, tuple(dict.fromkeys(lacking)))
 
 
-def read_evaluation(folder: Path) -> Evaluation:
+def split_arm(given: Path) -> tuple[Path, str]:
+    """'ARM=EVAL' -> (EVAL, ARM); what exists as it was given is a folder without an arm."""
+    arm, equals, path = str(given).partition("=")
+    return (Path(path), arm) if equals and arm and path and not os.path.exists(given) else (given, "")
+
+
+def refuse_alike(evaluations: Sequence[Evaluation]) -> None:
+    """UsageError for evaluations of one arm that are no seeds of it: of other cases, or of the same model."""
+    for one, other in combinations([one for one in evaluations if one.arm], 2):
+        what = f"{one.folder} and {other.folder}, both given as {one.arm}"
+        if one.arm == other.arm and one.scope != other.scope:
+            raise UsageError(f"{what}, measured other cases", "give evaluations of the same split of the same data set")
+        if one.arm == other.arm and one.measured == other.measured:
+            raise UsageError(f"{what}, are of the same model", "a seed is a training of its own")
+
+
+def read_evaluation(folder: Path, arm: str = "") -> Evaluation:
     """metrics.json and metrics.csv of a folder."""
-    if not (folder / "metrics.json").is_file():
+    if not os.path.isfile(folder / "metrics.json"):
         raise UsageError(f"{folder} is neither an evaluation nor a store", "give --out folders of `samsemi eval`, or a STORE.h5")
     scores, groups = read_scores(folder, str(folder))
     about = read_object(folder / "metrics.json")
     with named_damage(folder / "metrics.json", AGAIN):
         places = as_paths(read_places("eval", table_of(about.get("options"))))
-        made_from = table_of(about.get("made_from"))
+        made_from, reliability = table_of(about.get("made_from")), read_reliability(about.get("reliability"))
     measured = next((places[name].name for name in ("model", "predictions", "store") if name in places), folder.name)
     split, unit = str(about.get("split", "?")), str(about.get("distance_unit", "pixels"))
-    return Evaluation(measured, folder, split, unit, places, made_from, scores, groups)
+    return Evaluation(arm or measured, folder, split, unit, places, made_from, scores, groups, reliability, arm)
 
 
 def read_training(folder: Path) -> Training:
@@ -156,6 +191,14 @@ def read_named(paths: Iterable[Path], read: Callable[[Path], Thing], lacking: li
         except OSError as error:
             lacking.append(f"{path}: {error.strerror}")
     return [*found.values()]
+
+
+def match_reliability(sources: Sources) -> dict[str, Reliability]:
+    """Store -> how far its scores can be believed, by an evaluation of that very file."""
+    judged = {one.places["store"].resolve(): one for one in sources.evaluations if "store" in one.places}
+    found = {name: judged[store.path.resolve()] for name, store in sources.stores.items() if store.path.resolve() in judged}
+    same = {name: one for name, one in found.items() if one.made_from.get("store_content") == hash_file(sources.stores[name].path)}
+    return {name: one.reliability for name, one in same.items()}
 
 
 def find_dataset(evaluations: Sequence[Evaluation], trainings: Sequence[Training], stores: Sequence[Store]) -> Dataset | None:

@@ -89,7 +89,7 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
     dataset = read_dataset(options.dataset)
     split = options.split or ("unlabeled" if options.store else "test")
     cases = need_cases(dataset, split)
-    earlier = read_scores(options.against, f"--against {options.against}")[0] if options.against else None
+    earlier = read_earlier(options.against, cases) if options.against else None
     with new_folder(Claim.of(options.out, EVALUATION, options)) as out:
         segmenter = load_model_for(dataset, options.model).to(choose_device(options.device)) if options.model else None
         if segmenter:
@@ -126,6 +126,14 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
         draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps({"schema": SCHEMA, **metrics}, indent=2) + "\n")
     return {"eval": str(options.out), "dice": metrics["mean"]["dice"]["mean"], **metrics}
+
+
+def read_earlier(folder: Path, cases: Sequence[Case]) -> Scores:
+    """The scores of an earlier evaluation; DataError where it has none of these cases."""
+    scores = read_scores(folder, f"--against {folder}")[0]
+    if not any(case.id in scores for case in cases):
+        raise DataError(f"--against {folder}: it has none of the {len(cases)} cases of this split", "give an evaluation of the same split")
+    return scores
 
 
 def without_out(options: EvalOptions) -> dict[str, object]:
@@ -262,8 +270,8 @@ def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Pre
 
 
 def shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The plain values for people, who have just typed the options."""
-    return {name: value for name, value in result.items() if name not in ("options", "made_from")}
+    """The plain values for people, who have just typed the options; curves are for the report."""
+    return {name: value for name, value in result.items() if name not in ("options", "made_from", "reliability")}
 
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:

@@ -86,7 +86,7 @@ def verify_sources(dataset: Dataset, options: PrepareOptions) -> dict[str, Any]:
 def label_corrected(options: PrepareOptions, review_folder: Path) -> dict[str, object]:
     """The data set that was mined, in a new folder, with the masks that came back from a review as labels; all else stays as it was."""
     before = read_dataset(options.images[0])
-    for folder in (before.folder, review_folder):
+    for folder in filter(None, (before.folder, review_folder, options.masks)):
         refuse_inside(options.out, folder)
     by, earlier, review = options.by or login_name(), read_record(before.folder), read_review(review_folder, before)
     came = read_corrections(review_folder, review, before, options.masks)
@@ -189,7 +189,10 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
     if names is None:
         names = ["foreground"] if values.num_classes == 2 else [f"class{k}" for k in range(1, values.num_classes)]
     if len(names) + 1 < values.num_classes or "" in names or len({"background", *names}) <= len(names):
-        raise UsageError(f"--classes {options.classes} does not fit masks of {values.num_classes - 1} classes", "give one name per class")
+        raise UsageError(
+            f"classes {', '.join(names)} do not fit masks of {values.num_classes - 1} classes",
+            "name each once with --classes, but for the background",
+        )
     return ("background", *names), values
 
 

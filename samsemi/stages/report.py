@@ -1,10 +1,9 @@
 """``samsemi report``: one page, in one file, of what was measured, trained and mined."""
 
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from samsemi.inputs import need_regular
+from samsemi.inputs import begins_with
 from samsemi.options.config import input_paths
 from samsemi.options.report import ReportOptions
 from samsemi.outputs import locked_output, refuse_taken, try_file, write_text
@@ -13,8 +12,16 @@ from samsemi.reporting.funnel import measure_funnel
 from samsemi.reporting.gallery import draw_gallery
 from samsemi.reporting.page import ClassKey, Section, render_page
 from samsemi.reporting.pictures import css_color
-from samsemi.reporting.sections import distribution_section, mining_sections, origin_section, say_results, summary_section, training_section
-from samsemi.reporting.sources import gather
+from samsemi.reporting.sections import (
+    distribution_section,
+    mining_sections,
+    origin_section,
+    reliability_sections,
+    say_results,
+    summary_section,
+    training_section,
+)
+from samsemi.reporting.sources import gather, match_reliability
 
 MARK = b'<meta name="generator" content="samsemi">'
 """In the head of every page that is written here."""
@@ -34,8 +41,9 @@ def report(options: ReportOptions) -> dict[str, object]:
         sections = [
             summary_section(arms),
             distribution_section(arms),
+            *reliability_sections(arms),
             Section("pictures", "Pictures", pictures=pictures, left_out=" ".join(reasons)),
-            *mining_sections(funnels, sources.trainings),
+            *mining_sections(funnels, sources.trainings, match_reliability(sources)),
             training_section(sources.trainings),
             origin_section(sources),
         ]
@@ -44,7 +52,8 @@ def report(options: ReportOptions) -> dict[str, object]:
         write_text(options.out, render_page(title, say_results(arms, funnels), sections, keys, version("samsemi")))
     return {
         "report": str(options.out),
-        "evaluations": len(arms),
+        "evaluations": len(sources.evaluations),
+        "arms": len(arms),
         "stores": len(funnels),
         "runs": len(sources.trainings),
         "pictured": len(pictures),
@@ -61,8 +70,4 @@ def refuse_out(options: ReportOptions) -> None:
 
 def is_report(path: Path) -> bool:
     """Whether a file is a page that was written here."""
-    with suppress(OSError):
-        need_regular(path)
-        with open(path, "rb") as file:
-            return MARK in file.read(HEAD)
-    return False
+    return begins_with(path, MARK, HEAD)

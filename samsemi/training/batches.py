@@ -201,6 +201,18 @@ def refuse_uneven(per_batch: Sequence[int]) -> None:
         )
 
 
+@contextmanager
+def named_batch(batch_size: int) -> Iterator[None]:
+    """UsageError where batch norm finds one value of each channel: of one image, so small that it is a pixel within the network."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        found = f"--batch-size {batch_size}: batch norm learns nothing from one image of so small a --size"
+        raise UsageError(found, "give a larger --batch-size or --size") from None
+
+
 def unchanged(loaded: Any) -> Any:
     return loaded
 

@@ -26,8 +26,11 @@ CHUNK = 2**20
 MEGABYTE = 10**6
 TIMEOUT = 60.0
 """Seconds in which a server must say something."""
+LARGEST = 2**35
+"""Bytes of a file of which neither table nor server says the size."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GO_ON = "the same command goes on where it stopped"
+ANOTHER = "does a proxy or a login page answer? What had come is kept; or get the file by other means"
 
 
 class SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -52,6 +55,8 @@ def download(address: str, path: Path, sha256: str, size: int | None, break_lock
     for place in (path, part):
         if place.exists() and not place.is_file():
             raise RefusedError(f"{place} is in the way: no plain file", "move it away, or give another --dir")
+    if part.is_symlink():
+        raise RefusedError(f"{part} is in the way: a link", "move it away, or give another --dir")
     with locked_output(path, break_lock):
         if not (size and part.is_file() and part.stat().st_size == size):
             with named_failures(address, part):
@@ -67,14 +72,17 @@ def download(address: str, path: Path, sha256: str, size: int | None, break_lock
 
 
 def receive(address: str, part: Path, size: int | None) -> None:
-    """Append to ``part`` what is missing, or write it anew where the server gives the whole."""
+    """Append to ``part`` what is missing, or write it anew where the server gives the whole; what is kept stays where the server offers
+    another size than the file has."""
     start = part.stat().st_size if part.is_file() else 0
     with open_address(address, start) as response:
         if response is None:  # nothing is left, or what was kept is longer than the file: its hash tells
             return
         start = start if response.status == http.client.PARTIAL_CONTENT else 0
-        left = int(response.headers.get("Content-Length") or 0)
-        total = start + left if left else size or 0
+        offered = None if response.length is None else start + response.length  # None: not said, or no number
+        if size and offered and (offered > size or (start == 0 and offered != size)):
+            raise CheckpointError(f"{address}: {offered} bytes are offered, the file has {size}", ANOTHER)
+        total = size or offered or 0
         need_room(part, total - start)
         done = start + copy(response, part, start, total)
     if done < total:
@@ -89,7 +97,7 @@ def open_address(address: str, start: int) -> Iterator[Any]:
     try:
         response = opener.open(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
         yield None
         return
@@ -102,7 +110,7 @@ def copy(response: Any, part: Path, start: int, total: int) -> int:
     received = shown = 0
     megabytes = [round(count / MEGABYTE) for count in (total, start)]
     with open(part, "ab" if start else "wb") as file, console.progress("download", megabytes[0], "MB", megabytes[1]) as advance:
-        while chunk := response.read(CHUNK):
+        while start + received <= (total or LARGEST) and (chunk := response.read1(CHUNK)):  # what is too long, its hash refuses
             file.write(chunk)
             received += len(chunk)
             advance((start + received) // MEGABYTE - (start + shown) // MEGABYTE)
@@ -130,7 +138,7 @@ def named_failures(address: str, part: Path) -> Iterator[None]:
             raise not_followed(address, error.reason) from None
         hint = "the server does not have it now: try later, or get the file by other means"
         raise CheckpointError(f"{address}: {error.code} {error.reason}", hint) from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:  # ValueError: no address
         reason = getattr(error, "reason", None) or error
         raise CheckpointError(f"{address}: {reason!s:.200}", f"check the network and the proxies in the environment; {GO_ON}") from None
     except OSError as error:

@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import shutil
+import time
+from datetime import datetime
 
 import numpy as np
 import pytest
-from builders import DATA, MINING, NETWORK, USAGE, call, file_bytes, files_in, read_array, refused, succeed, write_image
+from builders import DATA, MINING, NETWORK, REFUSED, USAGE, call, file_bytes, files_in, read_array, refused, succeed, write_image
 
 from samsemi.data.coco import make_annotation, make_categories
 from samsemi.data.corrections import read_corrections, read_review
@@ -133,6 +135,47 @@ def test_masks_in_another_folder_may_be_some_of_them(review, names, data, tmp_pa
         read_corrections(review, read_review(review, data), data, masks)
 
 
+def test_every_picture_of_a_mask_comes_back_whatever_its_kind_and_what_was_corrected_in_place_too(review, names, data, tmp_path):
+    """TIFF and PNG in one folder, after two were corrected in the review itself; what a file manager leaves there is no mask."""
+    for name in names[:2]:
+        correct(review / "masks" / f"{name}.png")
+    masks = tmp_path / "back"
+    masks.mkdir()
+    shutil.copy(review / "masks" / f"{names[0]}.png", masks / f"{names[0]}.PNG")
+    write_image(masks / f"{names[1]}.tif", read_array(review / "masks" / f"{names[1]}.png"))
+    shutil.copy(review / "masks" / f"{names[2]}.png", masks)
+    (masks / f"._{names[2]}.png").write_bytes(b"\0\5\x16\7")
+    found = {one.id: one.changed for one in read_corrections(review, read_review(review, data), data, masks)}
+    assert found == {names[0]: True, names[1]: True, names[2]: False}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_objects_drawn_in_white_are_named(review, names, data, tmp_path, elsewhere):
+    masks = shutil.copytree(review / "masks", tmp_path / "back") if elsewhere else review / "masks"
+    write_image(masks / f"{names[1]}.png", 255 * read_array(masks / f"{names[1]}.png").clip(0, 1))
+    with pytest.raises(DataError, match=f"{names[1]}.png: 0 and 255"):
+        read_corrections(review, read_review(review, data), data, masks if elsewhere else None)
+
+
+def test_time_that_no_calendar_has_is_that_of_the_record(review, names, data, monkeypatch):
+    correct(review / "masks" / f"{names[0]}.png")
+
+    class Late(datetime):
+        @classmethod
+        def fromtimestamp(cls, *_):
+            raise ValueError("year 36812 is out of range")
+
+    monkeypatch.setattr("samsemi.data.corrections.datetime", Late)
+    at = read_corrections(review, read_review(review, data), data)[0].at
+    assert abs(datetime.fromisoformat(at).timestamp() - time.time()) < 60
+
+
+def test_data_set_is_not_written_among_the_masks_that_came_back(review, names, dataset, tmp_path):
+    masks = shutil.copytree(review / "masks", tmp_path / "back")
+    correct(masks / f"{names[0]}.png")
+    refused(REFUSED, "prepare", dataset, "--labels", review, "--masks", masks, "--by", "x", "--out", masks / "new", said=("lies in",))
+
+
 def coco_of(review, changed) -> dict:
     """What an annotation tool gives back: an image deleted, one all new, in another order, with categories numbered otherwise."""
     about = json.loads((review / "coco.json").read_text())
@@ -166,9 +209,19 @@ def test_coco_of_other_classes_or_images_is_refused(review, names, data, tmp_pat
         ({"categories": [{"id": 41, "name": "liver"}]}, "objects of class liver"),
         ({"images": [{**image, "file_name": f"x{image['id']}.png"} for image in about["images"]]}, "no case of the review"),
         ({"categories": [*make_categories(data.classes)]}, "category 41"),
+        ({"images": [*about["images"], {**about["images"][0], "id": 99}]}, f"{CASES + 1} images of {CASES} names"),
+        ({"images": [{**image, "height": 10 * image["height"]} for image in about["images"]]}, "is drawn in"),
     ):
         file.write_text(json.dumps({**about, **changed}))
         with pytest.raises(DataError, match=said):
+            read_corrections(review, read_review(review, data), data, file)
+
+
+def test_outlines_of_the_review_that_a_tool_has_written_over_are_named(review, names, data, tmp_path):
+    (review / "coco.json").write_text(json.dumps(coco_of(review, names[1])))
+    shutil.copy(review / "coco.json", tmp_path / "back.json")
+    for file in (review / "coco.json", tmp_path / "back.json"):
+        with pytest.raises(DataError, match="not the one that was written"):
             read_corrections(review, read_review(review, data), data, file)
 
 

@@ -419,3 +419,31 @@ def test_too_many_open_files_are_not_the_fault_of_the_image(tmp_path, monkeypatc
     monkeypatch.setattr(images, "read_regular", fail)
     with pytest.raises(OSError, match=re.escape(os.strerror(number))):
         images.read_readable({"a": tmp_path / "a.png"}, images.read_image)
+
+
+def white_is_zero(path, values) -> None:
+    """Write a TIFF file in which 0 is white, the values as they stand in the file."""
+    values = np.asarray(values)
+    bits = 8 * values.dtype.itemsize
+    image = Image.fromarray(255 - values if bits == 8 else values)  # Pillow turns 8 bits round as it writes them
+    image.save(path, tiffinfo={262: 0})
+
+
+def test_16_bit_gray_in_which_0_is_white_is_shown_as_8_bits_are(tmp_path):
+    ramp = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    white_is_zero(tmp_path / "8.tif", 255 - ramp)
+    white_is_zero(tmp_path / "16.tif", (65535 - ramp.astype(np.uint16) * 257))
+    assert (read_image(tmp_path / "8.tif")[..., 0] == ramp).all()
+    shown = read_image(tmp_path / "16.tif")[..., 0].astype(int)
+    assert np.abs(shown - np.linspace(0, 255, 64).reshape(8, 8)).max() <= 1, "stretched, and as bright as 8 bits"
+
+
+def test_mask_in_which_0_is_white(tmp_path):
+    """Indices are what is stored; black and white is what one sees, and said."""
+    indices = np.array([[0, 1], [2, 0]], dtype=np.uint8)
+    white_is_zero(tmp_path / "indices.tif", indices)
+    assert (read_label(tmp_path / "indices.tif") == indices).all()
+    white_is_zero(tmp_path / "shown.tif", np.array([[0, 255], [255, 0]], dtype=np.uint8))
+    assert (read_label(tmp_path / "shown.tif") == [[255, 0], [0, 255]]).all()
+    remarks = {name: images.remark_label((tmp_path / name).read_bytes(), tmp_path / name) for name in ("shown.tif", "indices.tif")}
+    assert "--invert" in remarks["shown.tif"][0] and not remarks["indices.tif"]

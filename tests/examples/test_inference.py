@@ -8,8 +8,10 @@ from builders import ROOT
 from scipy import stats
 
 sys.path.insert(0, str(ROOT / "examples" / "evidence"))
-import inference
-from inference import Paired, crossed_means, differ, find_crossing, labels_saved, pair
+from inference import differ, find_crossing, labels_saved
+
+from samsemi import statistics
+from samsemi.statistics import Paired, crossed_means, pair
 
 CASES = tuple(f"c{i}" for i in range(60))
 GROUPS = dict(zip(CASES, CASES, strict=True))
@@ -17,7 +19,7 @@ GROUPS = dict(zip(CASES, CASES, strict=True))
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(inference, "RESAMPLES", 600)
+    monkeypatch.setattr(statistics, "CROSSED", 600)
 
 
 def draw(rng, mean: float, seeds: int = 5, by_seed: float = 0.03, by_case: float = 0.0, noise: float = 0.1) -> Paired:
@@ -81,8 +83,10 @@ def test_patients_are_drawn_whole():
 
 
 def test_fewer_than_five_seeds_are_not_tested():
-    found = differ(draw(np.random.default_rng(0), 0.1, seeds=4))
+    paired = draw(np.random.default_rng(0), 0.1, seeds=4)
+    found = differ(paired)
     assert found.p is None and found.interval is None and found.t_interval is None and len(found.by_seed) == 4
+    assert statistics.differ(paired).p >= stats.ttest_1samp(paired.by_seed, 0).pvalue, "the report does"
 
 
 def test_arms_that_are_the_same_do_not_differ():
@@ -94,8 +98,9 @@ def test_pairs_are_of_the_seeds_and_cases_that_both_have():
     one = {1: {"a": 0.5, "b": 0.7, "c": 0.1}, 2: {"a": 0.6, "b": 0.8, "c": float("nan")}, 3: {"a": 1.0, "b": 1.0, "c": 1.0}}
     other = {2: {"a": 0.5, "b": 0.5, "c": 0.5}, 1: {"a": 0.4, "b": 0.4, "c": 0.4}}
     paired = pair(one, other, {"a": "x", "b": "x", "c": "y"})
-    assert paired.seeds == (1, 2) and paired.groups == ("x", "x")
-    assert paired.values == pytest.approx(np.array([[0.1, 0.3], [0.1, 0.3]]))
+    assert paired.seeds == (1, 2) and paired.groups == ("x", "x", "y")
+    assert paired.values == pytest.approx(np.array([[0.1, 0.3, -0.3], [0.1, 0.3, np.nan]]), nan_ok=True)
+    assert paired.by_seed == pytest.approx([0.1 / 3, 0.2])
     with pytest.raises(ValueError, match="share no seed"):
         pair(one, {9: {"a": 0.1}}, {})
 

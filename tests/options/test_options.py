@@ -65,6 +65,7 @@ def test_every_stage_has_a_one_sentence_description():
         (WarmstartOptions, {**WARMSTART, "size": 100}, "--size 100"),
         (WarmstartOptions, {**WARMSTART, "folds": 1}, "--folds 1"),
         (WarmstartOptions, {**WARMSTART, "workers": -1}, "--workers -1"),
+        (WarmstartOptions, {**WARMSTART, "workers": 100_000}, "--workers 100000"),
         (WarmstartOptions, {**WARMSTART, "decoder_channels": "64,32"}, "--decoder-channels"),
         (WarmstartOptions, {**WARMSTART, "precision": "fp16"}, "--precision fp16"),
         (PrepareOptions, {**PREPARE, "labeled": -0.1}, "--labeled -0.1"),

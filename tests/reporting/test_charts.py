@@ -3,18 +3,20 @@
 from pathlib import Path
 
 import matplotlib as mpl
+import pytest
 from pages import Page
 
-from samsemi.metrics import METRICS
+from samsemi.evaluations import COLUMNS
 from samsemi.reporting import charts
 from samsemi.reporting.comparison import make_arms
+from samsemi.reporting.reliability import BinPoint, pool, read_curve
 from samsemi.reporting.sources import Evaluation, Training
 
 STRANGE = ("<script>alert(1)</script>", '$x_1$ & "quoted"', "a" * 80)
 
 
 def arms_of(*names: str, classes: tuple[str, ...] = ("cell",)) -> list:
-    scores = {f"c{i}": {name: dict.fromkeys(METRICS, 0.1 * i) for name in classes} for i in range(8)}
+    scores = {f"c{i}": {name: dict.fromkeys(COLUMNS, 0.1 * i) for name in classes} for i in range(8)}
     groups = dict(zip(scores, scores, strict=True))
     return make_arms([Evaluation(name, Path(name), "test", "pixels", {}, {}, scores, groups) for name in names], seed=0)
 
@@ -51,3 +53,27 @@ def test_curves_are_of_the_runs_that_have_them():
     trainings = [Training("warm", Path("warm"), "warmstart", {}, {}, {}, history)]
     assert charts.read_curve(trainings[0], "val_dice") == ([1.0, 3.0], [0.5, 0.5])
     assert charts.draw_training(trainings, "val_dice", "Dice") and charts.draw_training(trainings, "val_iou", "IoU") is None
+
+
+def test_reliability_is_drawn_on_the_diagonal_and_says_its_error():
+    curves = {"<warm>": read_curve({"curve": [{"count": 30, "predicted": 0.2, "true": 0.1}, {"count": 10, "predicted": 0.9, "true": 0.9}]})}
+    svg = charts.draw_reliability(curves, "0", "said", "true")
+    page = Page(str(svg))
+    assert "<warm>: calibration error 0.075" in page.all("svg")[0].attributes["aria-label"]
+    assert any(element.text == "<warm> (0.075)" for element in page.all("text"))
+
+
+def test_bins_of_seeds_are_pooled():
+    one, other = [BinPoint(10, 0.5, 0.4), BinPoint(5, 0.99, 1.0)], [BinPoint(30, 0.52, 0.8)]
+    low, high = pool([one, other])
+    assert (low.number, low.predicted, low.true) == (40, pytest.approx(0.515), pytest.approx(0.7)) and high == one[1]
+    assert pool([]) == []
+
+
+HUGE = {"count": 1e308, "predicted": 0.5, "true": 0.5}
+
+
+@pytest.mark.parametrize("point", [{}, {"count": 1, "predicted": 2, "true": 0}, {"count": 0, "predicted": 0, "true": 0}, HUGE, 3])
+def test_curve_that_cannot_be_is_refused(point):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        read_curve({"curve": [point]})

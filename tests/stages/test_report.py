@@ -53,7 +53,7 @@ def strange(tmp_path) -> Path:
 def test_page_is_one_file_with_every_part(page, trained):
     found = read_page(page)
     anchors = [e.attributes["href"] for e in found.one("nav", **{"aria-label": "Sections"}) and found.all("a")]
-    assert anchors == ["#summary", "#cases-dice", "#pictures", "#mining-0", "#training", "#provenance"]
+    assert anchors == ["#summary", "#cases-dice", "#reliability", "#pictures", "#mining-0", "#training", "#provenance"]
     assert all(found.all("section", id=anchor[1:]) for anchor in anchors)
     assert not found.loaded() and not found.repeated_ids()
     assert len(found.all("svg", **{"class": "chart"})) >= 6
@@ -183,6 +183,37 @@ def test_evaluation_of_before_which_names_nothing_is_shown(trained, tmp_path):
     run = json.loads((trained / "eval-mined" / "metrics.json").read_text())["options"]["model"]
     outcome = succeed("report", tmp_path / "eval-old", "--model", run, "--out", tmp_path / "s.html", "--json", "--device", "cpu")
     assert outcome.result["runs"] == 2 and outcome.result["pictured"] == 12
+
+
+def test_evaluations_of_an_arm_are_one_row_of_so_many_seeds(trained, tmp_path):
+    evals = [f"ours={trained / name}" for name in ("eval-warm", "eval-mined")]
+    outcome = succeed("report", *evals, "--out", tmp_path / "r.html", "--cases", 2, "--device", "cpu", "--json")
+    assert (outcome.result["evaluations"], outcome.result["arms"], outcome.result["pictured"]) == (2, 1, 2)
+    lead = read_page(tmp_path / "r.html").all("p", **{"class": "lead"})[0].text
+    assert lead.startswith("ours: mean Dice ") and lead.endswith("on 3 test cases, 2 seeds.")
+    shutil.copytree(trained / "eval-warm", tmp_path / "again")
+    refused(USAGE, "report", evals[0], f"ours={tmp_path / 'again'}", "--out", tmp_path / "s.html", said=("are of the same model",))
+
+
+def test_eval_of_a_store_says_how_far_its_scores_can_be_believed(dataset, store, tmp_path):
+    succeed("eval", dataset, "--store", store, "--out", tmp_path / "eval-store", "--overlays", 0)
+    succeed("report", tmp_path / "eval-store", "--out", tmp_path / "r.html", "--cases", 0)
+    section = read_page(tmp_path / "r.html").one("section", id="mining-0")
+    assert "SAM's predicted IoU against the true one" in section.text
+    about = json.loads((tmp_path / "eval-store" / "metrics.json").read_text())
+    (tmp_path / "eval-store" / "metrics.json").write_text(
+        json.dumps(about | {"made_from": {**about["made_from"], "store_content": "0" * 64}})
+    )
+    succeed("report", tmp_path / "eval-store", "--out", tmp_path / "s.html", "--cases", 0)
+    assert "against the true one" not in read_page(tmp_path / "s.html").source, "the store is another by now"
+
+
+def test_damaged_reliability_is_named(trained, tmp_path):
+    shutil.copytree(trained / "eval-warm", tmp_path / "eval")
+    about = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    for damage in ([], {"probabilities": {"foreground": {"curve": [{"count": 1, "predicted": "<b>", "true": 0}]}}}):
+        (tmp_path / "eval" / "metrics.json").write_text(json.dumps(about | {"reliability": damage or 7}))
+        refused(CHECKPOINT, "report", tmp_path / "eval", "--out", tmp_path / "r.html", said=("metrics.json",))
 
 
 def test_html_in_names_stays_text(strange, tmp_path):

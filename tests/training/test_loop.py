@@ -15,7 +15,7 @@ from torch import nn
 
 from samsemi import clock
 from samsemi.data.dataset import Case
-from samsemi.errors import CheckpointError, NothingUsable
+from samsemi.errors import CheckpointError, NothingUsable, UsageError
 from samsemi.losses import segmentation_loss
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter
@@ -342,6 +342,11 @@ def test_loss_that_is_not_a_number_ends_the_training(tmp_path, cases):
     assert not run.state_file.exists() and not (tmp_path / "model.json").exists()
 
 
+def test_batch_of_one_small_image_is_a_usage_error(tmp_path, cases):
+    with pytest.raises(UsageError, match="--batch-size 1: batch norm"):
+        train(tmp_path, cases, batch_size=1)
+
+
 def test_state_is_loaded_exactly_as_it_was_saved(tmp_path, cases):
     state = train(tmp_path, cases, iterations=2)
     state.best, state.seconds = 0.123456789012345, 9.87
@@ -467,7 +472,7 @@ class Bright(nn.Module):
 
 
 def test_validation_is_the_mean_dice_at_source_size(cases):
-    score = validate(Bright(), cases, options_of())
+    score = validate(Bright(), cases, options_of())["val_dice"]
     assert 0.93 < score <= 1.0
 
 
@@ -481,9 +486,28 @@ def test_validation_leaves_out_what_cannot_be_measured(tmp_path):
         Image.fromarray(label).save(tmp_path / f"{name}_m.png")
         found.append(Case(name, tmp_path / f"{name}.png", tmp_path / f"{name}_m.png", None, "val", name))
     empty, half, missed = found
-    assert validate(Bright(), [empty], options_of()) == 0
-    assert validate(Bright(), [empty, half], options_of()) == pytest.approx(1.0, abs=0.05)
-    assert validate(Bright(), [half, missed, empty], options_of()) == pytest.approx(0.5, abs=0.03)
+    assert validate(Bright(), [empty], options_of())["val_dice"] == 0
+    assert validate(Bright(), [empty, half], options_of())["val_dice"] == pytest.approx(1.0, abs=0.05)
+    assert validate(Bright(), [half, missed, empty], options_of())["val_dice"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_validation_measures_each_of_several_classes_that_occurs(tmp_path):
+    """Class 1 where it is bright, class 2 nowhere; class 3 is in no mask."""
+
+    class OfFour(Bright):
+        def __init__(self):
+            super().__init__()
+            self.spec = replace(SPEC, classes=("background", "a", "b", "c"))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.cat([super().forward(images), torch.zeros(len(images), 2, *images.shape[2:])], dim=1)
+
+    label = np.zeros((48, 48), dtype=np.uint8)
+    label[:24], label[40:] = 1, 2
+    Image.fromarray(np.repeat((label == 1)[..., None] * np.uint8(255), 3, axis=2)).save(tmp_path / "i.png")
+    Image.fromarray(label).save(tmp_path / "m.png")
+    scores = validate(OfFour(), [Case("i", tmp_path / "i.png", tmp_path / "m.png", None, "val", "i")], options_of())
+    assert scores == {"val_dice": pytest.approx(0.5, abs=0.03), "val_dice_a": pytest.approx(1, abs=0.05), "val_dice_b": 0}
 
 
 def test_history_drops_rows_after_the_iteration_it_goes_on_from(tmp_path):

@@ -91,6 +91,63 @@ def test_server_without_the_file_is_an_error_that_names_address_and_status(serve
     assert not files_in(path.parent)
 
 
+@pytest.mark.parametrize("length", ["abc", "512000, 512000", "-5", "9" * 5000])
+def test_length_that_is_none_is_taken_for_not_said(server, path, length):
+    server.length = length
+    download(server.address, path, SHA256, len(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_body_that_never_ends_is_left(server, path, size, monkeypatch):
+    monkeypatch.setattr("samsemi.weights.download.LARGEST", 2 * len(CONTENT))
+    server.length, server.more = "unknown", 200
+    with pytest.raises(CheckpointError, match="it was removed"):
+        download(server.address, path, SHA256, size)
+    assert server.sent < 100 and not files_in(path.parent)
+
+
+def test_page_of_another_size_leaves_what_had_come(server, path):
+    path.parent.mkdir()
+    path.with_name("weights.pth.part").write_bytes(CONTENT[:400_000])
+    server.content, server.ranges = b"please log in".ljust(400_001, b"."), False
+    with pytest.raises(CheckpointError, match="400001 bytes are offered, the file has 512000") as caught:
+        download(server.address, path, SHA256, len(CONTENT))
+    assert "login page" in caught.value.hint and path.with_name("weights.pth.part").read_bytes() == CONTENT[:400_000]
+
+
+def test_what_came_before_the_connection_broke_is_kept(server, path):
+    server.cut, server.length = 3000, "unknown"
+    with pytest.raises(CheckpointError, match="cut off after 3000"):
+        download(server.address, path, SHA256, len(CONTENT))
+    assert path.with_name("weights.pth.part").stat().st_size == 3000
+
+
+def test_redirection_to_no_address_is_an_error(server, path):
+    server.redirect = "https:"
+    with pytest.raises(CheckpointError, match=server.address):
+        download(server.address, path, SHA256, None)
+    with pytest.raises(CheckpointError, match="Invalid IPv6 URL"):
+        download("http://[::1/x", path, SHA256, None)
+    assert not files_in(path.parent)
+
+
+def test_server_that_refuses_a_range_nobody_asked_for_is_an_error(server, path):
+    server.status = 416
+    with pytest.raises(CheckpointError, match="416"):
+        download(server.address, path, SHA256, None)
+
+
+def test_nothing_is_written_through_a_link(server, path):
+    path.parent.mkdir()
+    theirs = path.with_name("theirs")
+    theirs.write_bytes(b"years of work")
+    path.with_name("weights.pth.part").symlink_to(theirs)
+    with pytest.raises(RefusedError, match=r"weights\.pth\.part is in the way: a link"):
+        download(server.address, path, SHA256, len(CONTENT))
+    assert theirs.read_bytes() == b"years of work" and not server.asked
+
+
 def test_server_that_is_not_there_is_an_error_that_names_the_reason(path):
     with serve() as gone:
         pass

@@ -102,6 +102,8 @@ def read_table(path: Path) -> Table:
     """A file of COCO; DataError where a number or name in it cannot be."""
     values = read_json(path)
     images = {whole_number(row, "id", f"{path}: an image"): row for row in rows_of(values, "images", str(path))}
+    if len(images) < len(rows_of(values, "images", str(path))):
+        raise DataError(f"{path}: two images of one id", "give each image an id of its own; objects are of the image with their number")
     categories = {
         whole_number(row, "id", f"{path}: a category"): str(row.get("name", "")).strip() for row in rows_of(values, "categories", str(path))
     }

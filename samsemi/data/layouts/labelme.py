@@ -58,7 +58,8 @@ def find_labelme(given: Given) -> Found:
     shapes, sizes = {}, {}
     for name, path in matching.masks.items():
         shapes[name], sizes[name] = read_file(path, left_out)
-    labels = sorted({label for rows in shapes.values() for label, _ in rows} - set(KNOWN))
+    found = {label for rows in shapes.values() for label, _ in rows if label.casefold() != "background"}
+    labels = sorted(found - set(KNOWN))
     if not labels:
         raise DataError(f"{given.masks or given.folder}: no shape that encloses anything", "draw polygons around what is to be found")
     for kind, count in left_out.items():
@@ -66,7 +67,7 @@ def find_labelme(given: Given) -> Found:
     index = {**{label: k for k, label in enumerate(labels, start=1)}, **KNOWN}
     cases = []
     for name, path in images.items():
-        objects = [replace(drawn, class_id=index[label]) for label, drawn in shapes.get(name, ())]
+        objects = [replace(drawn, class_id=index.get(label, 0)) for label, drawn in shapes.get(name, ())]
         mask = draw_on(path, matching.masks[name], objects, sizes[name]) if name in shapes else None
         cases.append(FoundCase(name, ImageFile(real_path(path)), mask, group=name))
     count = sum(map(len, shapes.values()))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from samsemi.data.pictures import is_white_zero
 from samsemi.data.volumes.volume import Grid, Volume, named_damage, need_numbers, need_room
 from samsemi.errors import DataError
 from samsemi.inputs import need_regular, read_regular
@@ -37,14 +38,14 @@ class PagesFile:
 
     def read(self) -> Volume:
         with open_pages(self.path) as picture:
-            grid = grid_of(picture, self.path)
+            grid, inverted = grid_of(picture, self.path), is_white_zero(picture) and picture.mode.startswith(("I", "F"))
             pages = []
             for index in range(grid.shape[0]):
                 picture.seek(index)
                 pages.append(np.array(picture))
         if len({(page.shape, page.dtype) for page in pages}) > 1 or pages[0].ndim != 2:
             raise DataError(f"{self.path}: pages in color, or of several sizes or types", "write gray pages of one size")
-        return Volume(need_numbers(np.stack(pages), self.path), grid)
+        return Volume(need_numbers(np.stack(pages), self.path), grid, inverted=inverted)
 
 
 @contextmanager

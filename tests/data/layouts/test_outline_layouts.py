@@ -173,6 +173,12 @@ def test_two_categories_of_one_id_are_refused(listed):
         find(categories=[{"id": 7, "name": "polyp"}, {"id": 7, "name": "tool"}], annotations=[annotation([[1, 2, 3, 4, 5, 6]])])
 
 
+def test_two_images_of_one_id_are_refused(listed):
+    _, values, find = listed
+    with pytest.raises(DataError, match="two images of one id"):
+        find(images=[values["images"][0], {**values["images"][1], "id": values["images"][0]["id"]}])
+
+
 def test_more_classes_than_a_mask_can_hold_are_refused(listed):
     _, _, find = listed
     many = [{"id": k, "name": f"c{k}"} for k in range(300)]
@@ -283,6 +289,12 @@ def test_labelme_shapes_are_drawn_and_lines_left_out_with_a_count(shaped, caplog
 def test_labelme_shapes_that_cannot_be_are_named(shaped, wrong):
     with pytest.raises(DataError, match="001.json: shape 2"):
         shaped(shape("a", SQUARE), wrong)
+
+
+def test_labelme_shapes_of_the_background_are_of_no_class(shaped):
+    found = shaped(shape("a", SQUARE), shape("Background", [[4, 4], [6, 4], [6, 6], [4, 6]]))
+    label = found.cases[0].mask.read()
+    assert found.classes == ("a",) and label[2, 2] == 1 and label[5, 5] == 0 and label.sum() == 12
 
 
 def test_labelme_files_may_lie_in_a_folder_of_their_own(tmp_path):
