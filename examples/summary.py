@@ -96,6 +96,8 @@ def write_verdicts(dice: dict[str, Dice], groups: dict[str, str]) -> list[str]:
 def sentence(arm: str, other: str, found: dict) -> str:
     if found["mean"] is None:
         return f"Mining ({arm}) and {other} cannot be compared: no test case was measured in both."
+    if found["low"] is None:
+        return f"Mining ({arm}) and {other} cannot be told apart: all test cases are of one patient."
     known = found["high"] < 0 or found["low"] > 0
     if found["mean"] >= 0 and not known:
         return f"Mining ({arm}) is not told apart from {other}: {points(found)} points of Dice, an interval that includes 0."
@@ -105,13 +107,15 @@ def sentence(arm: str, other: str, found: dict) -> str:
 
 
 def points(found: dict) -> str:
-    """'+1.2 [-0.3, +2.7]', or nothing where nothing could be measured."""
-    return "" if found["mean"] is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[key] for key in ("mean", "low", "high")))
+    """'+1.2 [-0.3, +2.7]', or nothing where there is no interval."""
+    return "" if found["low"] is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * found[key] for key in ("mean", "low", "high")))
 
 
 def interval(summary: dict) -> str:
-    """'0.512 [0.470, 0.553]', or nothing where nothing could be measured."""
-    return "" if summary["mean"] is None else f"{summary['mean']:.3f} [{summary['low']:.3f}, {summary['high']:.3f}]"
+    """'0.512 [0.470, 0.553]', without what is not known."""
+    if summary["mean"] is None or summary["low"] is None:
+        return number(summary, ".3f")
+    return f"{summary['mean']:.3f} [{summary['low']:.3f}, {summary['high']:.3f}]"
 
 
 def number(summary: dict, style: str) -> str:

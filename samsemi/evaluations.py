@@ -1,12 +1,14 @@
 """The scores of an evaluation by case and class: metrics.csv written and read, and two evaluations compared. Needs no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from samsemi.errors import DataError
+from samsemi import console
+from samsemi.errors import DataError, UsageError
 from samsemi.inputs import hash_file, read_rows
 from samsemi.metrics import METRICS, OUTCOMES, SURFACES, calibration_error
 from samsemi.outputs import write_rows
@@ -151,6 +153,37 @@ def read_scores(folder: Path, given: str) -> tuple[Scores, dict[str, str]]:
     return scores, groups
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """How scores were measured; None where an evaluation does not say."""
+
+    distance_unit: str | None
+    tolerance: float | None
+    dataset: str | None
+    """Its fingerprint."""
+
+
+def read_conditions(about: Mapping[str, Any]) -> Conditions:
+    """Of a metrics.json."""
+    options, made_from = (found if isinstance(found := about.get(name), dict) else {} for name in ("options", "made_from"))
+    return Conditions(about.get("distance_unit"), options.get("tolerance"), made_from.get("dataset"))
+
+
+def need_alike(against: Path, earlier: Scores, cases: Iterable[str], conditions: Conditions) -> None:
+    """Errors where an earlier evaluation has none of these cases, or has measured in another unit or with another tolerance; a warning
+    where its data set was another one."""
+    given, about = f"--against {against}", Path(against) / "metrics.json"
+    if earlier.keys().isdisjoint(cases):
+        raise DataError(f"{given}: it has measured none of these cases", "give an evaluation of the same split")
+    other = read_conditions(read_object(about) if about.is_file() else {})
+    if other.distance_unit not in (None, conditions.distance_unit):
+        raise DataError(f"{given}: distances in {other.distance_unit!s:.20}, here in {conditions.distance_unit}", "measure both alike")
+    if other.tolerance not in (None, conditions.tolerance):
+        raise UsageError(f"{given}: nsd within {other.tolerance!s:.20}, here within {conditions.tolerance}", "give both one --tolerance")
+    if other.dataset not in (None, conditions.dataset):
+        console.warn(f"{given} has measured another data set, or this one before it was prepared anew: its masks may be others")
+
+
 def read_score(metric: str, cell: str) -> float:
     """The value of a cell, NaN where it is empty; ValueError for what no metric can be."""
     if cell == "":
@@ -168,8 +201,8 @@ def format_summary(metric: str, summary: Mapping[str, Any], sign: str = "") -> l
         return ["-", "-"]
     sign = "+" if metric in SIGNED else sign
     digits = f"{sign}.1f" if metric in LENGTHS else f"{sign}.3f"
-    mean, low, high = (format(summary[name], digits) for name in ("mean", "low", "high"))
-    return [mean, f"[{low}, {high}]"]
+    mean, low, high = (None if (value := summary[name]) is None else format(value, digits) for name in ("mean", "low", "high"))
+    return [str(mean), "-" if low is None else f"[{low}, {high}]"]
 
 
 def format_p(p: float | None) -> str:

@@ -34,12 +34,15 @@ Cases = Mapping[str, float]
 
 
 def bootstrap_interval(values: np.ndarray, groups: Sequence[str], rng: np.random.Generator) -> tuple[float, float]:
-    """95 % interval of the mean, by resampling whole groups (patients); NaN values are left out."""
+    """95 % interval of the mean, by resampling whole groups (patients); NaN values are left out. NaN of fewer than two patients, who do
+    not say how much another would differ."""
     values = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(values)
     if not known.any():
         return nan, nan
     sums, counts = by_group(values[known], np.asarray(groups)[known])
+    if len(sums) < 2:
+        return nan, nan
     draws = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, TAILS)
@@ -53,12 +56,13 @@ def by_group(values: np.ndarray, groups: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 def summarize_values(values: ArrayLike, groups: Sequence[str], seed: int) -> Summary:
-    """mean, std, bootstrap interval (low, high) and number of the values that are not NaN; None where there is none."""
+    """mean, std, bootstrap interval (low, high) and number of the values that are not NaN; None where there is none, the interval
+    of fewer than two patients, too."""
     array = np.asarray(values, dtype=np.float64)
     known = array[~np.isnan(array)]
     if not known.size:
         return {"mean": None, "std": None, "low": None, "high": None, "n": 0}
-    low, high = bootstrap_interval(array, groups, np.random.default_rng(seed))
+    low, high = (None if np.isnan(end) else end for end in bootstrap_interval(array, groups, np.random.default_rng(seed)))
     return {
         "mean": float(known.mean()),
         "std": float(known.std(ddof=1)) if known.size > 1 else 0.0,

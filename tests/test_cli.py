@@ -3,12 +3,28 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from builders import ACCEPT_ALL, MINING, NETWORK, RUN_FILES, call, draw_cases, files_in, hdf5_values, read_array, succeed, write_image
+from builders import (
+    ACCEPT_ALL,
+    DATA,
+    MINING,
+    NETWORK,
+    RUN_FILES,
+    USAGE,
+    call,
+    draw_cases,
+    files_in,
+    hdf5_values,
+    read_array,
+    refused,
+    succeed,
+    write_image,
+)
 from PIL import Image
 
 from samsemi.data.overlays import color_of, zoom_of
@@ -516,9 +532,36 @@ def test_eval_against_itself_finds_no_difference(dataset, evaluated, predicted, 
     against = succeed(*arguments).result["against"]
     assert list(against)[1:] == METRICS
     for metric in METRICS[:-1]:
-        assert against[metric]["mean"] == pytest.approx(0, abs=1e-4)  # the earlier one is read from its CSV
-        assert against[metric]["n"] == 3
+        assert (against[metric]["mean"], against[metric]["std"], against[metric]["n"]) == (0, 0, 3), (
+            "though the earlier is read from a table"
+        )
     assert against["ece"]["n"] == 0, "masks have none"
+
+
+def test_eval_against_what_was_measured_otherwise_is_refused(dataset, evaluated, predicted, tmp_path):
+    arguments = ("eval", dataset, "--predictions", predicted[0], "--out", tmp_path / "e", "--against")
+    refused(USAGE, *arguments, evaluated[0], "--tolerance", 3, said=("nsd within 2.0, here within 3.0",))
+    refused(DATA, *arguments, evaluated[0], "--split", "val", said=("none of these cases",))
+    shutil.copytree(evaluated[0], tmp_path / "mm")
+    about = json.loads((tmp_path / "mm/metrics.json").read_text())
+    (tmp_path / "mm/metrics.json").write_text(json.dumps(about | {"distance_unit": "mm"}))
+    refused(DATA, *arguments, tmp_path / "mm", said=("distances in mm, here in pixels",))
+    (tmp_path / "mm/metrics.json").write_text(json.dumps(about | {"made_from": {"dataset": "0" * 64}}))
+    assert "another data set" in succeed(*arguments, tmp_path / "mm").err
+
+
+def test_coverage_of_a_store_is_of_the_cases_whose_truth_is_known(dataset, store, tmp_path):
+    shutil.copytree(dataset, tmp_path / "data")
+    rows = read_csv(tmp_path / "data/manifest.csv")
+    hidden = [row for row in rows if row["truth"]][:4]
+    for row in hidden:
+        row["truth"] = ""
+    with open(tmp_path / "data/manifest.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    result = succeed("eval", tmp_path / "data", "--store", store, "--out", tmp_path / "e", "--overlays", 0, "--json").result
+    assert (result["cases"], result["coverage"]) == (5, 1)
 
 
 def test_eval_of_a_store_measures_its_labels_against_the_hidden_truth(dataset, store, tmp_path):

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from samsemi.evaluations import format_summary
 from samsemi.statistics import (
     bootstrap_interval,
     compare,
@@ -27,7 +28,13 @@ def test_summary_leaves_nan_out_and_counts_what_is_left():
 def test_summary_of_nothing_and_of_one_value():
     assert summarize_values([math.nan], ["a"], seed=0) == {"mean": None, "std": None, "low": None, "high": None, "n": 0}
     assert summarize_values([], [], seed=0)["n"] == 0
-    assert summarize_values([0.25], ["a"], seed=0) == {"mean": 0.25, "std": 0.0, "low": 0.25, "high": 0.25, "n": 1}
+    assert summarize_values([0.25], ["a"], seed=0) == {"mean": 0.25, "std": 0.0, "low": None, "high": None, "n": 1}
+
+
+def test_cases_of_one_patient_have_no_interval():
+    found = summarize_values([0.2, 0.4, 0.9], ["ann"] * 3, seed=0)
+    assert (found["mean"], found["low"], found["high"], found["n"]) == (pytest.approx(0.5), None, None, 3)
+    assert format_summary("dice", found) == ["0.500", "-"]
 
 
 def test_bootstrap_interval_agrees_with_the_normal_one_for_many_independent_cases():

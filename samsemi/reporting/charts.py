@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from samsemi.reporting.comparison import Arm, dice_of
 from samsemi.reporting.funnel import Funnel
-from samsemi.reporting.reliability import Curve, error_of
+from samsemi.reporting.reliability import Curve, error_of, pool
 from samsemi.reporting.sources import Training
 
 WIDTH = 4.4
@@ -200,19 +200,22 @@ def draw_coverage(funnel: Funnel, name: str) -> Markup | None:
     return as_svg(figure, f"coverage-{name}", "Precision on cases with known truth against the share of objects that is accepted")
 
 
-def draw_reliability(curves: Mapping[str, Curve], name: str, said: str, true: str) -> Markup:
-    """A line per curve, a point per bin, whose area shows its share of all that was counted; on the diagonal what is said is true."""
+def draw_reliability(curves: Mapping[str, Sequence[Curve]], name: str, said: str, true: str) -> Markup:
+    """A line for the curves of each name, which are seeds, a point per bin, whose area shows its share of all that was counted; on the
+    diagonal what is said is true. The calibration error is the mean of the seeds': one that says too much and one that says too little
+    do not make up for each other."""
+    errors = {label: float(np.mean([error_of(seed) for seed in seeds])) for label, seeds in curves.items()}
     with chart(3.4) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=":")
-        for number, (label, curve) in enumerate(curves.items()):
-            count, x, y = np.array(curve).T
+        for number, (label, seeds) in enumerate(curves.items()):
+            count, x, y = np.array(pool(seeds)).T
             color = SERIES[number % len(SERIES)]
-            axes.plot(x, y, color=color, linewidth=1.4, label=f"{shorten(label)} ({error_of(curve):.3f})")
+            axes.plot(x, y, color=color, linewidth=1.4, label=f"{shorten(label)} ({errors[label]:.3f})")
             axes.scatter(x, y, s=8 + 90 * count / count.sum(), color=color, alpha=0.6, linewidths=0)
         axes.set(xlabel=said, ylabel=true, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(loc="upper left", fontsize=8.5)
-    errors = "; ".join(f"{label}: calibration error {error_of(curve):.3f}" for label, curve in curves.items())
-    return as_svg(figure, f"reliability-{name}", f"{true} against {said}. {errors}")
+    told = "; ".join(f"{label}: calibration error {error:.3f}" for label, error in errors.items())
+    return as_svg(figure, f"reliability-{name}", f"{true} against {said}. {told}")
 
 
 def draw_drift(rows: Sequence[Mapping[str, float]], name: str) -> Markup:

@@ -54,6 +54,8 @@ def rows_of(values: object) -> Any:
 
 def pool(curves: Sequence[Curve]) -> Curve:
     """Of several seeds, the bins of all together."""
+    if len(curves) == 1:
+        return curves[0]
     found: dict[int, list[BinPoint]] = {}
     for point in (point for curve in curves for point in curve):
         found.setdefault(min(int(point.predicted * BINS), BINS - 1), []).append(point)

@@ -12,7 +12,7 @@ from samsemi.reporting.comparison import Arm, comparable
 from samsemi.reporting.funnel import Funnel, read_drift
 from samsemi.reporting.page import Chart, Section, Tile
 from samsemi.reporting.provenance import trace_origins
-from samsemi.reporting.reliability import Reliability, pool
+from samsemi.reporting.reliability import Reliability
 from samsemi.reporting.sources import Sources, Training
 
 NO_EVAL = "no evaluation was given. Measure a model with `samsemi eval` and give its folder."
@@ -25,6 +25,16 @@ SEEDS = (
     "that bootstrap's and of a t-test over the seeds' mean differences, the first seed against the first and so on, Holm-corrected. With "
     "fewer than five seeds the interval is too narrow: go by p."
 )
+RELIABILITY = (
+    "Of the pixels that get a probability of 0.8 for a class, eight in ten should be of it: then the line is the diagonal (dotted). All "
+    "pixels of all cases count alike. Most are surely background, so that the calibration error of a small class is small whatever the "
+    "network says at its border: look at the line between."
+)
+LEGEND = (
+    "Lower is better of HD95, ASSD and ECE. Area error and area difference are signed: below 0 too little is found, above it too much, and "
+    "the two make up for each other in a mean. Missed: nothing of a class is found in an image that shows it; false alarm: it is found in "
+    "an image that does not. Both are counted by image and class, of all seeds together, and so is Dice 0."
+)
 NAMES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -33,8 +43,8 @@ NAMES = {
     "nsd": "NSD",
     "ece": "ECE",
     "boundary_iou": "boundary IoU",
-    "area_error": "area error",
-    "area_difference": "area difference",
+    "area_error": "area error (signed)",
+    "area_difference": "area difference (signed)",
 }
 """Of metrics, as the field writes them."""
 
@@ -58,12 +68,14 @@ def say_difference(arm: Arm, last: Arm) -> str:
     found = arm.against
     if not found or found["mean"] is None:
         return ""
-    difference = "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*(100 * found[name] for name in ("mean", "low", "high")))
-    return f"{last.name} minus {arm.name}: {difference} of Dice, {say_verdict(arm)} (p {format_p(arm.p)})."
+    template = "{:+.1f} points" if found["low"] is None else "{:+.1f} points [{:+.1f}, {:+.1f}]"
+    difference = template.format(*(100 * (found[name] or 0.0) for name in ("mean", "low", "high")))
+    verdict = f"{say_verdict(arm)} (p {format_p(arm.p)})" if arm.p is not None else say_verdict(arm)
+    return f"{last.name} minus {arm.name}: {difference} of Dice on the {found['n']} cases of both, {verdict}."
 
 
 def say_verdict(arm: Arm) -> str:
-    return "told apart" if arm.told_apart else "not told apart"
+    return "not tested" if arm.p is None else "told apart" if arm.told_apart else "not told apart"
 
 
 def say_funnel(funnel: Funnel) -> str:
@@ -90,7 +102,7 @@ def summary_section(arms: Sequence[Arm]) -> Section:
         Tile(
             str(count_zeros(last)),
             f"of {len(known_dice(last))}",
-            "masks with Dice 0 (missed, or found where nothing is)",
+            "masks with Dice 0 (missed, found where nothing is, or in the wrong place)",
         )
     )
     tables = [tabulate_arms(arms), *([tabulate_classes(arms)] if len(last.classes) > 1 else [])]
@@ -99,7 +111,21 @@ def summary_section(arms: Sequence[Arm]) -> Section:
     notes = [f"Not compared with {last.name}, {why}: {', '.join(others)}."] if others else []
     counts = {len(arm.evaluations) > 1 for arm in arms}
     cautions = [text for several, text in ((False, CAUTION), (True, SEEDS)) if several in counts]
-    return Section("summary", "Results", tiles=tiles, tables=tables, notes=[*cautions, *notes])
+    return Section("summary", "Results", tiles=tiles, tables=tables, notes=[*cautions, LEGEND, *say_scales(arms), *notes])
+
+
+def say_scales(arms: Sequence[Arm]) -> Iterator[str]:
+    """The unit of distances and the tolerance of NSD; of each arm where they differ."""
+    found: dict[str, list[str]] = {}
+    for arm in arms:
+        unit, within = arm.first.distance_unit, arm.first.tolerance
+        square = {"mm": "mm²"}.get(unit, unit)
+        text = f"distances in {unit}, areas in {square}" + ("" if within is None else f", NSD within {within:g} {unit}")
+        found.setdefault(text, []).append(arm.name)
+    for text, names in found.items():
+        yield f"{', '.join(names)}: {text}." if len(found) > 1 else f"{text[0].upper()}{text[1:]}."
+    if len(found) > 1:
+        yield "Those columns are not alike in all rows: compare Dice and IoU, or measure all alike."
 
 
 def make_tile(label: str, metric: str, summary: Mapping[str, Any]) -> Tile:
@@ -181,13 +207,13 @@ def reliability_sections(arms: Sequence[Arm]) -> list[Section]:
     names = dict.fromkeys(name for arm in arms for one in arm.evaluations for name in one.reliability.probabilities)
     drawn = []
     for number, name in enumerate(names):
-        curves = {arm.name: pool([one.reliability.probabilities.get(name, ()) for one in arm.evaluations]) for arm in arms}
-        known = {arm: curve for arm, curve in curves.items() if curve}
-        if known:
-            svg = charts.draw_reliability(known, f"class-{number}", "probability of the class", "share of the pixels")
-            drawn.append(Chart(svg, f"{name}:", "pixels of the class, by its probability; in brackets the calibration error"))
-    text = "Of the pixels that get a probability of 0.8 for a class, eight in ten should be of it: then the line is the diagonal (dotted)."
-    return [Section("reliability", "Reliability", [text], charts=drawn)] if drawn else []
+        curves = {arm.name: [c for one in arm.evaluations if (c := one.reliability.probabilities.get(name))] for arm in arms}
+        known = {arm: seeds for arm, seeds in curves.items() if seeds}
+        svg = known and charts.draw_reliability(known, f"class-{number}", "probability of the class", "share of the pixels")
+        drawn += (
+            [Chart(svg, f"{name}:", "pixels that are of the class, by its probability; in brackets the calibration error")] if svg else []
+        )
+    return [Section("reliability", "Reliability", [RELIABILITY], charts=drawn)] if drawn else []
 
 
 def mining_sections(funnels: Sequence[Funnel], trainings: Sequence[Training], judged: Mapping[str, Reliability]) -> list[Section]:
@@ -242,10 +268,10 @@ def draw_judged(judged: Reliability, name: str) -> Iterator[Chart]:
     """What is known of SAM's predicted IoU and of the calibrated quality."""
     text = "all objects, accepted or not; in brackets the calibration error"
     if judged.predicted_iou:
-        svg = charts.draw_reliability({"objects": judged.predicted_iou}, f"iou-{name}", "IoU that SAM predicts", "true IoU of its mask")
+        svg = charts.draw_reliability({"objects": [judged.predicted_iou]}, f"iou-{name}", "IoU that SAM predicts", "true IoU of its mask")
         yield Chart(svg, "SAM's predicted IoU against the true one,", text)
     if judged.quality:
-        svg = charts.draw_reliability({"objects": judged.quality}, f"quality-{name}", "calibrated quality", "share that is right")
+        svg = charts.draw_reliability({"objects": [judged.quality]}, f"quality-{name}", "calibrated quality", "share that is right")
         yield Chart(svg, "Calibrated quality against what is right,", text)
 
 

@@ -40,13 +40,15 @@ class Evaluation:
     scores: Scores
     groups: Mapping[str, str]
     reliability: Reliability = Reliability()
+    tolerance: float | None = None
+    """Of nsd; None where it is not told."""
     arm: str = ""
     """Evaluations of one arm are seeds of it; '' of one alone."""
 
     @property
     def scope(self) -> tuple[object, ...]:
-        """Equal where the same was measured."""
-        return self.split, self.made_from.get("dataset"), frozenset(self.scores)
+        """Equal where the same was measured in the same way."""
+        return self.split, self.made_from.get("dataset"), self.distance_unit, self.tolerance, frozenset(self.scores)
 
     @property
     def measured(self) -> object:
@@ -108,7 +110,9 @@ def refuse_alike(evaluations: Sequence[Evaluation]) -> None:
     for one, other in combinations([one for one in evaluations if one.arm], 2):
         what = f"{one.folder} and {other.folder}, both given as {one.arm}"
         if one.arm == other.arm and one.scope != other.scope:
-            raise UsageError(f"{what}, measured other cases", "give evaluations of the same split of the same data set")
+            raise UsageError(
+                f"{what}, measured other cases", "give evaluations of the same split of the same data set, with one --tolerance"
+            )
         if one.arm == other.arm and one.measured == other.measured:
             raise UsageError(f"{what}, are of the same model", "a seed is a training of its own")
 
@@ -122,9 +126,17 @@ def read_evaluation(folder: Path, arm: str = "") -> Evaluation:
     with named_damage(folder / "metrics.json", AGAIN):
         places = as_paths(read_places("eval", table_of(about.get("options"))))
         made_from, reliability = table_of(about.get("made_from")), read_reliability(about.get("reliability"))
+        tolerance = as_number(table_of(about.get("options")).get("tolerance"))
     measured = next((places[name].name for name in ("model", "predictions", "store") if name in places), folder.name)
     split, unit = str(about.get("split", "?")), str(about.get("distance_unit", "pixels"))
-    return Evaluation(arm or measured, folder, split, unit, places, made_from, scores, groups, reliability, arm)
+    return Evaluation(arm or measured, folder, split, unit, places, made_from, scores, groups, reliability, tolerance, arm)
+
+
+def as_number(value: object) -> float | None:
+    """ValueError for what is neither a number nor None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise ValueError("a tolerance that is no number")
+    return value
 
 
 def read_training(folder: Path) -> Training:

@@ -21,12 +21,14 @@ from samsemi.evaluations import (
     FIRST,
     TABLE,
     TABLE_HASH,
+    Conditions,
     Scores,
     compare_scores,
     describe_reliability,
     format_p,
     format_summary,
     mean_over_classes,
+    need_alike,
     read_scores,
     summarize_scores,
     write_scores,
@@ -100,28 +102,33 @@ def evaluate(options: EvalOptions) -> dict[str, object]:
             assert options.store, "EvalOptions takes one of the three"
             predict, cases = from_store(options.store, options, cases, dataset)
         spacings = find_spacings(cases, dataset)
+        unit = "mm" if spacings else "pixels"
+        if earlier and options.against:
+            conditions = Conditions(unit, options.tolerance, dataset.fingerprint())
+            need_alike(options.against, earlier, [case.id for case in cases], conditions)
         measured = score_cases(cases, predict, dataset, spacings, options.tolerance)
         scores, volumes = measured.scores, measured.volumes
         groups = {case.id: case.group for case in cases} | {case.volume: case.group for case in cases if case.volume}
         metrics = summarize_scores(scores, groups, dataset.classes[1:], options.seed)
         metrics |= {"options": without_out(options), "made_from": made_from(options, dataset, segmenter)}
-        metrics |= {"split": split, "cases": len(cases), "distance_unit": "mm" if spacings else "pixels"}
+        metrics |= {"split": split, "cases": len(cases), "distance_unit": unit}
         if volumes:
             summary = summarize_scores(volumes, groups, dataset.classes[1:], options.seed)
-            unit = "mm" if all(len(spacings.get(case.id, ())) == 3 for case in cases if case.volume) else "voxels"
-            metrics["volumes"] = {"volumes": len(volumes), "distance_unit": unit, **summary}
+            whole_unit = "mm" if know_voxels(cases, spacings) else "voxels"
+            metrics["volumes"] = {"volumes": len(volumes), "distance_unit": whole_unit, **summary}
             write_scores(out / "volumes.csv", volumes, groups, kind="volume")
         reliability = describe_reliability(measured.reliability[""], dataset.classes) if measured.reliability else {}
         if options.store:
-            metrics["coverage"] = len(cases) / len(dataset.split("unlabeled"))
+            metrics["coverage"] = len(cases) / sum(case.truth is not None for case in dataset.split("unlabeled"))
             reliability |= judge_store(options.store, options, dataset)
         if reliability:
             metrics["reliability"] = reliability
+        write_scores(out / TABLE, scores, groups)
         if earlier:
-            metrics["against"] = {"eval": str(options.against), **compare_scores(scores, earlier, groups, options.seed)}
+            written, _ = read_scores(out, str(out))  # of as many digits as the earlier ones: what is equal stays equal
+            metrics["against"] = {"eval": str(options.against), **compare_scores(written, earlier, groups, options.seed)}
         if segmenter:
             metrics["cost"] = {"model": measure_model(segmenter)}
-        write_scores(out / TABLE, scores, groups)
         metrics[TABLE_HASH] = hash_file(out / TABLE)
         draw_worst(out / "overlays", cases, scores, predict, dataset, options.overlays)
         write_text(out / "metrics.json", json.dumps({"schema": SCHEMA, **metrics}, indent=2) + "\n")
@@ -216,6 +223,11 @@ def find_spacings(cases: Sequence[Case], dataset: Dataset) -> dict[str, tuple[fl
     return known
 
 
+def know_voxels(cases: Sequence[Case], spacings: Mapping[str, tuple[float, ...]]) -> bool:
+    """Whether the size of a voxel is known of all volumes: only then are they measured in mm."""
+    return all(len(spacings.get(case.id, ())) == 3 for case in cases if case.volume)
+
+
 def score_cases(
     cases: Sequence[Case], predict: Predict, dataset: Dataset, spacings: Mapping[str, tuple[float, ...]], tolerance: float
 ) -> Measured:
@@ -224,6 +236,7 @@ def score_cases(
     NothingUsable where none can be measured, a warning of classes that are never predicted.
     """
     found, assembly = Measured(), Assembly.of(dataset.cases.values())
+    in_mm = know_voxels(cases, spacings)
     with console.progress("eval", len(cases)) as advance:
         for case, (label, probs), truth in with_truth(cases, predict, dataset):
             spacing, table = spacings.get(case.id), None if probs is None else count_reliability(probs, truth)
@@ -232,7 +245,7 @@ def score_cases(
                 found.reliability[name] = found.reliability.get(name, np.zeros(())) + table
             whole = assembly.add(case, label, truth)
             if whole and case.volume:
-                voxel, table = spacing if spacing and len(spacing) == 3 else None, found.reliability.pop(case.volume, None)
+                voxel, table = spacing if in_mm else None, found.reliability.pop(case.volume, None)
                 found.volumes[case.volume] = measure(whole[0], whole[1], dataset.classes, voxel, tolerance, table)
             found.predicted.update(np.unique(label).tolist())
             advance()

@@ -9,7 +9,7 @@ from pages import Page
 from samsemi.evaluations import COLUMNS
 from samsemi.reporting import charts
 from samsemi.reporting.comparison import make_arms
-from samsemi.reporting.reliability import BinPoint, pool, read_curve
+from samsemi.reporting.reliability import BinPoint, error_of, pool, read_curve
 from samsemi.reporting.sources import Evaluation, Training
 
 STRANGE = ("<script>alert(1)</script>", '$x_1$ & "quoted"', "a" * 80)
@@ -57,10 +57,16 @@ def test_curves_are_of_the_runs_that_have_them():
 
 def test_reliability_is_drawn_on_the_diagonal_and_says_its_error():
     curves = {"<warm>": read_curve({"curve": [{"count": 30, "predicted": 0.2, "true": 0.1}, {"count": 10, "predicted": 0.9, "true": 0.9}]})}
-    svg = charts.draw_reliability(curves, "0", "said", "true")
+    svg = charts.draw_reliability({name: [curve] for name, curve in curves.items()}, "0", "said", "true")
     page = Page(str(svg))
     assert "<warm>: calibration error 0.075" in page.all("svg")[0].attributes["aria-label"]
     assert any(element.text == "<warm> (0.075)" for element in page.all("text"))
+
+
+def test_seeds_that_say_too_much_and_too_little_are_not_calibrated_together():
+    seeds = [[BinPoint(10, 0.5, 0.3)], [BinPoint(10, 0.5, 0.7)]]
+    svg = str(charts.draw_reliability({"ours": seeds}, "0", "said", "true"))
+    assert error_of(pool(seeds)) == pytest.approx(0) and "ours: calibration error 0.200" in svg
 
 
 def test_bins_of_seeds_are_pooled():

@@ -10,6 +10,7 @@ from scipy.stats import ttest_1samp
 from samsemi.errors import UsageError
 from samsemi.evaluations import COLUMNS
 from samsemi.reporting.comparison import choose_cases, make_arms
+from samsemi.reporting.sections import say_results, say_scales
 from samsemi.reporting.sources import Evaluation, refuse_alike, split_arm
 
 
@@ -20,6 +21,7 @@ def evaluation(name: str, dice: list[float], split: str = "test", dataset: str =
 
 LOW = [0.30 + 0.01 * i for i in range(12)]
 HIGH = [value + 0.1 + 0.001 * i for i, value in enumerate(LOW)]
+NAMED = {"a": LOW, "b": HIGH}
 
 
 def test_last_is_compared_with_all_others_and_corrected_for_how_many_they_are():
@@ -72,8 +74,26 @@ def test_seeds_of_one_arm_measured_the_same_cases_with_models_of_their_own():
     refuse_alike([a, b, replace(a, arm="b"), replace(a, arm="")])
     with pytest.raises(UsageError, match="same model"):
         refuse_alike([a, replace(b, made_from=a.made_from)])
-    with pytest.raises(UsageError, match="other cases"):
-        refuse_alike([a, replace(b, split="val")])
+    for changed in ({"split": "val"}, {"tolerance": 3.0}, {"distance_unit": "mm"}):
+        with pytest.raises(UsageError, match="other cases"):
+            refuse_alike([a, replace(b, **changed)])
+
+
+def test_what_was_not_measured_alike_is_said():
+    low, high = replace(evaluation("a", LOW), tolerance=2.0), replace(evaluation("b", HIGH), tolerance=3.0, distance_unit="mm")
+    assert [*say_scales(make_arms([low], 0))] == ["Distances in pixels, areas in pixels, NSD within 2 pixels."]
+    one, other, last = say_scales(make_arms([low, high], 0))
+    assert (
+        one.startswith("a: distances in pixels") and other == "b: distances in mm, areas in mm², NSD within 3 mm." and "not alike" in last
+    )
+
+
+def test_difference_of_cases_of_one_patient_is_not_tested():
+    one, other = (
+        replace(evaluation(name, dice), groups=dict.fromkeys(evaluation(name, dice).scores, "ann")) for name, dice in NAMED.items()
+    )
+    _, said = say_results(make_arms([one, other], 0), [])
+    assert said == "b minus a: +10.5 points of Dice on the 12 cases of both, not tested."
 
 
 def test_arm_is_named_before_the_folder_unless_that_is_its_name(tmp_path):

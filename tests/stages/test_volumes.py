@@ -197,6 +197,26 @@ def test_dicom_seg_of_other_volumes_is_wrong_usage(scans, untrained):
     refused(USAGE, *arguments, "--dicom-seg", said=("no DICOM series",))
 
 
+def test_volumes_are_in_mm_only_where_the_voxels_of_all_are_known(scans):
+    """Two volumes that are missed, so that hd95 is their diagonal; the distance of slices is known of one."""
+    prepare_scans(scans)
+    manifest = scans / "data/manifest.csv"
+    rows = list(csv.DictReader(io.StringIO(manifest.read_text())))
+    named = sorted({row["volume"] for row in rows if row["split"] == "labeled"})
+    for row in rows:
+        write_image(scans / f"nothing/{row['id']}.png", np.zeros((32, 32), np.uint8))
+        row["spacing"] = "0.7 0.8" if row["volume"] == named[0] else row["spacing"]
+    with open(manifest, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    arguments = ("eval", scans / "data", "--predictions", scans / "nothing", "--split", "labeled", "--out", scans / "e", "--json")
+    result = succeed(*arguments).result
+    assert (result["distance_unit"], result["volumes"]["distance_unit"], result["volumes"]["volumes"]) == ("mm", "voxels", 2)
+    with open(scans / "e/volumes.csv", newline="") as file:
+        assert [float(row["hd95"]) for row in csv.DictReader(file)] == pytest.approx([np.hypot(4, np.hypot(32, 32))] * 2, abs=1e-3)
+
+
 @pytest.mark.slow
 def test_eval_leaves_out_volumes_of_which_slices_are_missing(scans, untrained):
     assert prepare_scans(scans).code == 0
