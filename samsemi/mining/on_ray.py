@@ -19,6 +19,7 @@ from samsemi.mining.folds import model_folders
 from samsemi.mining.miner import Miner, cut_batches, mine_batch
 from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.mine import MineOptions
+from samsemi.sam.network import compile_encoder
 from samsemi.sam.protocol import choose_masks, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 
@@ -33,6 +34,8 @@ class Worker:
         device, dataset = choose_device(options.device), read_dataset(options.dataset)
         segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
         sam = choose_masks(load_sam(options.sam, options.sam_checkpoint, device, options.precision), options.masks)
+        if options.compile:
+            compile_encoder(sam, device)
         self.miner, self.writer = Miner(segmenters[0], sam, options, segmenters[1:]), writer
         self.batches = cut_batches(need_cases(dataset, "unlabeled"), options)
 
