@@ -12,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= $(if $(DATA),$(DATA:%/=%).samsemi,demo)
-EXTRAS := dev,hf,medical,track
+EXTRAS := dev,hf,medical,onnx,track
 INSTALL := pip install --quiet --disable-pip-version-check
 KILLS ?= 100
 BENCH ?= $(if $(shell command -v nvidia-smi),--sam tiny --sam vit_b --sam vit_h --images 32 --image-size 512)

@@ -1,26 +1,28 @@
 """What a store of many images takes: disk, memory, open files and processor time, by stores of drawn objects with made-up scores.
 
-    python examples/store_scale.py 1000 3000
+    python examples/store_scale.py 1000 3000 --tables 1000000
 
 No SAM and no network is needed. Every image has two objects; maps have the sizes of `--sam tiny` and a network of 256 px. The difference
-between the two stores, per image, times a million is what a million images take.
+between the two stores, per image, times a million is what a million images take. What a reader does with the tables alone is measured at
+full length: maps that were never written take no room.
 """
 
+import argparse
 import json
-import os
 import resource
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from samsemi.mining.policy import Policy
 from samsemi.mining.pseudolabels import usable_ids
 from samsemi.mining.scores import COLUMNS
-from samsemi.mining.store import Mined, Provenance, Store
+from samsemi.mining.store import HASHES, IMAGE_ROW, OBJECT_ROW, STORED, Mined, Provenance, Store
+from samsemi.mining.store_tables import Shape, create
 from samsemi.mining.store_writer import StoreWriter, find_parts
 from samsemi.sam.prompts import Prompts
 
@@ -88,18 +90,38 @@ def measure(count: int, folder: Path) -> dict[str, float]:
     with measured(found, "finish"):
         writer.finish(names)
     found["store_bytes"] = writer.path.stat().st_size
-    before = resident()
-    with measured(found, "open"):
-        store = Store(writer.path)
-    found["resident_bytes"] = resident() - before
-    policy = Policy(min_confidence=0, min_predicted_iou=0, min_stability=0, min_agreement=0)
-    with measured(found, "usable"):
-        assert len(usable_ids(store, policy)) == count
+    store = Store(writer.path)
     with measured(found, "read"):
         for name in names[:: count // 100]:
             store.read(name)
     found["read_ms"] = 10 * found.pop("read_cpu")
-    found["open_files"], found["peak_bytes"] = len(os.listdir("/proc/self/fd")), 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found
+
+
+def measure_tables(count: int, folder: Path) -> dict[str, float]:
+    """Open a store of so many images, of which only the tables are written, and decide what is learned from."""
+    path, mined = folder / "s.h5", draw(0)
+    images, objects = np.zeros(count, IMAGE_ROW), np.zeros(count * OBJECTS, OBJECT_ROW)
+    images["id"] = [f"{number:09d}" for number in range(count)]
+    images["first_object"] = np.arange(count) * OBJECTS
+    for name, value in {"height": IMAGE, "width": IMAGE, "num_objects": OBJECTS, "readable": True}.items():
+        images[name] = value
+    objects["image"] = np.repeat(np.arange(count), OBJECTS)
+    for name, column in STORED.items():
+        objects[column] = np.tile(getattr(mined, name), (count, *[1] * (getattr(mined, name).ndim - 1)))
+    with h5py.File(path, "w") as file:
+        create(file, Provenance({}, {}, Policy().to_json()), count, len(objects), Shape(MASK, 2, CLASSES, MAP))
+        file["images"][:], file["objects"][:] = images, objects
+        file[HASHES][:] = np.array([f"{number:064x}" for number in range(count)], "S64")
+    del images, objects
+    found: dict[str, float] = {"images": count, "tables_bytes": path.stat().st_size}
+    before = resident()
+    with measured(found, "open"):
+        store = Store(path)
+    found["resident_bytes"] = resident() - before
+    with measured(found, "usable"):
+        assert len(usable_ids(store, Policy(min_confidence=0, min_predicted_iou=0, min_stability=0, min_agreement=0))) == count
+    found["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found
 
 
@@ -109,9 +131,14 @@ def resident() -> int:
 
 
 def main() -> None:
-    for count in map(int, sys.argv[1:]):
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps({name: round(value, 4) for name, value in measure(count, Path(folder)).items()}), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=int, nargs="*")
+    parser.add_argument("--tables", type=int, nargs="*", default=[])
+    given = parser.parse_args()
+    for function, counts in ((measure, given.images), (measure_tables, given.tables)):
+        for count in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                print(json.dumps({name: round(value, 4) for name, value in function(count, Path(folder)).items()}), flush=True)
 
 
 if __name__ == "__main__":

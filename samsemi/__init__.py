@@ -18,6 +18,7 @@ __all__ = [
     "check",
     "distill",
     "eval",
+    "export",
     "export_labels",
     "finetune",
     "info",

@@ -99,6 +99,9 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
             raise UsageError(reason, "give a function that returns, in a module that does nothing when it is imported") from None
         if not processes.is_first():
             return
+        if not json and hasattr(stage, "text") and (text := stage.text(result)):
+            console.show_text(text)
+            return
         tables = stage.tables(result) if hasattr(stage, "tables") else []
         shown = stage.shown(result) if hasattr(stage, "shown") and not json else result
         console.show_result(f"samsemi {name}", shown, json, tables)

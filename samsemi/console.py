@@ -232,6 +232,11 @@ class Table:
         return [self.title, *(line.rstrip() for line in lines), *left_out]
 
 
+def show_text(text: str) -> None:
+    """A text of several lines on stdout."""
+    print(harmless(text), end="")
+
+
 def show_result(title: str, result: Mapping[str, object], as_json: bool, tables: Sequence[Table] = ()) -> None:
     """The result of a stage on stdout: one JSON object; or its tables, then its other plain values, a line each, never cut."""
     if as_json:

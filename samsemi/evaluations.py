@@ -74,13 +74,17 @@ def count_outcomes(outcomes: np.ndarray) -> dict[str, int | None]:
 
 
 def compare_scores(
-    scores: Scores | Sequence[Scores], earlier: Scores | Sequence[Scores], groups: Mapping[str, str], seed: int
+    scores: Scores | Sequence[Scores],
+    earlier: Scores | Sequence[Scores],
+    groups: Mapping[str, str],
+    seed: int,
+    metrics: Sequence[str] = METRICS,
 ) -> dict[str, Summary]:
     """Paired differences of the class means, ``scores`` minus ``earlier``, or of as many seeds of each; groups by case id. ``holm_p`` is p
     corrected for all metrics."""
     arms = [[one] if isinstance(one, dict) else one for one in (scores, earlier)]
     found: dict[str, Summary] = {}
-    for metric in METRICS:
+    for metric in metrics:
         own, other = ([{name: mean_over_classes(s, metric) for name, s in one.items()} for one in arm] for arm in arms)
         found[metric] = compare_seeds(own, other, groups, seed)
     tested = {metric: p for metric, summary in found.items() if (p := summary["p"]) is not None}

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 MOST_BYTES = 2**31
@@ -30,6 +31,15 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         raise OSError(errno.EINVAL, f"larger than {most >> 20} MiB", str(path))
     with open(path, "rb") as file:
         return file.read()
+
+
+def begins_with(path: Path, mark: bytes, length: int) -> bool:
+    """Whether a mark stands in the first ``length`` bytes of a regular file; False for what is none."""
+    with suppress(OSError):
+        need_regular(path)
+        with open(path, "rb") as file:
+            return mark in file.read(length)
+    return False
 
 
 def hash_file(path: Path) -> str:

@@ -40,8 +40,17 @@ LABELS = 256
 
 def dice_score(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> float:
     """Mean Dice over the classes above background of two (H, W) label maps; NaN where neither holds any."""
+    return mean_known(dice_scores(prediction, truth, num_classes))
+
+
+def dice_scores(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> list[float]:
+    """Dice of each class above background of two (H, W) label maps; NaN where neither holds it."""
     counts = count_pixels(prediction, truth)
-    scores = [overlap_of(*pixels_of(counts, k))["dice"] for k in range(1, num_classes)]
+    return [overlap_of(*pixels_of(counts, k))["dice"] for k in range(1, num_classes)]
+
+
+def mean_known(scores: Sequence[float]) -> float:
+    """The mean of the scores that are numbers; NaN where none is."""
     known = [score for score in scores if not np.isnan(score)]
     return float(np.mean(known)) if known else nan
 

@@ -24,26 +24,35 @@ def call_own(function: Callable, given: str, *arguments: object, kind: type[Sams
     except Exception as error:
         if device_error(error):
             raise
-        raise kind(f"{given}: {describe(error, place_in_own(error))}", REPAIR) from None
+        raise kind(f"{given}: {describe(error)}", REPAIR) from None
 
 
 def own_error(error: Exception) -> CheckpointError | None:
-    """An error that nobody has named yet, where it comes from code that is neither samsemi's nor a library's; None for any other."""
-    called = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [path for path in called if path.is_relative_to(PACKAGE) or not any(map(path.is_relative_to, LIBRARIES))]
-    if not own or own[-1].is_relative_to(PACKAGE):
+    """An error that nobody has named yet, where the innermost code that is no library's is not samsemi's; None for any other."""
+    called = [path for path, _ in places(error) if is_samsemi(path) or not is_library(path)]
+    if not called or is_samsemi(called[-1]):
         return None
-    return CheckpointError(f"code of your own: {describe(error, place_in_own(error))}", REPAIR)
+    return CheckpointError(f"code of your own: {describe(error)}", REPAIR)
 
 
-def describe(error: Exception, place: str) -> str:
-    """Its kind, place and first line."""
-    return f"{type(error).__name__}{place}: {(str(error).splitlines() or [''])[0]:.200}"
+def describe(error: Exception) -> str:
+    """Its kind, the innermost place in code of the user's own, if there is any, and its first line."""
+    beyond = [place for place in places(error) if not is_samsemi(place[0])]
+    own = [place for place in beyond if not is_library(place[0])] or [place for place in beyond if place[0] == beyond[0][0]]
+    where = f" in {own[-1][0]}, line {own[-1][1]}" if own else ""
+    return f"{type(error).__name__}{where}: {(str(error).splitlines() or [''])[0]:.200}"
 
 
-def place_in_own(error: Exception) -> str:
-    """' in FILE, line N': where an error left the first file that is none of samsemi's; '' where it came from none."""
+def places(error: Exception) -> list[tuple[Path, int | None]]:
+    """(file, line) of all that was being called, the innermost last; but for code that stands in no file."""
     called = traceback.extract_tb(error.__traceback__)
-    others = [frame for frame in called if not Path(frame.filename).is_relative_to(PACKAGE)]
-    own = [frame for frame in others if frame.filename == others[0].filename]
-    return f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
+    return [(Path(frame.filename), frame.lineno) for frame in called if not frame.filename.startswith("<")]
+
+
+def is_samsemi(path: Path) -> bool:
+    return path.is_relative_to(PACKAGE)
+
+
+def is_library(path: Path) -> bool:
+    """Whether a file is installed: Python's own, or in site-packages."""
+    return any(map(path.is_relative_to, LIBRARIES))

@@ -8,7 +8,7 @@ With one thread on a CPU the seconds are those that the thread computed, not tho
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -44,6 +44,8 @@ KINDS = "box+point"
 MATRIX = {"cpu": 1024, "gpu": 8192}
 """Side of the matrices whose product is the peak that an encoder is compared with."""
 PRODUCTS = 8
+COMPILING = ("compile_seconds", "compiled_over_encoder", "compile_pays_from_images")
+"""Keys of ``measure_compiling``."""
 Runs = Mapping[str, Callable[[], object]]
 
 
@@ -233,6 +235,19 @@ class Bench:
 def run_encoder(sam: OriginalSam, inputs: Tensor) -> None:
     with autocast(sam.device, sam.precision):
         sam.network.encode(inputs)
+
+
+def measure_compiling(sam: OriginalSam, inputs: Tensor, rounds: int, backend: str = "inductor") -> dict[str, float | None]:
+    """Seconds that compiling the encoder takes, how much faster it is then, and from how many images on that pays, None: it never does."""
+    other = copy(sam)
+    other.network = deepcopy(sam.network)
+    other.compile(backend)
+    compiling = seconds_of(lambda: run_encoder(other, inputs), sam.device)
+    runs: Runs = {"plain": lambda: run_encoder(sam, inputs), "compiled": lambda: run_encoder(other, inputs)}
+    times = interleave(runs, rounds, sam.device, lambda: None)
+    saved = (statistics.median(times["plain"]) - statistics.median(times["compiled"])) / len(inputs)
+    pays = compiling / saved if saved > 0 else None
+    return dict(zip(COMPILING, (compiling, median_ratio(times["plain"], times["compiled"]), pays), strict=True))
 
 
 def encoder_flops(name: str) -> float:

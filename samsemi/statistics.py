@@ -24,6 +24,8 @@ CROSSED = 4000
 PERMUTATIONS = 4999
 """All are tried where there are no more."""
 LEVEL = 0.05
+TAILS = (LEVEL / 2, 1 - LEVEL / 2)
+"""Quantiles at which an interval begins and ends."""
 ALIKE = 1e-9
 """Means that differ by less do not differ."""
 Summary = dict[str, float | int | None]
@@ -40,7 +42,7 @@ def bootstrap_interval(values: np.ndarray, groups: Sequence[str], rng: np.random
     sums, counts = by_group(values[known], np.asarray(groups)[known])
     draws = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = np.quantile(means, TAILS)
     return float(low), float(high)
 
 
@@ -172,15 +174,15 @@ def differ(paired: Paired, seed: int = 0) -> Difference:
     mean, told = float(means.mean()), (tuple(means.tolist()), paired.seeds, paired.values.shape[1])
     if len(means) < 2:
         return Difference(mean, *told)
-    if np.ptp(means) < ALIKE:  # such as an arm that is measured as the other one
-        return Difference(mean, *told, (mean, mean), (mean, mean), float(abs(mean) < ALIKE))
-    test = stats.ttest_1samp(means, 0.0)
     draws = crossed_means(paired.values, paired.groups, np.random.default_rng(seed))
     tail = min((draws <= 0).mean(), (draws >= 0).mean())
-    low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
+    low, high = (float(end) for end in np.quantile(draws, TAILS))
+    p = min(2 * float(tail), 1.0)
+    if np.ptp(means) < ALIKE:  # such as an arm that is measured as the other one, or an arm whose seeds are copies: the cases alone tell
+        return Difference(mean, *told, (mean, mean), (low, high), 1.0 if abs(mean) < ALIKE else p)
+    test = stats.ttest_1samp(means, 0.0)
     over_seeds = test.confidence_interval(1 - LEVEL)
-    p = max(float(test.pvalue), min(2 * float(tail), 1.0))
-    return Difference(mean, *told, (float(over_seeds.low), float(over_seeds.high)), (float(low), float(high)), p)
+    return Difference(mean, *told, (float(over_seeds.low), float(over_seeds.high)), (low, high), max(float(test.pvalue), p))
 
 
 def compare_seeds(values: Sequence[Cases], others: Sequence[Cases], groups: Mapping[str, str], seed: int) -> Summary:
@@ -201,7 +203,7 @@ def compare_seeds(values: Sequence[Cases], others: Sequence[Cases], groups: Mapp
 
 def crossed_interval(values: np.ndarray, groups: Sequence[str], seed: int) -> tuple[float, float]:
     """95 % interval of the mean of (S, C) values, NaN where not measured, over seeds and patients."""
-    low, high = np.nanquantile(crossed_means(values, groups, np.random.default_rng(seed)), [LEVEL / 2, 1 - LEVEL / 2])
+    low, high = np.nanquantile(crossed_means(values, groups, np.random.default_rng(seed)), TAILS)
     return float(low), float(high)
 
 

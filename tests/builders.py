@@ -45,6 +45,7 @@ RUN_FILES = {
     "environment.json",
     "history.csv",
     "model.json",
+    "model_card.md",
     "model.safetensors",
     "made_from.json",
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from samsemi import inputs
-from samsemi.inputs import read_regular, read_rows, read_text
+from samsemi.inputs import begins_with, read_regular, read_rows, read_text
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 
@@ -46,3 +46,11 @@ def test_what_is_no_table_is_a_value_error(tmp_path, content):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(ValueError):
         read_rows(tmp_path / "t.csv")
+
+
+@needs_pipes
+def test_mark_is_looked_for_in_the_first_bytes_of_a_regular_file(tmp_path):
+    (tmp_path / "f").write_bytes(b"....mark")
+    os.mkfifo(tmp_path / "pipe")
+    assert begins_with(tmp_path / "f", b"mark", 8) and not begins_with(tmp_path / "f", b"mark", 7)
+    assert not any(begins_with(tmp_path / name, b"mark", 8) for name in ("", "pipe", "gone"))

@@ -251,3 +251,14 @@ def test_perfect_probabilities_are_calibrated_and_what_is_ignored_or_unknown_cou
     table = count_reliability(probs, truth)
     assert table[:, :, 0].sum(axis=1).tolist() == [3, 3] and calibration_error(table[1]) == 0
     assert math.isnan(calibration_error(count_reliability(probs[:, 3:], truth[3:])[1]))
+
+
+def test_a_case_costs_one_distance_transform_per_border_in_the_box_of_both_masks(monkeypatch):
+    """Whatever the size of the image: what there is to compute grows with the objects."""
+    from samsemi import metrics
+
+    sizes, transform = [], metrics.ndimage.distance_transform_edt
+    monkeypatch.setattr(metrics.ndimage, "distance_transform_edt", lambda mask, **more: sizes.append(mask.shape) or transform(mask, **more))
+    label, truth = (rectangle(200, 210, 219 + i, 229, (512, 512)).astype(np.uint8) for i in (0, 5))
+    measure(label, truth, ("background", "polyp", "not there"), None, 2.0)
+    assert sizes == [(20, 25), (20, 25)]

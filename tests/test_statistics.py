@@ -6,7 +6,16 @@ from itertools import product
 import numpy as np
 import pytest
 
-from samsemi.statistics import bootstrap_interval, compare, holm, permutation_p, summarize_seeds, summarize_values, wilcoxon_p
+from samsemi.statistics import (
+    bootstrap_interval,
+    compare,
+    compare_seeds,
+    holm,
+    permutation_p,
+    summarize_seeds,
+    summarize_values,
+    wilcoxon_p,
+)
 
 
 def test_summary_leaves_nan_out_and_counts_what_is_left():
@@ -122,3 +131,16 @@ def test_false_alarm_of_one_seed_counts_though_the_others_found_nothing():
 def test_holm():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_copies_of_a_seed_tell_no_more_than_the_cases():
+    """The seeds' means do not differ at all, the cases do: no seed is proof of a difference that other cases would not show."""
+    cases = dict(enumerate(np.random.default_rng(0).normal(0.0, 0.2, 20)))
+    ours, nothing, names = (
+        {str(i): value for i, value in cases.items()},
+        dict.fromkeys(map(str, cases), 0.0),
+        {str(i): str(i) for i in cases},
+    )
+    found = compare_seeds([ours] * 3, [nothing] * 3, names, 0)
+    assert found["p"] > 0.3 and found["low"] < 0 < found["high"]
+    assert compare_seeds([ours] * 3, [ours] * 3, names, 0)["p"] == 1

@@ -9,7 +9,8 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from samsemi.data.dataset import IGNORE, Case, read_case_image, read_case_label
-from samsemi.sam.protocol import FEATURES, TrainableSam, encode_images
+from samsemi.sam.checks import encode_images
+from samsemi.sam.protocol import FEATURES, TrainableSam
 
 RIDGE = 0.1
 """Penalty of the squared weights, against the mean squared error over the cells of standardized features."""

@@ -14,8 +14,9 @@ from skimage import draw
 from samsemi.data.dataset import IGNORE, Case, Dataset, read_case_image, read_case_label
 from samsemi.errors import NothingUsable
 from samsemi.metrics import overlap
+from samsemi.sam.checks import decode_prompts, encode_images
 from samsemi.sam.prompts import Prompts, deepest_points, find_objects, make_prompts, number_objects, shared_most
-from samsemi.sam.protocol import Embedding, SamBackend, decode_prompts, encode_images
+from samsemi.sam.protocol import Embedding, SamBackend
 from samsemi.sam.simulation import box_of, move_box
 from samsemi.sam.windows import Window, crop_pixels, crop_prompts, paste_maps, round_window, zoom_window
 from samsemi.segmenters.segmenter import Segmenter, predict_image

@@ -12,7 +12,7 @@ from samsemi.data.files import find_images
 from samsemi.data.images import read_bytes
 from samsemi.data.layouts.coco import Table, read_objects, read_table, size_of
 from samsemi.data.layouts.drawn import draw_on
-from samsemi.errors import CheckpointError, DataError
+from samsemi.errors import DataError
 from samsemi.inputs import hash_file, read_rows
 from samsemi.outputs import write_rows
 from samsemi.schemas import from_json, need_schema, read_object
@@ -116,7 +116,7 @@ def draw_table(table: Table, folder: Path, review: Review, dataset: Dataset) -> 
     numbers = {PurePosixPath(str(row.get("file_name")).replace("\\", "/")).stem: number for number, row in table.images.items()}
     refuse_unknown(numbers, review, str(table.path))
     if len(numbers) < len(table.images):
-        raise DataError(f"{table.path}: two images of one name", "list each once, with all of its objects")
+        raise DataError(f"{table.path}: {len(table.images)} images of {len(numbers)} names", "list each case of the review once")
     sizes = {number: size_of(row, table.path) for number, row in table.images.items()}
     return {
         name: draw_on(folder / "images" / f"{name}.png", table.path, objects.get(number, ()), sizes[number]).read()
@@ -159,7 +159,7 @@ def read_record(folder: Path) -> list[dict[str, str]]:
         return []
     try:
         rows = read_rows(path)
-    except (OSError, ValueError, CheckpointError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error})", "restore it, or remove it: it says who has corrected which mask") from None
     if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
         raise DataError(f"{path} needs the columns {','.join(COLUMNS)} in every line", "restore it, or remove it")

@@ -16,7 +16,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Kind:
+class Flaw:
     """A kind of finding."""
 
     title: str
@@ -27,28 +27,28 @@ class Kind:
 
 REPAIR = "repair or restore the file, or prepare the data set again without it"
 KINDS = {
-    "manifest": Kind("lines of manifest.csv that cannot be", "repair the line, or prepare the data set again"),
-    "missing_split": Kind("splits without cases", "prepare the data set again with larger shares, or more cases with masks"),
-    "unreadable": Kind("files that cannot be read", REPAIR),
-    "truncated": Kind("files that are damaged or cut off", REPAIR),
-    "other_size": Kind("masks of another size than their image", "export image and mask in one size, then prepare the data set again"),
-    "unexpected_values": Kind("files with unexpected values", "write class indices, or let `samsemi prepare` convert the masks"),
-    "changed": Kind("files that have changed", "restore the file, or prepare the data set again and make anew what came from it"),
-    "duplicate": Kind("images in val or test and in another split", "put all copies into one split, or keep one of them"),
-    "group_in_two_splits": Kind("groups in val or test and in another split", "put the whole group into one split"),
-    "missing_class": Kind("classes without a mask", "give larger shares, another --seed or --split, or leave the class out"),
-    "near_duplicate": Kind(
+    "manifest": Flaw("lines of manifest.csv that cannot be", "repair the line, or prepare the data set again"),
+    "missing_split": Flaw("splits without cases", "prepare the data set again with larger shares, or more cases with masks"),
+    "unreadable": Flaw("files that cannot be read", REPAIR),
+    "truncated": Flaw("files that are damaged or cut off", REPAIR),
+    "other_size": Flaw("masks of another size than their image", "export image and mask in one size, then prepare the data set again"),
+    "unexpected_values": Flaw("files with unexpected values", "write class indices, or let `samsemi prepare` convert the masks"),
+    "changed": Flaw("files that have changed", "restore the file, or prepare the data set again and make anew what came from it"),
+    "duplicate": Flaw("images in val or test and in another split", "put all copies into one split, or keep one of them"),
+    "group_in_two_splits": Flaw("groups in val or test and in another split", "put the whole group into one split"),
+    "missing_class": Flaw("classes without a mask", "give larger shares, another --seed or --split, or leave the class out"),
+    "near_duplicate": Flaw(
         "images in val or test that look like one in another split",
         "look at them; frames, slices and copies belong into one split: prepare with --groups or --split",
         is_problem=False,
     ),
-    "labeled_and_unlabeled": Kind(
+    "labeled_and_unlabeled": Flaw(
         "groups or images that are labeled and unlabeled",
         "no leak, since neither measures; but new patients may be harder than these unlabeled images",
         is_problem=False,
     ),
-    "empty_mask": Kind("masks without any class", "right where there is nothing to see; else export them again", is_problem=False),
-    "blank_image": Kind("images of a single color", "export them again, or leave them out", is_problem=False),
+    "empty_mask": Flaw("masks without any class", "right where there is nothing to see; else export them again", is_problem=False),
+    "blank_image": Flaw("images of a single color", "export them again, or leave them out", is_problem=False),
 }
 """By the name that --json gives."""
 

@@ -26,7 +26,7 @@ LOOKED_AT = 30
 MANY = 8
 """Class indices above this are taken for instance numbers unless the classes are named."""
 
-Kind = Literal["auto", "indices", "binary", "nonzero"]
+Meaning = Literal["auto", "indices", "binary", "nonzero"]
 """What the user says that mask values mean."""
 
 
@@ -62,7 +62,9 @@ class MaskValues:
         return self.convert(self.narrow(source.read(), source.path))
 
 
-def count_values(masks: Mapping[str, MaskSource], advance: Callable[[], None] = lambda: None, kind: Kind = "auto") -> dict[str, np.ndarray]:
+def count_values(
+    masks: Mapping[str, MaskSource], advance: Callable[[], None] = lambda: None, kind: Meaning = "auto"
+) -> dict[str, np.ndarray]:
     """The (256,) histogram of each mask; what was guessed in reading them is logged once, with a count."""
     narrow = ONE_CLASS[kind].narrow if kind in ONE_CLASS else to_label
     counts, remarks = {}, Counter[str]()
@@ -84,7 +86,7 @@ def refuse_colors(remarks: Sequence[str]) -> None:
         )
 
 
-def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, kind: Kind = "auto") -> MaskValues:
+def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, kind: Meaning = "auto") -> MaskValues:
     """Decide once for all masks what their values mean, from each file's (256,) histogram.
 
     By itself ("auto"): class indices with 255 = ignore; 0/255; noisy 0/255. DataError for anything else, with the values found, and
@@ -212,7 +214,7 @@ def to_nonzero(values: np.ndarray, path: Path) -> np.ndarray:
     return (values > 0).astype(np.uint8)
 
 
-ONE_CLASS: dict[Kind, MaskValues] = {
+ONE_CLASS: dict[Meaning, MaskValues] = {
     "binary": MaskValues(threshold_lookup(), 2, "values from 128 were taken as class 1, as --mask-values binary says"),
     "nonzero": MaskValues(
         (np.arange(256) > 0).astype(np.uint8), 2, "values above 0 were taken as class 1, as --mask-values nonzero says", to_nonzero

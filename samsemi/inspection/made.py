@@ -20,6 +20,7 @@ KINDS = {
     "evaluation": "evaluation",
     "predictions": "predictions",
     "labels": "exported labels",
+    "exported": "exported network (ONNX)",
     "folder": "folder",
 }
 """Kind of a thing -> its name."""

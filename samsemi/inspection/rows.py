@@ -1,11 +1,12 @@
 """Facts about a thing as a person reads them: short hashes, sizes with units, options as they are typed."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from samsemi.console import format_seconds
-from samsemi.inspection.made import known_options
+from samsemi.inspection.made import known_options, table_of
 from samsemi.inspection.things import name_thing
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -17,6 +18,8 @@ PLACED = (
     *("options", "scores_before", "scores", "calibration", "bytes", "bytes_of_images", *IN_TABLES),
 )
 """Facts that have a row in another place, stand in a table, or are for scripts alone."""
+WITH_CARD = ("run", "adapted_sam", "store")
+"""Kinds of things that have a card."""
 FOR_SCRIPTS = ("by_class", "dice_by_sam_share", "precision_interval")
 """Of a calibration."""
 
@@ -36,6 +39,8 @@ def as_rows(facts: Mapping[str, Any]) -> dict[str, object]:
         rows[name] = {score: with_interval(value, facts.get("intervals", {}).get(score)) for score, value in facts.get(name, {}).items()}
     rows["calibration"] = show_calibration(facts.get("calibration", {}))
     rows |= {name: as_size(facts[name]) for name in ("bytes", "bytes_of_images") if name in facts}
+    if facts["kind"] in WITH_CARD and facts.get("finished"):
+        rows["card"] = f"samsemi info {facts['path']} --card"
     return {name: value for name, value in rows.items() if is_told(value)}
 
 
@@ -73,6 +78,16 @@ def as_flags(command: str, options: Mapping[str, object]) -> str:
         elif value is not None:
             words.append(f"{flag} {value}")
     return " ".join(words)
+
+
+def write_command(facts: Mapping[str, object]) -> str:
+    """The command line that made a thing, without what was left at its default and where it was written."""
+    command, given = str(facts.get("command") or ""), {**table_of(facts.get("inputs")), **table_of(facts.get("options"))}
+    if not command:
+        return ""
+    known = known_options(command)
+    places = [shlex.quote(str(given.pop(name))) for name, option in known.items() if option.field.argument and name in given]
+    return " ".join(part for part in ("samsemi", command, *places, as_flags(command, given)) if part)
 
 
 def with_interval(value: object, interval: object) -> str:

@@ -7,7 +7,7 @@ from samsemi.inputs import read_rows, read_text
 from samsemi.inspection.headers import count_weights, read_header
 from samsemi.inspection.made import Facts, changed_options, count_bytes, read_places, table_of
 from samsemi.schemas import read_object
-from samsemi.training.runs import BEGUN, CONFIG, FINISHED
+from samsemi.training.runs import BEGUN, CARD, CONFIG, FINISHED
 
 MODEL_CARD, MODEL_WEIGHTS = "model.json", "model.safetensors"
 OUT_OF_FOLD = "out_of_fold.h5"
@@ -38,6 +38,7 @@ def describe_run(folder: Path) -> Facts:
         "classes": network.pop("classes", []),
         "network": {name: network[name] for name in ("encoder", "peers", "decoder_channels", "size") if network.get(name)},
         "made_from": made_from,
+        **({"weights": card["weights"]} if "weights" in card else {}),
         **(count_weights(read_header(weights)) if weights.is_file() else {}),
         "holds": list_parts(folder),
         "bytes": count_bytes(folder),
@@ -109,5 +110,5 @@ def list_parts(folder: Path) -> Facts:
         "rounds": len([*folder.glob(f"rounds/*/{FINISHED}")]),
         "stores": len([*folder.glob("stores/*.h5")]),
     }
-    files = [name for name in (OUT_OF_FOLD, TEACHER, "embeddings.h5", "drift.csv", "overlays") if (folder / name).exists()]
+    files = [name for name in (CARD, OUT_OF_FOLD, TEACHER, "embeddings.h5", "drift.csv", "overlays") if (folder / name).exists()]
     return {**{name: count for name, count in counts.items() if count}, **({"files": files} if files else {})}

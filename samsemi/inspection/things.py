@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samsemi.errors import CheckpointError, DataError, SamsemiError
+from samsemi.inspection.exported import describe_exported, is_exported
 from samsemi.inspection.folders import describe_dataset, describe_evaluation, describe_labels, describe_predictions
 from samsemi.inspection.made import KINDS, Facts
 from samsemi.inspection.runs import MODEL_WEIGHTS, NAMES, describe_run, is_adapt_run, is_run
@@ -16,7 +17,7 @@ from samsemi.training.runs import LAST, STATE
 
 DEPTH = 3
 """Folders within each other in which things are looked for."""
-SUFFIXES = (".h5", ".hdf5", ".safetensors")
+SUFFIXES = (".h5", ".hdf5", ".safetensors", ".onnx")
 """Of files that are looked at in a folder."""
 NEVER_ALONE = (MODEL_WEIGHTS, STATE.name)
 """Weights that are known by the run that they stand in."""
@@ -25,7 +26,7 @@ DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, 
 
 
 @dataclass(frozen=True)
-class Kind:
+class ThingKind:
     """Things of one kind: how they are known, and what describes them."""
 
     fits: Callable[[Path], bool]
@@ -38,16 +39,20 @@ def has(name: str) -> Callable[[Path], bool]:
 
 
 FOLDERS = (
-    Kind(has("manifest.csv"), describe_dataset),
-    Kind(has("dataset.json"), describe_dataset),
-    Kind(is_adapt_run, describe_adapt_run),
-    Kind(is_run, describe_run),
-    Kind(has("metrics.json"), describe_evaluation),
-    Kind(has("predictions.json"), describe_predictions),
-    Kind(has("labels.json"), describe_labels),
+    ThingKind(has("manifest.csv"), describe_dataset),
+    ThingKind(has("dataset.json"), describe_dataset),
+    ThingKind(is_adapt_run, describe_adapt_run),
+    ThingKind(is_run, describe_run),
+    ThingKind(has("metrics.json"), describe_evaluation),
+    ThingKind(has("predictions.json"), describe_predictions),
+    ThingKind(has("labels.json"), describe_labels),
 )
-PARTS = Kind(lambda path: bool(parts_of(path)) and not path.is_file(), describe_parts)
-FILES = (Kind(is_hdf5, describe_hdf5), Kind(lambda path: path.suffix == ".safetensors" and path.is_file(), describe_weights))
+PARTS = ThingKind(lambda path: bool(parts_of(path)) and not path.is_file(), describe_parts)
+FILES = (
+    ThingKind(is_hdf5, describe_hdf5),
+    ThingKind(lambda path: path.suffix == ".safetensors" and path.is_file(), describe_weights),
+    ThingKind(is_exported, describe_exported),
+)
 
 
 def inspect(path: Path) -> Facts:
@@ -81,7 +86,7 @@ def find_place(path: Path) -> Path:
     return above if not alone and any(safely(kind.fits, above) for kind in FOLDERS) else path
 
 
-def find_kind(place: Path) -> Kind | None:
+def find_kind(place: Path) -> ThingKind | None:
     """What a thing is; None for one that is not known."""
     kinds = (PARTS, *FOLDERS) if place.is_dir() else (PARTS, *FILES)
     return next((kind for kind in kinds if safely(kind.fits, place)), None)
@@ -95,7 +100,7 @@ def safely(fits: Callable[[Path], bool], place: Path) -> bool:
         return False
 
 
-def describe(kind: Kind, place: Path) -> Facts:
+def describe(kind: ThingKind, place: Path) -> Facts:
     """What is known of a thing; CheckpointError, or of a data set DataError, where it is damaged."""
     try:
         return kind.describe(place)
@@ -127,7 +132,7 @@ def visible(folder: Path) -> Iterator[Path]:
         return
 
 
-def brief(kind: Kind, path: Path) -> Facts:
+def brief(kind: ThingKind, path: Path) -> Facts:
     """Kind and summary of a thing, or what is wrong with it."""
     try:
         facts = describe(kind, path)

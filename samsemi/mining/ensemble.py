@@ -9,7 +9,7 @@ from samsemi.sam.prompts import Objects, number_objects
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_label
 
 
-class Found(NamedTuple):
+class EnsembleMaps(NamedTuple):
     """What models find in some images."""
 
     maps: list[np.ndarray]
@@ -18,17 +18,17 @@ class Found(NamedTuple):
     """(M, H, W) uint8 class map of each image by each model."""
 
 
-def predict_ensemble(segmenters: Sequence[Segmenter], images: Sequence[np.ndarray], flips: bool = False) -> Found:
+def predict_ensemble(segmenters: Sequence[Segmenter], images: Sequence[np.ndarray], flips: bool = False) -> EnsembleMaps:
     """Of (H, W, 3) uint8 images, by M models of the same classes; with ``flips``, test-time augmentation."""
     if not images:
-        return Found([], [])
+        return EnsembleMaps([], [])
     totals: list[np.ndarray] = []
     labels: list[list[np.ndarray]] = []
     for segmenter in segmenters:
         maps = predict_batch(segmenter, images, flips)
         labels.append([to_label(probs) for probs in maps])
         totals = [total + probs for total, probs in zip(totals, maps, strict=True)] if totals else maps
-    return Found([total / len(segmenters) for total in totals], [np.stack(rows) for rows in zip(*labels, strict=True)])
+    return EnsembleMaps([total / len(segmenters) for total in totals], [np.stack(rows) for rows in zip(*labels, strict=True)])
 
 
 def agreement_of(members: np.ndarray | None, objects: Objects, num_classes: int) -> np.ndarray:

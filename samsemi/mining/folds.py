@@ -13,6 +13,7 @@ from samsemi.errors import CheckpointError, DataError
 from samsemi.hdf5 import named_damage, need_dataset, new_hdf5, open_hdf5, read_whole
 from samsemi.mining.pseudolabels import quantize
 from samsemi.mining.store import MOST_SIDE
+from samsemi.options.mine import MineOptions
 from samsemi.schemas import need_schema
 from samsemi.segmenters.segmenter import Segmenter, predict_batch, to_input
 
@@ -29,6 +30,21 @@ def fold_folders(run: Path, count: int) -> list[Path]:
 def find_folds(run: Path) -> list[Path]:
     """The runs of the models of the folds that a run has; none where it was trained without."""
     return fold_folders(run, len(list(Path(run).glob("fold-*"))))
+
+
+def model_folders(options: MineOptions) -> list[Path]:
+    """The runs of all models whose mean map prompts; CheckpointError where those of the folds are wanted and there are none."""
+    if not options.fold_models:
+        return list(options.model)
+    return [folder for run in options.model for folder in (run, *need_folds(run))]
+
+
+def need_folds(run: Path) -> list[Path]:
+    """The runs of the folds within a run."""
+    folds = find_folds(run)
+    if not folds:
+        raise CheckpointError(f"--fold-models: {run} has no models of folds", "train it with `samsemi warmstart --folds 5`")
+    return folds
 
 
 def deal_folds(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]:

@@ -17,7 +17,8 @@ from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, map_size_of, mine_cases, open_writer, provenance_of
 from samsemi.mining.store_writer import find_parts
 from samsemi.options.mine import MineOptions
-from samsemi.sam.protocol import SamBackend, choose_masks, encode_images
+from samsemi.sam.checks import encode_images
+from samsemi.sam.protocol import SamBackend, choose_masks
 from samsemi.segmenters.segmenter import Segmenter
 
 BATCHES = 2

@@ -17,7 +17,7 @@ from samsemi.devices import FittingCalls, autocast, choose_precision
 from samsemi.errors import ChangedFile, CheckpointError, NothingUsable
 from samsemi.inputs import hash_file
 from samsemi.mining.ahead import batches_ahead, read_ahead
-from samsemi.mining.ensemble import Found, agreement_of, predict_ensemble
+from samsemi.mining.ensemble import EnsembleMaps, agreement_of, predict_ensemble
 from samsemi.mining.policy import Policy, numbers
 from samsemi.mining.pseudolabels import join_windows, nothing_found, score_window, usable_ids
 from samsemi.mining.store import Mined, Provenance, Store
@@ -25,9 +25,10 @@ from samsemi.mining.store_writer import StoreWriter
 from samsemi.options.config import input_paths, may_change
 from samsemi.options.mine import MineOptions, parse_part, parse_prompts
 from samsemi.options.shared import PolicyOptions
+from samsemi.sam.checks import decode_prompts, encode_images
 from samsemi.sam.embeddings import EmbeddingCache
 from samsemi.sam.prompts import Objects, Prompts, Window, find_objects, group_windows, grow_boxes, make_prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks, decode_prompts, encode_images
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, average_masks
 from samsemi.sam.simulation import move_box
 from samsemi.sam.windows import choose_windows, crop_pixels, crop_prompts
 from samsemi.segmenters.segmenter import Segmenter
@@ -154,13 +155,13 @@ class Miner:
         """How many SAM has seen."""
         self.predicting, self.encoding, self.decoding = (FittingCalls(what) for what in ("images", "windows", "windows' objects"))
 
-    def find(self, images: Sequence[np.ndarray]) -> Found:
+    def find(self, images: Sequence[np.ndarray]) -> EnsembleMaps:
         """The mean (K, H, W) maps of the models, and the class maps of each."""
         with autocast(self.segmenter.device, self.options.precision):
             found = self.predicting(lambda some: list(zip(*self.predict(some), strict=True)), images)
-        return Found([maps for maps, _ in found], [members for _, members in found])
+        return EnsembleMaps([maps for maps, _ in found], [members for _, members in found])
 
-    def predict(self, images: Sequence[np.ndarray]) -> Found:
+    def predict(self, images: Sequence[np.ndarray]) -> EnsembleMaps:
         return predict_ensemble([self.segmenter, *self.others], images, self.options.flips)
 
     def mine(self, images: Mapping[str, np.ndarray]) -> dict[str, tuple[Mined, Prompts | None]]:
@@ -262,15 +263,20 @@ def mine_cases(cases: Sequence[Case], miner: Miner, writer: StoreWriter) -> int:
     with console.progress("mine" + (f" (and {others} others)" if others else ""), done + count, done=done) as advance:
         ahead = read_ahead(read_case_images, [batches[number] for number in todo], batches_ahead(miner.segmenter.device))
         for number, images in zip(todo, ahead, strict=True):
-            mined = miner.mine(images)
-            for case in batches[number]:
-                if case.id in images:
-                    writer.add(case.id, images[case.id].shape, *mined[case.id], sha256=hash_image(case))
-                else:
-                    writer.add_unreadable(case.id)
-            writer.commit(number)
+            mine_batch(batches[number], images, miner, writer, number)
             advance(len(batches[number]))
     return count
+
+
+def mine_batch(cases: Sequence[Case], images: Mapping[str, np.ndarray], miner: Miner, writer: StoreWriter, number: int) -> None:
+    """Mine the images of some cases, those that could be read, into a part of a store."""
+    mined = miner.mine(images)
+    for case in cases:
+        if case.id in images:
+            writer.add(case.id, images[case.id].shape, *mined[case.id], sha256=hash_image(case))
+        else:
+            writer.add_unreadable(case.id)
+    writer.commit(number)
 
 
 def choose_kinds(options: MineOptions, sam: SamBackend) -> list[tuple[str, ...]]:

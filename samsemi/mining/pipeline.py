@@ -19,6 +19,7 @@ from samsemi.mining.calibration import finish_store
 from samsemi.mining.drift import measure_drift, warn_of_drift
 from samsemi.mining.folds import FoldMaps
 from samsemi.mining.miner import Miner, cut_batches, map_size_of, mine_cases, open_writer, provenance_of, store_policy
+from samsemi.mining.on_ray import mine_on_ray
 from samsemi.mining.store import Store
 from samsemi.mining.store_writer import StoreWriter, parts_of, refuse_store
 from samsemi.options.config import input_paths
@@ -87,7 +88,10 @@ def mine_store(
     if options.merge:
         need_parts(writer, len(cut_batches(cases, options)))
     with closing(Miner(segmenters[0], sam, options, segmenters[1:])) as miner:
-        images = mine_cases(cases, miner, writer)
+        if options.engine == "ray":
+            images, miner.windows = mine_on_ray(cases, options, writer, on_gpu=segmenters[0].device.type == "cuda")
+        else:
+            images = mine_cases(cases, miner, writer)
         writer.own.update(*gathered(writer.own))
         if options.part is None:
             from_first(lambda: finish_store(writer, miner, dataset, fold_maps))

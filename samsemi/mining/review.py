@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import entr
 
 from samsemi.data.coco import make_categories
 from samsemi.data.corrections import ABOUT, SCHEMA
@@ -42,7 +41,7 @@ class Doubt:
 
     name: str
     gain: float
-    """Sum over its objects of uncertainty x size x typicality."""
+    """Sum over its objects of doubt x size x how many doubtful ones are like it."""
     trust: tuple[float, ...]
     """Of each object: the probability that it is right."""
     reasons: tuple[str, ...]
@@ -52,25 +51,20 @@ class Doubt:
 def rank_doubts(store: Store, policy: Policy) -> list[Doubt]:
     """The images in which something was found, from those whose correction teaches most.
 
-    An object teaches the more the less it is known whether it is right (entropy, in bits), the larger it is (square root of its box's
-    share of the image), and the more objects are like it (mean Gaussian kernel of the standardized scores).
+    An object teaches the more it is doubted (the probability that it is wrong), the larger it is (square root of its box's share of the
+    image), and the more doubtful ones are like it (square root of ``measure_likeness``).
     """
     found = [(name, store.read(name, maps=False)) for name in store.ids if len(store.read(name, maps=False))]
     if not found:
         return []
-    typical = measure_typicality(np.concatenate([score_table(mined) for _, mined in found]))
+    believed = np.concatenate([trust(mined, policy).clip(0, 1).astype(float) for _, mined in found])
+    alike = measure_likeness(np.concatenate([score_table(mined) for _, mined in found]), 1 - believed)
     doubts, first = [], 0
     for name, mined in found:
-        part, first = typical[first : first + len(mined)], first + len(mined)
-        believed = trust(mined, policy).clip(0, 1).astype(float)
-        gain = float((uncertainty(believed) * np.sqrt(box_share(mined)) * part).sum())
-        doubts.append(Doubt(name, gain, tuple(believed.tolist()), tuple(REASONS[reason] for reason in decide(mined, policy))))
+        own, first = slice(first, first + len(mined)), first + len(mined)
+        gain = float(((1 - believed[own]) * np.sqrt(box_share(mined) * alike[own])).sum())
+        doubts.append(Doubt(name, gain, tuple(believed[own].tolist()), tuple(REASONS[reason] for reason in decide(mined, policy))))
     return sorted(doubts, key=lambda doubt: (-doubt.gain, doubt.name))
-
-
-def uncertainty(p: np.ndarray) -> np.ndarray:
-    """(N,) entropy in bits of being right with probability p."""
-    return (entr(p) + entr(1 - p)) / np.log(2)
 
 
 def box_share(mined: Mined) -> np.ndarray:
@@ -79,14 +73,16 @@ def box_share(mined: Mined) -> np.ndarray:
     return (x1 - x0 + 1) * (y1 - y0 + 1) / np.prod(mined.image_size)
 
 
-def measure_typicality(scores: np.ndarray) -> np.ndarray:
-    """(N,) in (0, 1]: how many of at most NEIGHBORS objects, evenly taken, have scores (N, 7) like those of each."""
+def measure_likeness(scores: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+    """(N,) in 0..1: how many of at most NEIGHBORS objects, evenly taken, have scores (N, 7) like those of each (mean Gaussian kernel of
+    the standardized scores), those that are doubted (N,) counting more."""
     spread = scores.std(axis=0)
     standard = ((scores - scores.mean(axis=0)) / np.where(spread > LEAST_SPREAD, spread, np.inf)).astype(np.float32)
-    others = standard[np.unique(np.linspace(0, len(standard) - 1, min(NEIGHBORS, len(standard)), dtype=int))]
+    taken = np.unique(np.linspace(0, len(standard) - 1, min(NEIGHBORS, len(standard)), dtype=int))
+    others, weight = standard[taken], doubt[taken]
     return np.concatenate(
         [
-            np.exp(-((part[:, None] - others) ** 2).sum(axis=2) / 2).mean(axis=1)
+            (np.exp(-((part[:, None] - others) ** 2).sum(axis=2) / 2) * weight).mean(axis=1)
             for part in np.array_split(standard, -(-len(standard) // NEIGHBORS))
         ]
     )

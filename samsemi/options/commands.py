@@ -7,6 +7,7 @@ from samsemi.options.bench import BenchOptions
 from samsemi.options.check import CheckOptions
 from samsemi.options.distill import DistillOptions
 from samsemi.options.evaluate import EvalOptions
+from samsemi.options.export import ExportOptions
 from samsemi.options.export_labels import ExportLabelsOptions
 from samsemi.options.fields import Options
 from samsemi.options.finetune import FinetuneOptions
@@ -29,6 +30,7 @@ STAGES: dict[str, tuple[str, type[Options]]] = {
     "eval": ("evaluate", EvalOptions),
     "report": ("report", ReportOptions),
     "predict": ("predict", PredictOptions),
+    "export": ("export", ExportOptions),
     "export-labels": ("export_labels", ExportLabelsOptions),
     "bench": ("bench", BenchOptions),
     "weights list": ("list_weights", ListWeightsOptions),

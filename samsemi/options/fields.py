@@ -13,8 +13,8 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from samsemi.errors import UsageError
 
-Panel = Literal["Input", "Network", "SAM", "Prompts", "Training", "Acceptance", "Review", "Ablation", "Run"]
-PANELS: tuple[str, ...] = get_args(Panel)
+PanelName = Literal["Input", "Network", "SAM", "Prompts", "Training", "Acceptance", "Review", "Ablation", "Run"]
+PANELS: tuple[str, ...] = get_args(PanelName)
 """Groups of options, in the order of a help page: what is rarely changed comes last."""
 
 
@@ -22,7 +22,7 @@ PANELS: tuple[str, ...] = get_args(Panel)
 class Field:
     """What an option is besides its name, its type and its default: ``Annotated[int, Field("Training", "Optimizer steps.", min=1)]``."""
 
-    panel: Panel
+    panel: PanelName
     help: str
     min: float | None = None
     max: float | None = None

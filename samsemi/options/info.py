@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from samsemi.errors import UsageError
 from samsemi.options.fields import Field, Options
 
 
@@ -26,3 +27,11 @@ class InfoOptions(Options):
             reads=True,
         ),
     ] = None
+    card: Annotated[
+        bool, Field("Input", "Print the card of a run, an adapted SAM or a store, Markdown: what, from what, how good, limits, licenses.")
+    ] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.card and self.path is None:
+            raise UsageError("--card: no PATH is given", "give a run, SAM weights that were adapted, or a store")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
@@ -87,6 +87,9 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         Field("SAM", "Cache of SAM's image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
     ] = None
     batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
+    compile: Annotated[
+        bool, Field("Run", "On CUDA, compile SAM's encoder first: `samsemi bench` says from how many images on that pays.", neutral=True)
+    ] = False
     review: Annotated[
         Path | None,
         Field("Review", "Folder to write: the cases whose correction would teach most, as PNG and COCO.", metavar="DIR", neutral=True),
@@ -98,6 +101,10 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         Field("Run", "3/16: mine the third of sixteen shares alone, for job arrays; --merge follows.", metavar="I/N", neutral=True),
     ] = None
     merge: Annotated[bool, Field("Run", "Make the store of all parts, which are there; calibrates, mines nothing.", neutral=True)] = False
+    engine: Annotated[
+        Literal["here", "ray"],
+        Field("Run", "ray: by the workers of a Ray cluster (RAY_ADDRESS), or of this machine; samsemi[ray].", neutral=True),
+    ] = "here"
     dry_run: Annotated[bool, Field("Run", "Write nothing: time, disk and memory, measured on a few images.", neutral=True)] = False
 
     @property
@@ -131,6 +138,8 @@ def check_part(options: MineOptions) -> None:
         for flag in ("overlays", "review"):
             if getattr(options, flag):
                 raise UsageError(f"--{flag}: a part is not enough for pictures", "give it with --merge")
+    if options.engine == "ray" and options.embeddings:
+        raise UsageError("--engine ray: a cache of --embeddings belongs to one process", "leave it out")
 
 
 def parse_part(text: str) -> tuple[int, int]:

@@ -28,10 +28,10 @@ class Arm:
     """By metric."""
     classes: Mapping[str, Mapping[str, Summary]]
     """By class and metric."""
-    against: Mapping[str, Summary] | None = None
-    """Paired difference of the last arm to this one, by metric; None of the last, and where the two have not measured the same."""
+    against: Summary | None = None
+    """Paired difference of the last arm to this one in Dice; None of the last, and where the two have not measured the same."""
     p: float | None = None
-    """Of that in Dice, corrected by Holm's method for all that the last is compared with."""
+    """Of that, corrected by Holm's method for all that the last is compared with."""
 
     @property
     def first(self) -> Evaluation:
@@ -45,13 +45,13 @@ class Arm:
 
 def make_arms(evaluations: Sequence[Evaluation], seed: int) -> list[Arm]:
     """Every arm, in the order in which they begin, the last compared with each of the others with which it can be."""
-    seeds: dict[str, list[Evaluation]] = {}
+    seeds: dict[tuple[str, str], list[Evaluation]] = {}
     for evaluation in evaluations:
-        seeds.setdefault(f"arm {evaluation.arm}" if evaluation.arm else evaluation.name, []).append(evaluation)
+        seeds.setdefault((evaluation.arm, "" if evaluation.arm else evaluation.name), []).append(evaluation)
     arms = [summarize(members, seed) for members in seeds.values()]
     arms = [set_against(arm, arms[-1], seed) for arm in arms[:-1]] + arms[-1:]
-    tested = [i for i, arm in enumerate(arms) if arm.against and arm.against["dice"]["p"] is not None]
-    corrected = holm([arms[i].against["dice"]["p"] for i in tested])  # type: ignore[index]
+    tested = [i for i, arm in enumerate(arms) if arm.against and arm.against["p"] is not None]
+    corrected = holm([arms[i].against["p"] for i in tested])  # type: ignore[index]
     for i, p in zip(tested, corrected, strict=True):
         arms[i] = replace(arms[i], p=p)
     return arms
@@ -74,7 +74,7 @@ def set_against(arm: Arm, last: Arm, seed: int) -> Arm:
     if not comparable(arm, last) or len(arm.evaluations) != len(last.evaluations):
         return arm
     scores, earlier = ([one.scores for one in both.evaluations] for both in (last, arm))
-    return replace(arm, against=compare_scores(scores, earlier, last.first.groups, seed))
+    return replace(arm, against=compare_scores(scores, earlier, last.first.groups, seed, ("dice",))["dice"])
 
 
 def dice_of(scores: Scores) -> dict[str, float]:

@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Panel:
+class View:
     caption: str
     note: str = ""
     lines: Sequence[Line] = ()
@@ -57,7 +57,7 @@ class Picture:
     width: int
     image: str
     """Data URI."""
-    panels: Sequence[Panel]
+    panels: Sequence[View]
     truth: Sequence[Line] = ()
 
 
@@ -66,13 +66,13 @@ def picture_measured(case: Case, kind: str, dataset: Dataset, predictors: Sequen
     image, truth = read_case_image(case), read_case_label(case, case.mask, len(dataset.classes))
     shape = display_size(image.shape[:2])
     lines = draw_label(resize_label(truth, shape))
-    panels = [Panel("image"), Panel("truth", lines=lines)]
+    panels = [View("image"), View("truth", lines=lines)]
     for predictor in predictors:
         label = predictor.label_of(case, image)
         if label is not None and label.shape == truth.shape:
             dice = dice_score(label, truth, len(dataset.classes))
             note = "" if np.isnan(dice) else f"Dice {dice:.3f}"
-            panels.append(Panel(predictor.name, note, draw_label(resize_label(label, shape)), predicted=True))
+            panels.append(View(predictor.name, note, draw_label(resize_label(label, shape)), predicted=True))
     return Picture(case.id, kind, (f"{case.split} case",), *shape, image_uri(image), panels, lines)
 
 
@@ -81,16 +81,16 @@ def picture_mined(case: Case, kind: str, dataset: Dataset, store: Store, policy:
     image, mined, points = read_case_image(case), store.read(case.id), store.read_points(case.id)
     decision, shape = decide(mined, policy), display_size(image.shape[:2])
     panels = [
-        Panel("image"),
-        Panel("network that prompts", lines=draw_label(prompting_label(mined, store.num_classes, shape))),
-        Panel("prompts", count_prompts(mined, points), draw_prompts(mined, points, decision, shape)),
-        Panel("SAM's masks", describe_decisions(decision), draw_masks(mined, decision, shape)),
+        View("image"),
+        View("network that prompts", lines=draw_label(prompting_label(mined, store.num_classes, shape))),
+        View("prompts", count_prompts(mined, points), draw_prompts(mined, points, decision, shape)),
+        View("SAM's masks", describe_decisions(decision), draw_masks(mined, decision, shape)),
         panel_of_label(mined, policy, store.num_classes, shape),
     ]
     for predictor in predictors:
         label = predictor.label_of(case, image)
         if label is not None:
-            panels.append(Panel(predictor.name, "predicted", draw_label(resize_label(label, shape)), predicted=True))
+            panels.append(View(predictor.name, "predicted", draw_label(resize_label(label, shape)), predicted=True))
     return Picture(case.id, kind, describe_objects(mined, policy, decision, dataset.classes), *shape, image_uri(image), panels)
 
 
@@ -146,14 +146,14 @@ def describe_decisions(decision: np.ndarray) -> str:
     return f"{int((decision == 0).sum())} of {len(decision)} accepted" + (f"; dashed: rejected for {reasons}" if reasons else "")
 
 
-def panel_of_label(mined: Mined, policy: Policy, num_classes: int, shape: tuple[int, int]) -> Panel:
+def panel_of_label(mined: Mined, policy: Policy, num_classes: int, shape: tuple[int, int]) -> View:
     """What a network learns from the image."""
     target, weight = weighed_target(mined, policy, num_classes, shape)
     label = target.argmax(axis=0).astype(np.uint8)
     learned = np.where(weight > 0, label, 0).astype(np.uint8)
     colors = np.array([VEIL, *(color_of(k) for k in range(1, num_classes))])
     note = "stronger: weighs more; gray: hardly or not learned" if weight.any() else "nothing is learned here"
-    return Panel("pseudo-label", note, draw_label(learned), shade_uri(label, weight, colors))
+    return View("pseudo-label", note, draw_label(learned), shade_uri(label, weight, colors))
 
 
 def describe_objects(mined: Mined, policy: Policy, decision: np.ndarray, classes: Sequence[str]) -> list[str]:

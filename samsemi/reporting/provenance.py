@@ -1,28 +1,19 @@
 """Where everything comes from: commands, versions, hashes, licenses, as a person reads them."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from samsemi.console import flatten
 from samsemi.errors import SamsemiError
-from samsemi.inspection.made import known_options
-from samsemi.inspection.rows import HASH, SHORT, as_flags, as_rows
+from samsemi.inspection.licenses import find_licenses
+from samsemi.inspection.rows import HASH, SHORT, as_rows, write_command
 from samsemi.inspection.things import inspect
 from samsemi.reporting.sources import Sources
 from samsemi.schemas import read_object
-from samsemi.weights.table import WEIGHTS
 
-LICENSES = {
-    "tiny": "Apache-2.0, in the package",
-    **dict.fromkeys(("none", "ellipse"), "no weights"),
-    **{name: weights.license for name, weights in WEIGHTS.items()},
-}
-"""Of the weights of each SAM."""
-UNKNOWN = "weights that samsemi does not know: ask who gave them"
-HIDDEN = ("what", "path")
-"""Rows that stand in the title."""
+HIDDEN = ("what", "path", "card")
+"""Rows that stand in the title, and one for a terminal."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +48,7 @@ def trace_origin(path: Path) -> Origin:
     hashes = list(find_hashes({"fingerprint": facts.get("fingerprint"), "made from": made_from}))
     short = {value[:SHORT] for _, value in hashes}
     rows = [(name, value) for name, value in flatten(shown) if name not in HIDDEN and value not in short]
-    sam = made_from.get("sam") if isinstance(made_from, Mapping) else None
-    if isinstance(sam, str):
-        rows.append(("license of the SAM's weights", LICENSES.get(sam, UNKNOWN)))
+    rows += [(f"license of {name}", text) for name, text in find_licenses(facts).items()]
     return Origin(str(shown["what"]), str(path), write_command(facts), rows, hashes, read_versions(path))
 
 
@@ -72,20 +61,6 @@ def find_hashes(values: Mapping[str, object], above: str = "") -> Sequence[tuple
         elif isinstance(value, str) and HASH.fullmatch(value):
             found.append((f"{above}{name}".replace("_", " "), value))
     return found
-
-
-def write_command(facts: Mapping[str, object]) -> str:
-    """The command line that made a thing, without what was left at its default and where it was written."""
-    command, given = str(facts.get("command") or ""), {**as_table(facts.get("inputs")), **as_table(facts.get("options"))}
-    if not command:
-        return ""
-    known = known_options(command)
-    places = [shlex.quote(str(given.pop(name))) for name, option in known.items() if option.field.argument and name in given]
-    return " ".join(part for part in ("samsemi", command, *places, as_flags(command, given)) if part)
-
-
-def as_table(values: object) -> dict[str, object]:
-    return dict(values) if isinstance(values, Mapping) else {}
 
 
 def read_versions(path: Path) -> dict[str, str]:

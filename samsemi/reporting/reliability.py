@@ -52,11 +52,11 @@ def rows_of(values: object) -> Any:
     return table_of(values).get("curve") or ()
 
 
-def pool(curves: Sequence[Curve], bins: int = BINS) -> Curve:
+def pool(curves: Sequence[Curve]) -> Curve:
     """Of several seeds, the bins of all together."""
     found: dict[int, list[BinPoint]] = {}
     for point in (point for curve in curves for point in curve):
-        found.setdefault(min(int(point.predicted * bins), bins - 1), []).append(point)
+        found.setdefault(min(int(point.predicted * BINS), BINS - 1), []).append(point)
     return [join(points) for _, points in sorted(found.items())]
 
 

@@ -55,9 +55,9 @@ def say_arm(arm: Arm) -> str:
 
 def say_difference(arm: Arm, last: Arm) -> str:
     """'' where the last arm is not compared with this one."""
-    if not arm.against or arm.against["dice"]["mean"] is None:
+    found = arm.against
+    if not found or found["mean"] is None:
         return ""
-    found = arm.against["dice"]
     difference = "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*(100 * found[name] for name in ("mean", "low", "high")))
     return f"{last.name} minus {arm.name}: {difference} of Dice, {say_verdict(arm)} (p {format_p(arm.p)})."
 
@@ -141,7 +141,7 @@ def tabulate_arms(arms: Sequence[Arm]) -> Table:
 def tabulate_difference(arm: Arm) -> list[str]:
     if not arm.against:
         return ["", "", ""]
-    return [" ".join(format_summary("dice", arm.against["dice"], sign="+")), format_p(arm.p), say_verdict(arm)]
+    return [" ".join(format_summary("dice", arm.against, sign="+")), format_p(arm.p), say_verdict(arm)]
 
 
 def count_outcomes(summaries: Mapping[str, Any]) -> list[str]:
@@ -183,10 +183,9 @@ def reliability_sections(arms: Sequence[Arm]) -> list[Section]:
     for number, name in enumerate(names):
         curves = {arm.name: pool([one.reliability.probabilities.get(name, ()) for one in arm.evaluations]) for arm in arms}
         known = {arm: curve for arm, curve in curves.items() if curve}
-        svg = known and charts.draw_reliability(known, f"class-{number}", "probability of the class", "share of the pixels")
-        drawn += (
-            [Chart(svg, f"{name}:", "pixels that are of the class, by its probability; in brackets the calibration error")] if svg else []
-        )
+        if known:
+            svg = charts.draw_reliability(known, f"class-{number}", "probability of the class", "share of the pixels")
+            drawn.append(Chart(svg, f"{name}:", "pixels of the class, by its probability; in brackets the calibration error"))
     text = "Of the pixels that get a probability of 0.8 for a class, eight in ten should be of it: then the line is the diagonal (dotted)."
     return [Section("reliability", "Reliability", [text], charts=drawn)] if drawn else []
 

@@ -44,7 +44,7 @@ class Evaluation:
     """Evaluations of one arm are seeds of it; '' of one alone."""
 
     @property
-    def cases(self) -> tuple[object, ...]:
+    def scope(self) -> tuple[object, ...]:
         """Equal where the same was measured."""
         return self.split, self.made_from.get("dataset"), frozenset(self.scores)
 
@@ -107,7 +107,7 @@ def refuse_alike(evaluations: Sequence[Evaluation]) -> None:
     """UsageError for evaluations of one arm that are no seeds of it: of other cases, or of the same model."""
     for one, other in combinations([one for one in evaluations if one.arm], 2):
         what = f"{one.folder} and {other.folder}, both given as {one.arm}"
-        if one.arm == other.arm and one.cases != other.cases:
+        if one.arm == other.arm and one.scope != other.scope:
             raise UsageError(f"{what}, measured other cases", "give evaluations of the same split of the same data set")
         if one.arm == other.arm and one.measured == other.measured:
             raise UsageError(f"{what}, are of the same model", "a seed is a training of its own")

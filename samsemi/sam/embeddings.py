@@ -21,7 +21,8 @@ from samsemi.errors import CheckpointError
 from samsemi.hdf5 import EARLIEST, named_damage, new_hdf5, open_hdf5, reserve
 from samsemi.inputs import need_regular
 from samsemi.outputs import locked_output, named_errors
-from samsemi.sam.protocol import Embedding, SamBackend, encode_images
+from samsemi.sam.checks import encode_images
+from samsemi.sam.protocol import Embedding, SamBackend
 
 SCHEMA = "samsemi.embeddings/1"
 KEYS = "keys"

@@ -1,5 +1,6 @@
 """A network of SAM's kind as a backend: batches of images and prompts in, one mask of each prompt out."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -7,14 +8,15 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samsemi.devices import autocast
 from samsemi.options.sams import Masks
 from samsemi.sam.preprocessing import LONGEST_SIDE, Preprocessing, place_masks, scale_coords
 from samsemi.sam.prompts import Prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamNetwork
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, SamNetwork
 
+LOG = logging.getLogger("samsemi")
 CELLS_PER_CALL, MASK_PIXELS_PER_CALL = 2**11, 2**17
 """Of a CPU: cells of embeddings that go through the encoder at once, and pixels of low-resolution masks that go through the decoder."""
 GPU_MASK_PIXELS_PER_CALL = 2**21
@@ -133,6 +135,11 @@ class NetworkSam:
     def tensor(self, arrays: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(arrays)).float().to(self.device)
 
+    def compile(self, backend: str = "inductor") -> None:
+        """Have torch compile the encoder when it is first used, by one of its backends: that takes a minute or so."""
+        encoder: nn.Module = self.network.image_encoder
+        encoder.compile(backend=backend)
+
     def with_masks(self, masks: Masks) -> Self:
         """The same backend that takes other ones of its masks."""
         other = copy(self)
@@ -144,6 +151,14 @@ class NetworkSam:
         other = copy(self)
         other.network = network
         return other
+
+
+def compile_encoder(sam: SamBackend, device: torch.device) -> None:
+    """Compile the encoder of a network on CUDA; elsewhere say that nothing is compiled."""
+    if isinstance(sam, NetworkSam) and device.type == "cuda":
+        sam.compile()
+    else:
+        LOG.info(f"--compile: {sam.name} on {device.type} is not compiled")
 
 
 def takes_three(prompts: Prompts, masks: Masks) -> bool:

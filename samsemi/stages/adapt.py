@@ -25,6 +25,7 @@ from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device, choose_precision
 from samsemi.errors import CheckpointError, RefusedError, UsageError
 from samsemi.inputs import hash_file
+from samsemi.inspection.cards import write_run_card
 from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps
 from samsemi.mining.pictures import draw_comparison
 from samsemi.options.adapt import AdaptOptions, parse_zoom
@@ -135,6 +136,7 @@ def train_sam(options: AdaptOptions, out: Path, dataset: Dataset, device: torch.
         if not run.finished:
             train_and_draw(setting, stream, made_from, run)
             from_first(lambda: finish(run, out))
+        from_first(lambda: write_run_card(place))
     return describe_training(setting, run_of(out))
 
 

@@ -19,6 +19,7 @@ from samsemi.options.warmstart import WarmstartOptions
 from samsemi.sam.original import OriginalSam, load_original, untrained
 from samsemi.segmenters.segmenter import ModelSpec, Segmenter, new_segmenter
 from samsemi.speed import (
+    COMPILING,
     Bench,
     Training,
     draw_cases,
@@ -27,6 +28,7 @@ from samsemi.speed import (
     find_fastest_threads,
     interleave,
     make_product,
+    measure_compiling,
     median_ratio,
     run_encoder,
     run_loop,
@@ -76,16 +78,12 @@ def measure_sam(name: str, segmenter: Segmenter, precisions: list[str], options:
             times = interleave(runs, options.rounds, device, advance)
         masks = run_loop(made.plain, scenes)
         ious = {p: made.mean_iou(p, masks) for p in precisions}
+        compiling = measure_compiling(sam, inputs, options.rounds) if device.type == "cuda" else dict.fromkeys(COMPILING)
     middle = {run: statistics.median(seconds) for run, seconds in times.items()}
     encoder = [encoder_flops(name) * len(inputs) / seconds for seconds in times["encode"]]
     peak = [product_flops / seconds for seconds in times["product"]]
     return {
-        "device": describe_device(device),
-        "threads": torch.get_num_threads(),
-        "precision": own,
-        "weights": sam.identity,
-        "images": options.images,
-        "image_size": options.image_size,
+        **describe_run(options, sam, device),
         "objects": objects,
         "loop_images_per_second": options.images / middle["loop"],
         "mine_images_per_second": options.images / middle[own],
@@ -97,10 +95,23 @@ def measure_sam(name: str, segmenter: Segmenter, precisions: list[str], options:
         "encoder_tflops": statistics.median(encoder) / 1e12,
         "matmul_tflops": statistics.median(peak) / 1e12,
         "encoder_utilisation": median_ratio(encoder, peak),
+        **compiling,
         "decoder_objects_per_second": objects / middle["decode"],
         "store_write_images_per_second": options.images / middle["write"],
         "store_read_ms": 1000 * middle["read"] / options.images,
         "peak_memory_mb": peak_memory(device) / 1e6,
+    }
+
+
+def describe_run(options: BenchOptions, sam: OriginalSam, device: torch.device) -> dict[str, object]:
+    """What is measured, and where."""
+    return {
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "precision": sam.precision,
+        "weights": sam.identity,
+        "images": options.images,
+        "image_size": options.image_size,
     }
 
 

@@ -8,6 +8,7 @@ from samsemi.collectives import from_first, held_by_first
 from samsemi.data.dataset import Case, Dataset, name_images, need_cases, read_case_image, read_case_label, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
+from samsemi.inspection.cards import write_run_card
 from samsemi.knowsam.cotraining import CoTraining, KnowSam, Terms
 from samsemi.knowsam.teacher import TEACHER, make_teacher, save_teacher
 from samsemi.mining.miner import describe_store, open_store, store_policy, usable_cases
@@ -56,6 +57,7 @@ def distill(options: DistillOptions) -> dict[str, object]:
             fit(state, step, streams, options, run, make_goal(val, options, run, made_from, sam, labeled))
             from_first(lambda: draw_peers_and_sam(run, state.averaged.knowsam, val[: options.overlays], dataset))
             from_first(run.finish)
+        from_first(lambda: write_run_card(out))
     counts: dict[str, object] = {name: made_from[name] for name in ("labeled", "unlabeled", "pseudo_labeled") if name in made_from}
     pictures = {"overlays": str(options.out / "overlays")} if options.overlays else {}
     return {**summarize_run(options.out), **({"sam": sam.name} if sam else {}), **counts, **pictures}
@@ -98,7 +100,7 @@ def make_goal(
 
     def score(training: CoTraining) -> dict[str, float]:
         model = training.knowsam
-        return {**goal.score(model.segmenter), **({"val_sam_dice": validate(model, val, options)} if sam else {})}
+        return {**goal.score(model.segmenter), **({"val_sam_dice": validate(model, val, options)["val_dice"]} if sam else {})}
 
     def keep(training: CoTraining, scores: Mapping[str, object]) -> None:
         model = training.knowsam

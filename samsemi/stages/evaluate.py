@@ -270,8 +270,8 @@ def draw_worst(folder: Path, cases: Sequence[Case], scores: Scores, predict: Pre
 
 
 def shown(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The plain values for people, who have just typed the options."""
-    return {name: value for name, value in result.items() if name not in ("options", "made_from")}
+    """The plain values for people, who have just typed the options; curves are for the report."""
+    return {name: value for name, value in result.items() if name not in ("options", "made_from", "reliability")}
 
 
 def tables(result: Mapping[str, Any]) -> list[console.Table]:

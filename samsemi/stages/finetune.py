@@ -15,6 +15,7 @@ from samsemi.collectives import from_first, held_by_first
 from samsemi.data.dataset import Case, Dataset, need_cases, read_dataset
 from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
+from samsemi.inspection.cards import write_run_card
 from samsemi.knowsam.cotraining import KnowSam
 from samsemi.knowsam.teacher import load_sam_of_teacher, load_teacher, read_teacher_card
 from samsemi.losses import distillation_loss, segmentation_loss
@@ -81,6 +82,7 @@ def finetune(options: FinetuneOptions) -> dict[str, object]:
         run = from_first(lambda: open_run(options, made_from, out))
         if not run.finished:
             train_rounds(Setting(dataset, labeled, val, options, device, run, teacher, again), segmenter, store, made_from)
+        from_first(lambda: write_run_card(out))
     warn_of_worse_round(options.out, options.rounds)
     rounds = [options.out / "rounds" / str(number) for number in range(1, options.rounds)]
     return {**summarize_run(options.out, rounds), **{name: value for name, value in made_from.items() if name in RECORDED}}

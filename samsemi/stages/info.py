@@ -4,20 +4,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from samsemi import console
+from samsemi.inspection.cards import make_card
 from samsemi.inspection.rows import as_rows, in_line, with_interval
 from samsemi.inspection.things import inspect
 from samsemi.options.info import InfoOptions
 
+CARD = "card"
 INTERVAL = "precision_interval"
 
 
 def info(options: InfoOptions) -> dict[str, object]:
     """What there is to know of a path without opening an image or loading torch; without one, of the machine and the SAMs."""
     if options.path is not None:
-        return inspect(options.path)
+        return {"path": str(options.path), CARD: make_card(options.path)} if options.card else inspect(options.path)
     from samsemi.inspection.machine import describe_machine  # loads torch
 
     return describe_machine()
+
+
+def text(result: Mapping[str, Any]) -> str | None:
+    """What is printed in place of all values."""
+    return result.get(CARD)
 
 
 def shown(result: Mapping[str, Any]) -> Mapping[str, Any]:

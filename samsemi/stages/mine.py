@@ -12,7 +12,7 @@ from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError, DataError, NothingUsable
 from samsemi.folders import Claim, Kind, is_full, need_known, need_replaceable, new_folder
 from samsemi.mining.calibration import LEAST_PRECISION
-from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, find_folds
+from samsemi.mining.folds import OUT_OF_FOLD, FoldMaps, model_folders
 from samsemi.mining.forecast import forecast
 from samsemi.mining.miner import store_policy
 from samsemi.mining.pictures import draw_mined, overlays_of
@@ -23,6 +23,7 @@ from samsemi.mining.review import REVIEW, rank_doubts, write_review
 from samsemi.mining.store import Store
 from samsemi.mining.summary import find_reasons, summarize_classes, summarize_store
 from samsemi.options.mine import MineOptions
+from samsemi.sam.network import compile_encoder
 from samsemi.sam.protocol import SamBackend, load_sam
 from samsemi.segmenters.checkpoints import load_model_for
 
@@ -35,6 +36,8 @@ def mine(options: MineOptions) -> dict[str, object]:
     """Mine all unlabeled cases into a store; NothingUsable where no mask is accepted."""
     if options.dry_run:
         processes.need_one("--dry-run", "measure one process, without a launcher")
+    if options.engine == "ray":
+        processes.need_one("--engine ray", "start it without a launcher: Ray has processes of its own")
     device = choose_device(options.device)
     if options.overlays:
         need_known(overlays_of(options.out), OVERLAYS)
@@ -45,6 +48,8 @@ def mine(options: MineOptions) -> dict[str, object]:
         segmenters = [load_model_for(dataset, folder).to(device) for folder in model_folders(options)]
         sam = load_sam(options.sam, options.sam_checkpoint, device, options.precision)
         refuse_other_classes(sam, dataset)
+        if options.compile and not options.dry_run:
+            compile_encoder(sam, device)
         fold_maps = find_fold_maps(options.model[0], len(segmenters), options.flips) if options.calibrate else None
         if options.dry_run:
             return foresee(forecast(cases, segmenters, sam, dataset, options, fold_maps))
@@ -109,21 +114,6 @@ def refuse_other_classes(sam: SamBackend, dataset: Dataset) -> None:
             f"{sam.name} has learnt the classes {', '.join(classes)}, {dataset.folder} has {', '.join(dataset.classes)}",
             "give a run of `samsemi distill` on this data set",
         )
-
-
-def model_folders(options: MineOptions) -> list[Path]:
-    """The runs of all models whose mean map prompts; CheckpointError where those of the folds are wanted and there are none."""
-    if not options.fold_models:
-        return list(options.model)
-    return [folder for run in options.model for folder in (run, *need_folds(run))]
-
-
-def need_folds(run: Path) -> list[Path]:
-    """The runs of the folds within a run."""
-    folds = find_folds(run)
-    if not folds:
-        raise CheckpointError(f"--fold-models: {run} has no models of folds", "train it with `samsemi warmstart --folds 5`")
-    return folds
 
 
 def find_fold_maps(run: Path, models: int, flips: bool) -> FoldMaps | None:

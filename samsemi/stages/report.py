@@ -1,10 +1,9 @@
 """``samsemi report``: one page, in one file, of what was measured, trained and mined."""
 
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from samsemi.inputs import need_regular
+from samsemi.inputs import begins_with
 from samsemi.options.config import input_paths
 from samsemi.options.report import ReportOptions
 from samsemi.outputs import locked_output, refuse_taken, try_file, write_text
@@ -71,8 +70,4 @@ def refuse_out(options: ReportOptions) -> None:
 
 def is_report(path: Path) -> bool:
     """Whether a file is a page that was written here."""
-    with suppress(OSError):
-        need_regular(path)
-        with open(path, "rb") as file:
-            return MARK in file.read(HEAD)
-    return False
+    return begins_with(path, MARK, HEAD)

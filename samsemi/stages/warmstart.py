@@ -13,6 +13,7 @@ from samsemi.data.learnable import need_objects
 from samsemi.devices import choose_device
 from samsemi.errors import CheckpointError
 from samsemi.inputs import hash_file
+from samsemi.inspection.cards import write_run_card
 from samsemi.losses import segmentation_loss
 from samsemi.mining.folds import OUT_OF_FOLD, deal_folds, fold_folders, write_fold_maps
 from samsemi.options.shared import parse_channels
@@ -42,6 +43,7 @@ def warmstart(options: WarmstartOptions) -> dict[str, object]:
             train_supervised(rest, val, dataset, options, folder, device)
         if folds:
             from_first(lambda: predict_out_of_fold(out, folds, device))
+        from_first(lambda: write_run_card(out))
     summary = summarize_run(options.out, fold_folders(options.out, len(folds)))
     return {**summary, "labeled": len(labeled), "val": len(val), "folds": len(folds)}
 

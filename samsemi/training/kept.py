@@ -10,7 +10,7 @@ from samsemi.data.dataset import Case
 from samsemi.training.batches import Sample
 
 KEPT_BYTES = 2**29
-"""Of the samples of a stream, in all processes that load them."""
+"""Of the samples of a stream, in a process that trains and those that load for it."""
 
 
 class KeptSamples:

@@ -22,7 +22,7 @@ from samsemi.collectives import any_of, average_buffers, shared_model, sum_gradi
 from samsemi.data.dataset import Case, read_case_image, read_case_label
 from samsemi.devices import autocast
 from samsemi.errors import CheckpointError, NothingUsable
-from samsemi.metrics import dice_score
+from samsemi.metrics import dice_scores, mean_known
 from samsemi.options.shared import TrainingOptions
 from samsemi.schemas import from_json, parse_object
 from samsemi.segmenters.checkpoints import MODEL_WEIGHTS, need_own_weights, read_model_card, save_model
@@ -290,23 +290,26 @@ def segmentation_goal(val: Sequence[Case], options: TrainingOptions, run: Run, m
     def keep(segmenter: Segmenter, scores: Mapping[str, object]) -> None:
         save_model(run.folder, segmenter, {"scores": scores, "made_from": made_from})
 
-    return Goal("val_dice", lambda segmenter: {"val_dice": validate(segmenter, val, options)}, keep)
+    return Goal("val_dice", lambda segmenter: validate(segmenter, val, options), keep)
 
 
-def validate(segmenter: SegmentationNetwork, cases: Sequence[Case], options: TrainingOptions) -> float:
-    """Mean Dice over cases and classes at source size; 0 where nothing can be measured."""
-    num_classes = len(segmenter.spec.classes)
-    scores = []
+def validate(segmenter: SegmentationNetwork, cases: Sequence[Case], options: TrainingOptions) -> dict[str, float]:
+    """``val_dice``: mean Dice over cases and classes at source size, 0 where nothing can be measured; of several classes also that of each
+    that occurs, ``val_dice_NAME``."""
+    names = segmenter.spec.classes[1:]
+    scores: list[list[float]] = []
     for first in range(0, len(cases), options.batch_size):
         batch = cases[first : first + options.batch_size]
         with autocast(segmenter.device, options.precision):
             maps = predict_batch(segmenter, [read_case_image(case) for case in batch])
         scores += [
-            dice_score(to_label(probs), read_case_label(case, case.mask, num_classes), num_classes)
+            dice_scores(to_label(probs), read_case_label(case, case.mask, len(names) + 1), len(names) + 1)
             for probs, case in zip(maps, batch, strict=True)
         ]
-    known = [score for score in scores if not math.isnan(score)]
-    return sum(known) / len(known) if known else 0.0
+    by_class = {f"val_dice_{name}": mean_known(own) for name, own in zip(names, zip(*scores, strict=True), strict=True)}
+    known = {name: score for name, score in by_class.items() if not math.isnan(score)} if len(names) > 1 else {}
+    mean = mean_known([mean_known(of_case) for of_case in scores])
+    return {"val_dice": 0.0 if math.isnan(mean) else mean, **known}
 
 
 def summarize_run(run: Path, others: Sequence[Path] = ()) -> dict[str, object]:

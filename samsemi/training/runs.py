@@ -40,11 +40,13 @@ BEGUN = LAST / FINISHED
 before the schema stood there keep ``last/`` for ever."""
 KEPT = LAST / "kept.safetensors"
 """The weights that `adapt` has kept so far."""
+CARD = "model_card.md"
+"""What a person has to know of the network: samsemi.inspection.cards."""
 EVENTS = "tensorboard"
 """Folder of the events of a run, for who asks for them."""
 FILES = "|".join(
     (
-        r"model\.(safetensors|json)|teacher\.safetensors|config\.toml|(environment|made_from)\.json|(history|drift)\.csv",
+        r"model\.(safetensors|json)|model_card\.md|teacher\.safetensors|config\.toml|(environment|made_from)\.json|(history|drift)\.csv",
         r"last/(state\.safetensors|kept\.safetensors|made_from\.json)|(out_of_fold|embeddings(\.\d+)?)\.h5|overlays/.+\.png",
         r"stores/\d+\.h5(\.parts/\d+\.h5)?",
         rf"{EVENTS}/events\.out\.tfevents\.[^/]+",

@@ -209,7 +209,7 @@ def test_coco_of_other_classes_or_images_is_refused(review, names, data, tmp_pat
         ({"categories": [{"id": 41, "name": "liver"}]}, "objects of class liver"),
         ({"images": [{**image, "file_name": f"x{image['id']}.png"} for image in about["images"]]}, "no case of the review"),
         ({"categories": [*make_categories(data.classes)]}, "category 41"),
-        ({"images": [*about["images"], {**about["images"][0], "id": 7777}]}, "two images of one name"),
+        ({"images": [*about["images"], {**about["images"][0], "id": 99}]}, f"{CASES + 1} images of {CASES} names"),
         ({"images": [{**image, "height": 10 * image["height"]} for image in about["images"]]}, "is drawn in"),
     ):
         file.write_text(json.dumps({**about, **changed}))

@@ -9,7 +9,7 @@ from builders import MINING, REFUSED, SIZE, block, files_in, mined_of, read_arra
 
 from samsemi.data.dataset import read_dataset
 from samsemi.mining.policy import Policy
-from samsemi.mining.review import measure_typicality, propose_label, rank_doubts
+from samsemi.mining.review import measure_likeness, propose_label, rank_doubts
 from samsemi.mining.store import Provenance, Store
 from samsemi.mining.store_writer import StoreWriter
 
@@ -40,19 +40,30 @@ def test_doubtful_before_sure_and_large_before_small(tmp_path):
     assert doubts[0].trust == (0.5,) and doubts[0].reasons == ("accepted",)
 
 
+def test_what_is_surely_wrong_comes_before_what_is_hardly_known(tmp_path):
+    """A correction teaches most where the mask is wrong, not where that is least known."""
+    wrong, unknown = ({"agreement": [value], "boxes": LARGE} for value in (0.1, 0.5))
+    store = store_of(tmp_path / "s.h5", unknown=mined_of(CELL, **unknown), wrong=mined_of(CELL, **wrong))
+    assert [doubt.name for doubt in rank_doubts(store, Policy())] == ["wrong", "unknown"]
+
+
 def test_what_is_like_many_comes_before_what_is_alone(tmp_path):
     alike = {f"a{i}": mined_of(CELL, agreement=[0.5], stability=[0.9], boxes=LARGE) for i in range(5)}
     store = store_of(tmp_path / "s.h5", **alike, odd=mined_of(CELL, agreement=[0.5], stability=[0.2], boxes=LARGE))
     assert [doubt.name for doubt in rank_doubts(store, Policy())][-1] == "odd"
 
 
-def test_typicality_of_many_is_that_of_a_part():
+def test_likeness_to_many_is_that_to_a_part():
     scores = np.random.default_rng(0).normal(size=(2500, 7))
     scores[:, 6] = 1
-    found = measure_typicality(scores)
+    found = measure_likeness(scores, np.ones(2500))
     assert found.shape == (2500,) and (found > 0).all() and found.max() <= 1
     far = np.argmax((scores**2).sum(axis=1))
     assert found[far] < np.median(found)
+    doubted = np.linalg.norm(scores - scores[0], axis=1) < 2
+    assert measure_likeness(scores, doubted.astype(float))[0] / found[0] > np.median(
+        measure_likeness(scores, doubted.astype(float)) / found
+    )
 
 
 def test_proposal_holds_rejected_objects_too():

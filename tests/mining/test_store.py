@@ -10,7 +10,7 @@ from builders import file_bytes, files_in
 from torch.utils.data import DataLoader
 
 from samsemi.errors import CheckpointError, RefusedError
-from samsemi.mining import store_writer
+from samsemi.mining import store_tables, store_writer
 from samsemi.mining.store import (
     IMAGE_ROW,
     NEW_COLUMNS,
@@ -273,7 +273,7 @@ def test_finish_that_fails_leaves_the_parts_to_resume_from(tmp_path, monkeypatch
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_writer, "copy_part", fail)
+        patch.setattr(store_tables, "copy_part", fail)
         with pytest.raises(OSError, match="disk full"):
             writer.finish(["a", "b"])
     assert not path.exists()

@@ -15,7 +15,7 @@ from torch import nn
 from samsemi.errors import CheckpointError, UsageError
 from samsemi.inputs import hash_file
 from samsemi.options.sams import NETWORKS, SAMS
-from samsemi.sam.network import takes_three
+from samsemi.sam.network import compile_encoder, takes_three
 from samsemi.sam.original import OriginalNetwork, OriginalSam, fill, untrained
 from samsemi.sam.preprocessing import LONGEST_SIDE, SQUARE, place_masks
 from samsemi.sam.prompts import Prompts, find_objects, make_prompts
@@ -300,6 +300,30 @@ def test_bf16_is_near_fp32():
     features = [backend.encode(images)[0].tensors["features"] for backend in backends]
     assert features[1].dtype == torch.float32
     assert 0 < (features[0] - features[1]).abs().mean() < 0.05 * features[0].std()
+
+
+def test_compiled_encoder_gives_the_same_masks():
+    images, plain = images_of("square", "portrait"), OriginalSam(build_sam(64, 16), "small", "0", CPU)
+    prompts = [prompts_of("box", image, 2, plain.mask_size) for image in images]
+    wanted = plain.decode(plain.encode(images), prompts)
+    compiled = OriginalSam(build_sam(64, 16), "small", "0", CPU)
+    compiled.compile("aot_eager")
+    assert compiled.network.image_encoder._compiled_call_impl is not None
+    for a, b in zip(wanted, compiled.decode(compiled.encode(images), prompts), strict=True):
+        torch.testing.assert_close(a.low_res_logits, b.low_res_logits)
+    assert list(compiled.network.state_dict()) == list(plain.network.state_dict())
+
+
+def test_only_networks_on_cuda_are_compiled(monkeypatch, caplog):
+    caplog.set_level("INFO", "samsemi")
+    compiled = []
+    monkeypatch.setattr(OriginalSam, "compile", lambda own: compiled.append(own))
+    sam, none = OriginalSam(build_sam(64, 16), "small", "0", CPU), load_sam("none", None, CPU, "fp32")
+    compile_encoder(sam, CPU)
+    compile_encoder(none, torch.device("cuda"))
+    assert caplog.messages == ["--compile: small on cpu is not compiled", "--compile: none on cuda is not compiled"] and not compiled
+    compile_encoder(sam, torch.device("cuda"))
+    assert compiled == [sam]
 
 
 @pytest.mark.parametrize("name", ["vit_x", "", "sam", "TINY"])

@@ -11,9 +11,10 @@ from hf_models import FAMILIES, build_model, predict, save_model, save_video_mod
 from safetensors.torch import load_file, save_file
 
 from samsemi.errors import CheckpointError
+from samsemi.sam.checks import decode_prompts, encode_images
 from samsemi.sam.lora import add_lora, fold_lora
 from samsemi.sam.prompts import Prompts
-from samsemi.sam.protocol import ChoosingSam, TrainableSam, decode_prompts, encode_images, load_sam
+from samsemi.sam.protocol import ChoosingSam, TrainableSam, load_sam
 
 SIZES = ((48, 70), (90, 41), (64, 64), (150, 203))
 KINDS = ("box", "point", "lone point", "box+point")

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from samsemi.errors import CheckpointError, UsageError
+from samsemi.sam.checks import decode_prompts, encode_images
 from samsemi.sam.prompts import Prompts
-from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, decode_prompts, encode_images, load_sam
+from samsemi.sam.protocol import Embedding, MaskBatch, SamBackend, load_sam
 
 IMAGES = [np.zeros((5, 9, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)]
 PROMPTS = [Prompts(boxes=np.tile(np.float32([0, 0, 2, 2]), (count, 1))) for count in (2, 1)]

@@ -55,7 +55,7 @@ BATCHES = ("--device", "cpu", "--batch-size", 2)
 ONE = (*BATCHES, "--iterations", 1)
 TWO = (*BATCHES, "--iterations", 2, "--validate-every", 1, "--clicks", 1)
 ADAPTERS = ("--lora", 1, "--optimizer", "muon" if hasattr(torch.optim, "Muon") else "adamw")
-RUN_FILES = {"config.toml", "environment.json", "history.csv", "made_from.json", "overlays/p001_1.png"}
+RUN_FILES = {"config.toml", "environment.json", "history.csv", "made_from.json", "model_card.md", "overlays/p001_1.png"}
 OWN = ("box", "jittered_box", "point", "box_point")
 WITH_MODEL = ("model_box", "model_box_point")
 REACHED: dict[Path, dict[str, torch.Tensor]] = {}
@@ -145,6 +145,8 @@ def test_adapt_writes_weights_and_a_run_beside_them(adapted):
     out, result = adapted
     run = out.with_suffix(".run")
     assert files_in(out.parent) == {out.name} | {f"{run.name}/{name}" for name in RUN_FILES | {"embeddings.h5"}}
+    card = (run / "model_card.md").read_text()
+    assert card.startswith("# Model card: adapted SAM\n") and "| SAM tiny | Apache-2.0, in the package |" in card and "| iou | " in card
     assert list(result) == ["sam", "run", "before", "after", "overlays", "iteration", "iterations", "seconds"]
     assert (result["sam"], result["run"], result["iterations"]) == (str(out), str(run), 1)
     assert list(result["before"]) == list(result["after"]) == ["iou", *OWN]

@@ -7,7 +7,7 @@ from builders import refused, succeed
 
 from samsemi.options.warmstart import WarmstartOptions
 from samsemi.segmenters.segmenter import ModelSpec, new_segmenter
-from samsemi.speed import Bench, draw_scenes, find_fastest_threads, interleave, median_ratio, run_loop
+from samsemi.speed import COMPILING, Bench, draw_scenes, find_fastest_threads, interleave, measure_compiling, median_ratio, run_loop
 from samsemi.stages.bench import CLASSES, TRAINING, make_sam, measure_training
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def test_bench_has_the_keys_that_scripts_rely_on():
     tiny = found["tiny"]
     assert (tiny["device"], tiny["precision"], tiny["images"], tiny["objects"]) == ("cpu", "fp32", 2, 6)
     assert tiny["mean_iou"] == tiny["fp32_mean_iou"] > 0.999 and 0.95 < tiny["bf16_mean_iou"] <= 1
-    assert all(tiny[key] is None for key in TRAINING)
+    assert all(tiny[key] is None for key in (*TRAINING, *COMPILING))
     assert all(tiny[key] > 0 for key in KEYS - {*TRAINING, "device"})
     assert tiny["encoder_utilisation"] == pytest.approx(tiny["encoder_tflops"] / tiny["matmul_tflops"])
 
@@ -59,6 +59,13 @@ def test_second_mining_takes_every_embedding_from_the_cache(made, monkeypatch):
     made.mine_cached(made.warm)
     with pytest.raises(TypeError):
         made.mine_cold()
+
+
+def test_compiling_is_measured_and_leaves_the_sam_as_it_is(made):
+    found = measure_compiling(made.sam, made.inputs()[:1], 1, backend="eager")
+    assert tuple(found) == COMPILING and found["compile_seconds"] > 0 and found["compiled_over_encoder"] > 0
+    assert found["compile_pays_from_images"] is None or found["compile_pays_from_images"] > 0
+    assert made.sam.network.image_encoder._compiled_call_impl is None
 
 
 def test_everything_has_its_turn_in_each_round():

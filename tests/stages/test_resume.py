@@ -31,7 +31,7 @@ from builders import (
     succeed,
 )
 
-from samsemi.mining import calibration, online, store_writer
+from samsemi.mining import calibration, online, store_tables, store_writer
 from samsemi.mining import miner as mining
 from samsemi.options.sams import SAMS
 from samsemi.segmenters.checkpoints import load_model
@@ -176,7 +176,7 @@ def test_killed_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tm
         (store_writer.StoreWriter, "commit", 2),
         (calibration, "judge_case", 2),
         (store_writer, "merge", 1),
-        (store_writer, "copy_part", 3),
+        (store_tables, "copy_part", 3),
     ],
 )
 def test_interrupted_mining_goes_on_and_gives_the_same_store(dataset, warm, store, tmp_path, monkeypatch, owner, name, number):

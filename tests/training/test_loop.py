@@ -472,7 +472,7 @@ class Bright(nn.Module):
 
 
 def test_validation_is_the_mean_dice_at_source_size(cases):
-    score = validate(Bright(), cases, options_of())
+    score = validate(Bright(), cases, options_of())["val_dice"]
     assert 0.93 < score <= 1.0
 
 
@@ -486,9 +486,28 @@ def test_validation_leaves_out_what_cannot_be_measured(tmp_path):
         Image.fromarray(label).save(tmp_path / f"{name}_m.png")
         found.append(Case(name, tmp_path / f"{name}.png", tmp_path / f"{name}_m.png", None, "val", name))
     empty, half, missed = found
-    assert validate(Bright(), [empty], options_of()) == 0
-    assert validate(Bright(), [empty, half], options_of()) == pytest.approx(1.0, abs=0.05)
-    assert validate(Bright(), [half, missed, empty], options_of()) == pytest.approx(0.5, abs=0.03)
+    assert validate(Bright(), [empty], options_of())["val_dice"] == 0
+    assert validate(Bright(), [empty, half], options_of())["val_dice"] == pytest.approx(1.0, abs=0.05)
+    assert validate(Bright(), [half, missed, empty], options_of())["val_dice"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_validation_measures_each_of_several_classes_that_occurs(tmp_path):
+    """Class 1 where it is bright, class 2 nowhere; class 3 is in no mask."""
+
+    class OfFour(Bright):
+        def __init__(self):
+            super().__init__()
+            self.spec = replace(SPEC, classes=("background", "a", "b", "c"))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.cat([super().forward(images), torch.zeros(len(images), 2, *images.shape[2:])], dim=1)
+
+    label = np.zeros((48, 48), dtype=np.uint8)
+    label[:24], label[40:] = 1, 2
+    Image.fromarray(np.repeat((label == 1)[..., None] * np.uint8(255), 3, axis=2)).save(tmp_path / "i.png")
+    Image.fromarray(label).save(tmp_path / "m.png")
+    scores = validate(OfFour(), [Case("i", tmp_path / "i.png", tmp_path / "m.png", None, "val", "i")], options_of())
+    assert scores == {"val_dice": pytest.approx(0.5, abs=0.03), "val_dice_a": pytest.approx(1, abs=0.05), "val_dice_b": 0}
 
 
 def test_history_drops_rows_after_the_iteration_it_goes_on_from(tmp_path):

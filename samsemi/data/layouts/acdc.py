@@ -22,8 +22,8 @@ DAMAGED = "replace or remove the file"
 
 
 @dataclass(frozen=True)
-class SliceImage:
-    """The image in a file of a slice."""
+class AcdcImage:
+    """The image in a file of a slice of ACDC."""
 
     path: Path
     stays: bool = False
@@ -39,8 +39,8 @@ class SliceImage:
 
 
 @dataclass(frozen=True)
-class SliceMask:
-    """The mask in a file of a slice."""
+class AcdcMask:
+    """Its mask."""
 
     path: Path
 
@@ -79,8 +79,8 @@ def find_acdc(given: Given) -> Found:
     cases = [
         FoundCase(
             path.stem,
-            SliceImage(real_path(path)),
-            SliceMask(path),
+            AcdcImage(real_path(path)),
+            AcdcMask(path),
             group=found[1],
             volume=f"{found[1]}_{found[2]}",
             slice=int(found[3]),

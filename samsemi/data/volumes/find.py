@@ -22,8 +22,8 @@ log = logging.getLogger("samsemi")
 
 SUFFIXES = (*nifti.SUFFIXES[::-1], *arrays.NUMPY, *arrays.HDF5, ".dcm", ".dicom", ".ima")
 """Of files that are no pictures; DICOM is known by its bytes, too."""
-Found = dict[str, VolumeSource | Path]
-"""Id -> a volume, or an image of a format that Pillow does not know, or the file of a picture."""
+ById = dict[str, VolumeSource | Path]
+"""A volume, or an image of a format that Pillow does not know, or the file of a picture."""
 
 
 def volume_suffix(path: Path) -> str | None:
@@ -67,11 +67,11 @@ def visible_files(folder: Path) -> list[Path]:
     return [path for path in list_files(folder) if path.is_file()]
 
 
-def find_volumes(folder: Path, of_mask: bool = False) -> Found:
+def find_volumes(folder: Path, of_mask: bool = False) -> ById:
     """Everything below a folder that can be read, by id: its path without suffix, '/' written '__'; a DICOM series of several files by
     its folder. What is not read is counted in a warning. DataError where there is nothing, or two things of one id."""
     need_folder(folder)
-    found: Found = {}
+    found: ById = {}
     unread: list[Path] = []
     series: dict[Path, list[Path]] = {}
     for path in visible_files(folder):
@@ -98,7 +98,7 @@ def find_volumes(folder: Path, of_mask: bool = False) -> Found:
     return dict(sorted(found.items()))
 
 
-def add(found: Found, name: str, source: VolumeSource | Path) -> None:
+def add(found: ById, name: str, source: VolumeSource | Path) -> None:
     """Under a new id; DataError where there is one of it already."""
     if name in found:
         raise DataError(f"{place_of(found[name])} and {place_of(source)} have the same id '{name}'", "rename one of them")
