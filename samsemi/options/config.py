@@ -46,6 +46,8 @@ def read_defaults(file: Path, command: str) -> dict[str, object]:
         if not isinstance(table, dict):
             raise UsageError(f"--config {file}: '{name}' is not a table", f"write [{name}] and its keys below")
         known = declared(STAGES[name][1])
+        if len({key.replace("-", "_") for key in table}) < len(table):
+            raise UsageError(f"--config {file}: [{name}] has an option twice, with '-' and with '_'", "leave one of them out")
         for key in table:
             if key.replace("-", "_") not in known:
                 raise UsageError(f"--config {file}: [{name}] has no option '{key}'", f"options are {', '.join(known)}")

@@ -253,6 +253,7 @@ def test_defaults_of_a_command_are_read_from_its_table(tmp_path):
         ("[mine]\niterationen = 5\n", "'iterationen'"),
         ("iterations = 5\n", "[iterations]"),
         ("mine = 5\n", "'mine' is not a table"),
+        ("[mine]\nmin-area = 5\nmin_area = 6\n", "an option twice"),
         ("[mine\n", "not TOML"),
     ],
 )
