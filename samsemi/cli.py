@@ -15,9 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import clock, console, interrupts, offline, processes, surroundings
+from samsemi import clock, console, interrupts, offline, processes
 from samsemi.errors import EndedElsewhere, ProblemsFound, SamsemiError, UsageError, device_error
-from samsemi.options.commands import GROUPS, STAGES, TOGETHER, find_command
+from samsemi.functions import need_place
+from samsemi.options.commands import GROUPS, STAGES, find_command
 from samsemi.options.config import input_paths, read_defaults
 from samsemi.options.fields import Option, Options, declared
 from samsemi.options.shared import ConsoleOptions
@@ -81,9 +82,7 @@ def add_command(name: str, module: str, options: type[Options]) -> None:
     """Register a stage: its parameters are the fields of its options and of ConsoleOptions."""
 
     def command(config: Path | None, json: bool, quiet: bool, **values: object) -> None:
-        surroundings.settle()
-        if name not in TOGETHER:
-            processes.need_one(f"samsemi {name}", "start it without a launcher")
+        need_place(name)
         console.set_quiet(quiet or not processes.is_first())
         chosen = options(**values)
         console.note(first_line(name, chosen))

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from samsemi import clock, console
-from samsemi.options.commands import STAGES, function_name
+from samsemi import clock, console, processes, surroundings
+from samsemi.options.commands import STAGES, TOGETHER, function_name
 from samsemi.options.fields import Option, declared, fill_presets
 
 
 def function_of(name: str) -> Callable[..., dict[str, object]]:
     """A command, by its name in Python, as a function whose signature is the command's options; ``quiet`` shows no progress."""
-    module, options = next(entry for command, entry in STAGES.items() if function_name(command) == name)
+    command = next(command for command in STAGES if function_name(command) == name)
+    module, options = STAGES[command]
 
     def function(**values: object) -> dict[str, object]:
+        need_place(command)
         chosen = {option: as_plain(value) for option, value in signature.bind(**values).arguments.items()}
         console.set_quiet(bool(chosen.pop("quiet", False)))
         clock.start()
@@ -33,6 +35,13 @@ def function_of(name: str) -> Callable[..., dict[str, object]]:
     lines = [f"    {option.name}: {option.field.help}" for option in declared(options).values()]
     function.__doc__ = "\n".join([options.__doc__ or "", "", *lines, "    quiet: No progress."])
     return function
+
+
+def need_place(command: str) -> None:
+    """UsageError where a command cannot run in this process: of the process, or as one of several of a command that takes one."""
+    surroundings.settle()
+    if command not in TOGETHER:
+        processes.need_one(f"samsemi {command}", "start it without a launcher")
 
 
 def as_plain(value: object) -> object:

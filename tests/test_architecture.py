@@ -148,12 +148,12 @@ def test_what_needs_no_torch_loads_none():
 
 
 def test_package_itself_knows_nothing_of_torch():
-    known = {"samsemi", "functions", "options", "errors", "remedies", "console", "clock"}
+    known = {"samsemi", "functions", "options", "errors", "remedies", "console", "clock", "surroundings", "processes", "offline"}
     assert {room_of(module) for module in reachable("samsemi")} <= known
 
 
 def test_nobody_imports_click():
-    """typer carries its own click since 0.26: its classes are others (style.md, traps)."""
+    """typer carries its own click since 0.26: its classes are others."""
     assert not [module for module in MODULES if any(name.split(".")[0] == "click" for name in imports(module))]
 
 
