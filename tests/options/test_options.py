@@ -181,6 +181,7 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
         *("dataset", "model", "sam_checkpoint", "embeddings", "overlays", "review", "review_cases", "part", "merge", "dry_run"),
+        *("engine", "compile"),
         *(anyhow - {"workers", "tensorboard"}),
     }
 
