@@ -1,6 +1,6 @@
 """The scores of an evaluation by case and class: metrics.csv written and read, and two evaluations compared. Needs no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,12 +169,12 @@ def read_conditions(about: Mapping[str, Any]) -> Conditions:
     return Conditions(about.get("distance_unit"), options.get("tolerance"), made_from.get("dataset"))
 
 
-def need_alike(against: Path, earlier: Scores, cases: Iterable[str], conditions: Conditions) -> None:
+def need_alike(against: Path, earlier: Scores, cases: Collection[str], conditions: Conditions) -> None:
     """Errors where an earlier evaluation has none of these cases, or has measured in another unit or with another tolerance; a warning
     where its data set was another one."""
     given, about = f"--against {against}", Path(against) / "metrics.json"
     if earlier.keys().isdisjoint(cases):
-        raise DataError(f"{given}: it has measured none of these cases", "give an evaluation of the same split")
+        raise DataError(f"{given}: it has measured none of the {len(cases)} cases of this split", "give an evaluation of the same split")
     other = read_conditions(read_object(about) if about.is_file() else {})
     if other.distance_unit not in (None, conditions.distance_unit):
         raise DataError(f"{given}: distances in {other.distance_unit!s:.20}, here in {conditions.distance_unit}", "measure both alike")

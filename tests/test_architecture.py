@@ -1,4 +1,4 @@
-"""The rules of design.md section 4, kept by reading the source."""
+"""The rules of the house, kept by reading the source."""
 
 import ast
 import subprocess
@@ -205,7 +205,7 @@ def test_files_of_cases_are_read_where_they_are_compared_with_their_hashes():
 
 
 def test_no_class_overrides_train_of_a_network():
-    """``nn.Module.train`` switches the mode; KnowSAM's Trainer hides it (style.md, traps)."""
+    """``nn.Module.train`` switches the mode; KnowSAM's Trainer hides it."""
     assert not [f"{module}.{f.name}" for module in MODULES for f in functions(module) if f.name == "train"]
 
 
@@ -216,7 +216,7 @@ def test_every_command_has_its_stage():
 
 @pytest.mark.parametrize("arguments", [["--help"], ["mine", "--help"], ["--version"]], ids=" ".join)
 def test_help_does_not_import_torch(arguments):
-    """It answers at once (style.md, traps: 10 s in other tools)."""
+    """It answers at once."""
     code = "import sys; from samsemi.cli import main; main(sys.argv[1:]); sys.exit(len({'torch', 'scipy', 'h5py'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and ("samsemi" in done.stdout.lower() or "usage" in done.stdout.lower()), done.stderr

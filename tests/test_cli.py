@@ -393,7 +393,7 @@ def test_finetune_in_rounds_starts_again_from_the_model_and_mines_in_between(dat
 
 def test_round_that_is_worse_on_val_is_said(dataset, warm, store, tmp_path, monkeypatch):
     scores = iter([0.9, 0.2])
-    monkeypatch.setattr("samsemi.training.loop.validate", lambda *_: next(scores))
+    monkeypatch.setattr("samsemi.training.loop.validate", lambda *_: {"val_dice": next(scores)})
     arguments = ("--store", store, "--rounds", 2, "--iterations", 2, "--batch-size", 4, *ACCEPT_ALL)
     outcome = succeed("finetune", dataset, "--model", warm, "--out", tmp_path / "run", *arguments, "--quiet")
     assert "warning: round 2 is worse on val than round 1 (0.200, 0.900)" in outcome.err
@@ -467,7 +467,7 @@ def test_eval_has_the_keys_that_scripts_rely_on(evaluated):
             assert set(summary) == SUMMARY | counts
     dice = metrics["mean"]["dice"]
     assert dice["n"] == 3
-    assert 0.5 < dice["low"] <= dice["mean"] <= dice["high"] <= 1
+    assert 0.5 < dice["mean"] <= 1 and dice["low"] is dice["high"] is None, "one patient"
     assert {name: result[name] for name in metrics} == metrics
     curve = metrics["reliability"]["probabilities"]["foreground"]
     assert 0 <= curve["error"] <= metrics["mean"]["ece"]["mean"] + 1e-6 and len(curve["curve"]) <= 15
@@ -541,7 +541,7 @@ def test_eval_against_itself_finds_no_difference(dataset, evaluated, predicted, 
 def test_eval_against_what_was_measured_otherwise_is_refused(dataset, evaluated, predicted, tmp_path):
     arguments = ("eval", dataset, "--predictions", predicted[0], "--out", tmp_path / "e", "--against")
     refused(USAGE, *arguments, evaluated[0], "--tolerance", 3, said=("nsd within 2.0, here within 3.0",))
-    refused(DATA, *arguments, evaluated[0], "--split", "val", said=("none of these cases",))
+    refused(DATA, *arguments, evaluated[0], "--split", "val", said=("none of the 3 cases",))
     shutil.copytree(evaluated[0], tmp_path / "mm")
     about = json.loads((tmp_path / "mm/metrics.json").read_text())
     (tmp_path / "mm/metrics.json").write_text(json.dumps(about | {"distance_unit": "mm"}))
@@ -600,7 +600,7 @@ def test_three_classes_go_all_the_way(tmp_path):
     prepared = succeed("prepare", tmp_path / "images", "--masks", tmp_path / "masks", "--out", data, *shares)
     assert "255 is ignored" in prepared.err
     assert 0.02 < succeed("check", data, "--json").result["ignored_pixel_share"] < 0.05
-    succeed("warmstart", data, "--out", warm, *NETWORK, "--iterations", 40, "--validate-every", 10)
+    succeed("warmstart", data, "--out", warm, *NETWORK, "--iterations", 80, "--validate-every", 20)
     succeed("mine", data, "--model", warm, "--out", path, *MINING)
     with h5py.File(path) as file:
         assert set(file["objects"]["class_id"]) == {1, 2, 3}

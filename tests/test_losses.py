@@ -35,7 +35,7 @@ def test_cross_entropy_of_four_pixels_by_hand_two_classes():
 
 
 def test_cross_entropy_of_four_pixels_by_hand_four_classes_every_class_counts():
-    """KnowSAM's loops over classes kept only the last one's loss (style.md, traps)."""
+    """KnowSAM's loops over classes kept only the last one's loss."""
     probs = [[0.7, 0.1, 0.1, 0.1], [0.2, 0.4, 0.2, 0.2], [0.1, 0.1, 0.6, 0.2], [0.3, 0.3, 0.3, 0.1]]
     target = torch.eye(4, dtype=torch.float64).T[None, :, None]
     expected = -(math.log(0.7) + math.log(0.4) + math.log(0.6) + math.log(0.1)) / 4
@@ -87,7 +87,7 @@ def test_ignored_pixels_do_not_dilute_the_cross_entropy(num_classes, seed):
 
 
 def test_one_valid_pixel_of_sixteen_counts_in_full():
-    """Where segmentation-models-pytorch's loss gives a sixteenth (style.md, traps)."""
+    """Where segmentation-models-pytorch's loss gives a sixteenth."""
     logits = torch.zeros(1, 2, 4, 4)
     label = torch.full((1, 4, 4), IGNORE)
     label[0, 2, 1] = 1

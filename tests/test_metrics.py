@@ -139,7 +139,7 @@ def test_hd95_is_the_larger_of_the_two_directed_percentiles():
 
 
 def test_hd95_is_no_shrunken_maximum():
-    """KnowSAM reports 0.95 times the maximum as HD95 (style.md, traps)."""
+    """KnowSAM reports 0.95 times the maximum as HD95."""
     line, shifted = rectangle(5, 4, 24, 4), rectangle(5, 10, 24, 10)
     assert surface(line, shifted, 1.0, 0.0)["hd95"] == 6.0 != 0.95 * 6.0
 

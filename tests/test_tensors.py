@@ -158,7 +158,7 @@ def test_module_is_filled_strictly():
     ],
 )
 def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(change, named):
-    """KnowSAM leaves out what does not fit, in silence (style.md, traps)."""
+    """KnowSAM leaves out what does not fit, in silence."""
     tensors = {name: tensor for name, tensor in {**WEIGHTS, **change}.items() if tensor is not None}
     unfilled = module()
     before = hash_tensors(unfilled.state_dict())

@@ -56,9 +56,16 @@ def mine(options: MineOptions) -> dict[str, object]:
         start = time.monotonic()
         store, work = mine_store(cases, segmenters, sam, dataset, options, fold_maps)
         seconds = time.monotonic() - start
+    if store is not None and processes.is_first():
+        about = judge_store(store, dataset, options)
+    else:
+        about = {"part": options.part, "images": work.images}
     speed = {"images_per_second": work.images / max(seconds, 1e-9), "windows": work.windows, "windows_cached": work.cached}
-    if store is None or not processes.is_first():
-        return {"store": str(options.out), "sam": sam.name, "part": options.part, "images": work.images, "seconds": clock.lap(), **speed}
+    return {"store": str(options.out), "sam": sam.name, **about, "seconds": clock.lap(), **speed}
+
+
+def judge_store(store: Store, dataset: Dataset, options: MineOptions) -> dict[str, object]:
+    """What a whole store holds, and what of it is accepted, with the pictures that were asked for; NothingUsable where nothing is."""
     policy = store_policy(store, options)
     reasons = find_reasons(store, policy)
     by_class = with_precision(summarize_classes(store, reasons, dataset.classes), store.provenance.calibration)
@@ -71,14 +78,7 @@ def mine(options: MineOptions) -> dict[str, object]:
     refuse_useless(result, options, store.provenance.calibration)
     warn_of_classes(by_class)
     note_given(options, store.provenance.calibration)
-    return {
-        "store": str(options.out),
-        "sam": sam.name,
-        **result,
-        **describe_calibration(store),
-        "seconds": clock.lap(),
-        **speed,
-    }
+    return {**result, **describe_calibration(store)}
 
 
 def foresee(found: dict[str, Any]) -> dict[str, object]:

@@ -191,8 +191,9 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
     if names is None:
         names = ["foreground"] if values.num_classes == 2 else [f"class{k}" for k in range(1, values.num_classes)]
     if len(names) + 1 < values.num_classes or "" in names or len({"background", *names}) <= len(names):
+        given = f"--classes {options.classes}" if options.classes else f"the classes {', '.join(names)}"
         raise UsageError(
-            f"classes {', '.join(names)} do not fit masks of {values.num_classes - 1} classes",
+            f"{given} do not fit masks of {values.num_classes - 1} classes",
             "name each once with --classes, but for the background",
         )
     return ("background", *names), values

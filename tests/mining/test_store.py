@@ -379,7 +379,7 @@ class Maps:
 
 
 def test_store_that_is_open_works_in_worker_processes_and_still_in_this_one(tmp_path):
-    """HDF5 handles survive no fork (style.md, traps)."""
+    """HDF5 handles survive no fork."""
     store = write_store(tmp_path / "s.h5")
     store.read("a")
     found = list(DataLoader(Maps(store), batch_size=None, num_workers=2))

@@ -119,7 +119,7 @@ def test_value_out_of_range_or_choice_is_a_usage_error_naming_the_flag(options, 
     ],
 )
 def test_value_of_another_type_is_a_usage_error_naming_the_flag(options, given, named):
-    """``type=bool`` flags of which False is True are a trap of argparse (style.md)."""
+    """``type=bool`` flags of which False is True are a trap of argparse."""
     with pytest.raises(UsageError) as caught:
         options(**given)
     assert named in caught.value.message
@@ -181,6 +181,7 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
     assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {
         *("dataset", "model", "sam_checkpoint", "embeddings", "overlays", "review", "review_cases", "part", "merge", "dry_run"),
+        *("engine", "compile"),
         *(anyhow - {"workers", "tensorboard"}),
     }
 
@@ -274,7 +275,7 @@ def test_missing_and_binary_config_files_are_usage_errors(tmp_path):
 
 
 def test_error_text_in_brackets_is_printed_as_it_is(capsys):
-    """rich would eat ``[mine]`` as markup (style.md, traps)."""
+    """rich would eat ``[mine]`` as markup."""
     console.fail("c.toml: [mine] has no option 'x'\nsecond line", "see [bold]here[/bold]")
     console.warn("[mine] is odd")
     assert capsys.readouterr().err.splitlines() == [

@@ -369,7 +369,7 @@ def test_weights_of_another_sam_are_refused_and_the_hint_says_whose_they_are(tmp
 
 
 def test_weights_that_lack_the_relative_positions_are_refused_by_name(tmp_path):
-    """KnowSAM drops them in silence (style.md, traps)."""
+    """KnowSAM drops them in silence."""
     sam = build_sam(64, 16)
     save_tensors(tmp_path / "w.safetensors", {name: t for name, t in sam.state_dict().items() if "rel_pos" not in name})
     with pytest.raises(CheckpointError, match="4 missing, such as image_encoder.blocks.0.attn.rel_pos_h"):

@@ -129,7 +129,7 @@ def test_object_that_fills_the_image_has_no_negative_point_whatever_the_margin()
 
 @pytest.mark.parametrize(("positive", "negative"), [(1, 0), (1, 1), (3, 2), (5, 0)])
 def test_every_object_has_the_same_number_of_points_each_on_the_side_it_says(positive, negative):
-    """A missing point is never padded: SAM's mask would change (style.md, traps)."""
+    """A missing point is never padded: SAM's mask would change."""
     masks = [u_shape(), rectangle(2, 2, 9, 9), rectangle(50, 0, 59, 12)]
     objects = find_objects(probs_of(*((mask, 1, p) for mask, p in zip(masks, (0.9, 0.8, 0.7), strict=True))))
     prompts = make_prompts(objects, "box+point", margin=1, positive=positive, negative=negative)

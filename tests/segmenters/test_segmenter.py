@@ -41,7 +41,7 @@ def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def test_prediction_lies_over_the_image_whatever_its_size_and_aspect():
-    """Sizes that are no multiples of 32, a wide and a tall one, in one batch (style.md, traps)."""
+    """Sizes that are no multiples of 32, a wide and a tall one, in one batch."""
     images = []
     for height, width in ((50, 90), (90, 50), (32, 32), (61, 33), (7, 5)):
         image = np.zeros((height, width, 3), dtype=np.uint8)
