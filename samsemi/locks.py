@@ -255,6 +255,8 @@ def need_unlocked(output: Path, break_lock: bool = False) -> None:
 
 
 def being_written(output: Path, holder: Holder) -> RefusedError:
+    if holder.token == own_token():
+        return RefusedError(f"{output} is being written by {holder}, which is this one", "give each output and cache a place of its own")
     return RefusedError(
         f"{output} is being written by {holder}",
         f"wait for it, or give another --out; if that command is surely gone, {BREAK}",

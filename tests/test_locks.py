@@ -193,6 +193,12 @@ def test_lock_without_files_that_have_no_name(tmp_path, monkeypatch, lacks):
     assert files_in(tmp_path) == set()
 
 
+def test_output_that_one_command_would_write_twice_is_no_other_commands(tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(RefusedError, match="which is this one") as caught:
+        locks.take_lock(tmp_path / "out", break_lock=False)
+    assert "--break-lock" not in caught.value.hint and "a place of its own" in caught.value.hint
+
+
 def test_lock_of_a_folder_lies_in_it_where_nothing_can_lie_beside_it(tmp_path, monkeypatch):
     (tmp_path / "mounted").mkdir()
     assert lock_path(tmp_path / "mounted") == tmp_path / ".mounted.lock"

@@ -142,14 +142,25 @@ def fill_ring(ring: np.ndarray, height: int, width: int) -> Patch:
     return Patch(int(top), int(left), np.bitwise_xor.accumulate(turns, axis=1)[:, :-1].astype(bool))
 
 
-def draw_objects(objects: Sequence[Drawn], height: int, width: int) -> tuple[np.ndarray, int]:
-    """(H, W) uint8 class indices of objects, the larger first, so that a smaller one lies on top and none vanishes; and how many pixels
-    are covered by objects of different classes."""
+class Drawing(NamedTuple):
+    """Objects in an image."""
+
+    label: np.ndarray
+    """(H, W) uint8 class indices."""
+    covered: int
+    """Pixels that objects of different classes cover."""
+    vanished: int
+    """Objects that cover no pixel."""
+
+
+def draw_objects(objects: Sequence[Drawn], height: int, width: int) -> Drawing:
+    """The larger objects are drawn first, so that a smaller one lies on top and is not hidden."""
     label = np.zeros((height, width), dtype=np.uint8)
-    covered = 0
+    covered = vanished = 0
     for drawn in sorted(objects, key=lambda drawn: -drawn.area):
         top, left, mask = drawn.draw(height, width)
         below = label[top : top + mask.shape[0], left : left + mask.shape[1]]
         covered += int((mask & (below != 0) & (below != drawn.class_id)).sum())
         below[mask] = drawn.class_id
-    return label, covered
+        vanished += not mask.any()
+    return Drawing(label, covered, vanished)

@@ -10,11 +10,12 @@ import numpy as np
 
 from samsemi.data.colors import ColorMap
 from samsemi.data.images import decode_values, read_bytes, read_image, remark_label
-from samsemi.data.outlines import Drawn, Stamp, draw_objects, lead_out
+from samsemi.data.outlines import Drawing, Drawn, Stamp, draw_objects, lead_out
 from samsemi.data.pictures import TURNS, picture_size, remark_image, turn_upright
 from samsemi.errors import DataError, WrongValues
 
 OVERLAP = "where objects of several classes overlap: the smaller object lies on top"
+VANISHED = "where an object covers the center of no pixel: it is not in the mask"
 CUT = "of outlines that lead out of the image: cut off at its edge"
 CUT_BY = 2
 """Pixels that nobody need hear of."""
@@ -134,12 +135,12 @@ class ClassFiles:
         return self.files[0][1]
 
     def read(self) -> np.ndarray:
-        return self.draw()[0]
+        return self.draw().label
 
     def remarks(self) -> list[str]:
-        return [OVERLAP] if self.draw()[1] else []
+        return [OVERLAP] if self.draw().covered else []
 
-    def draw(self) -> tuple[np.ndarray, int]:
+    def draw(self) -> Drawing:
         layers = [Stamp(class_id, 0, 0, to_binary(MaskFile(path).read(), path)) for class_id, path in self.files]
         refuse_sizes([layer.mask for layer in layers], [path for _, path in self.files])
         return draw_objects(layers, *layers[0].mask.shape)
@@ -172,15 +173,16 @@ class DrawnMask:
     """By EXIF, of an image whose objects were drawn before it was turned upright."""
 
     def read(self) -> np.ndarray:
-        return turn_upright(draw_mask(self)[0], self.orientation)
+        return turn_upright(draw_mask(self).label, self.orientation)
 
     def remarks(self) -> list[str]:
         cut = [CUT] if any(lead_out(drawn, self.height, self.width) > CUT_BY for drawn in self.objects) else []
-        return cut + ([OVERLAP] if draw_mask(self)[1] else [])
+        drawing = draw_mask(self)
+        return cut + ([OVERLAP] if drawing.covered else []) + ([VANISHED] if drawing.vanished else [])
 
 
 @lru_cache(maxsize=1)
-def draw_mask(mask: DrawnMask) -> tuple[np.ndarray, int]:
+def draw_mask(mask: DrawnMask) -> Drawing:
     """``draw_objects`` of a mask, which is read and remarked upon one after the other; DataError that names its file."""
     try:
         return draw_objects(mask.objects, mask.height, mask.width)

@@ -17,6 +17,7 @@ from samsemi.data.dataset import IGNORE, Dataset, is_dataset, read_dataset, writ
 from samsemi.data.findings import class_table, refuse_problems, warn
 from samsemi.data.layouts.found import Found, FoundCase
 from samsemi.data.layouts.given import Given
+from samsemi.data.layouts.matching import fold
 from samsemi.data.layouts.table import LAYOUTS, choose_layout
 from samsemi.data.manifest import SPLITS, is_safe_id
 from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
@@ -172,6 +173,7 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
             f"{place_of_masks(options)}: all {len(counts)} masks are empty, no pixel is above 0", "give masks of what is to be found"
         )
     refuse_names(names or ())
+    refuse_exchanged(names or (), found.classes or ())
     ignored = found.ignored if options.ignore_value is None else options.ignore_value
     values = interpret_values(without_value(counts, ignored), len(names) + 1 if names else None, options.mask_values)
     if ignored is not None:
@@ -204,6 +206,17 @@ def refuse_names(names: Sequence[str]) -> None:
             raise DataError(
                 f"a class with a name of {len(name)} letters, or with some that cannot be shown: {ascii(name):.60}",
                 f"name it in up to {LONGEST_NAME} letters, in its file or by --classes",
+            )
+
+
+def refuse_exchanged(names: Sequence[str], own: Sequence[str]) -> None:
+    """UsageError where --classes gives a class the name that the data set has for another one."""
+    known = [fold(name) for name in own]
+    for number, name in enumerate(names, start=1):
+        if fold(name) in known and fold(name) not in known[number - 1 : number]:
+            raise UsageError(
+                f"--classes {','.join(names)}: '{name}' is class {known.index(fold(name)) + 1} of the data set, not {number}",
+                f"the classes of the data set are {','.join(own)}: rename them in this order, or leave --classes out",
             )
 
 

@@ -56,18 +56,18 @@ def test_outline_that_no_object_has_is_refused_before_memory_is_taken(monkeypatc
 def test_smaller_object_lies_on_top_and_overlaps_are_counted():
     large, small = Polygons(1, (box(0, 0, 8, 8),)), Polygons(2, (box(2, 2, 4, 5),))
     for objects in ((large, small), (small, large)):
-        label, covered = draw_objects(objects, 10, 10)
-        assert covered == 6 and (label == 2).sum() == 6 and (label == 1).sum() == 58
-    assert draw_objects((large, Polygons(1, (box(2, 2, 4, 5),))), 10, 10)[1] == 0, "of one class"
+        label, covered, vanished = draw_objects(objects, 10, 10)
+        assert covered == 6 and vanished == 0 and (label == 2).sum() == 6 and (label == 1).sum() == 58
+    assert draw_objects((large, Polygons(1, (box(2, 2, 4, 5),))), 10, 10).covered == 0, "of one class"
 
 
 def test_object_of_several_outlines_is_all_of_them():
-    label, _ = draw_objects([Polygons(3, (box(0, 0, 2, 2), box(5, 5, 7, 6)))], 8, 8)
+    label = draw_objects([Polygons(3, (box(0, 0, 2, 2), box(5, 5, 7, 6)))], 8, 8).label
     assert (label == 3).sum() == 6 and label[5, 6] == 3
 
 
 def test_run_lengths_go_down_the_columns():
-    label, _ = draw_objects([Runs(1, 2, 3, np.array([1, 2, 3]))], 2, 3)
+    label = draw_objects([Runs(1, 2, 3, np.array([1, 2, 3]))], 2, 3).label
     assert label.tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
@@ -79,4 +79,4 @@ def test_run_lengths_of_another_size_are_refused(size, counts):
 
 @pytest.mark.parametrize(("top", "left", "area"), [(0, 0, 6), (-1, 0, 3), (4, 4, 1), (9, 9, 0), (-9, 0, 0)])
 def test_stamp_is_cut_off_at_the_edges(top, left, area):
-    assert draw_objects([Stamp(1, top, left, np.ones((2, 3), dtype=bool))], 5, 5)[0].sum() == area
+    assert draw_objects([Stamp(1, top, left, np.ones((2, 3), dtype=bool))], 5, 5).label.sum() == area

@@ -232,6 +232,15 @@ def test_color_map_without_pictures_is_refused(tmp_path):
     assert outcome.code == USAGE and "no mask is a picture" in outcome.err
 
 
+def test_names_that_a_data_set_has_for_its_classes_are_not_exchanged(tmp_path):
+    layouts.draw_nnunet(tmp_path / "raw")
+    for names in ("tool,polyp", "other, POLYP"):
+        outcome = call("prepare", tmp_path / "raw", "--classes", names, "--out", tmp_path / "data")
+        assert outcome.code == USAGE and "the classes of the data set are polyp,tool" in outcome.err and not (tmp_path / "data").exists()
+    succeed("prepare", tmp_path / "raw", "--classes", "Polyp,instrument", "--out", tmp_path / "data")
+    assert read_dataset(tmp_path / "data").classes == ("background", "Polyp", "instrument")
+
+
 def test_several_folders_in_python(tmp_path):
     import samsemi
 

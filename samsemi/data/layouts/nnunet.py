@@ -130,12 +130,12 @@ def read_labels(path: Path) -> tuple[tuple[str, ...] | None, int | None]:
     pairs = [(name, value) for name, value in labels.items()]
     if all(re.fullmatch(r"\d{1,3}", key) and isinstance(value, str) for key, value in pairs):  # of the first version
         pairs = [(value, int(key)) for key, value in pairs]
-    if any(isinstance(value, list) for _, value in pairs):
-        log.warning("%s: labels are regions of several values; every value is a class of its own here", path)
-        return None, None
-    values = dict(pairs)
+    values = {name: value for name, value in pairs if not isinstance(value, list)}
     if not all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255 for value in values.values()):
         raise DataError(f"{path}: labels are not numbers from 0 to 255", 'write "labels": {"background": 0, "polyp": 1}')
+    if any(isinstance(value, list) for _, value in pairs):
+        log.warning("%s: labels are regions of several values; every value is a class of its own here", path)
+        return None, values.get("ignore")
     if len(values) < len(pairs) or len(set(values.values())) < len(values):
         raise DataError(f"{path}: two labels of one name or one value", "give each class a name and a value of its own")
     ignored = values.pop("ignore", None)

@@ -14,7 +14,7 @@ from samsemi.data.layouts.coco import find_coco, lacks_coco
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.labelme import find_labelme, lacks_labelme
 from samsemi.data.layouts.yolo import find_yolo, lacks_yolo
-from samsemi.data.sources import CUT, OVERLAP
+from samsemi.data.sources import CUT, OVERLAP, VANISHED
 from samsemi.errors import DataError
 
 TWO = range(1, 3)
@@ -198,6 +198,13 @@ def test_coco_objects_that_overlap_are_counted_and_the_smaller_lies_on_top(liste
     large, small = annotation([[0, 0, 20, 0, 20, 20, 0, 20]]), annotation([[2, 2, 6, 2, 6, 6, 2, 6]], category_id=14)
     mask = find(annotations=[small, large]).cases[0].mask
     assert (mask.read() == 2).sum() == 16 and mask.remarks() == [OVERLAP]
+
+
+def test_objects_between_the_centers_of_pixels_are_counted(listed):
+    _, _, find = listed
+    there, lost = annotation([[2, 2, 6, 2, 6, 6, 2, 6]]), annotation([[9.6, 9.6, 10.4, 9.6, 10.4, 10.4, 9.6, 10.4]])
+    mask = find(annotations=[there, lost]).cases[0].mask
+    assert (mask.read() > 0).sum() == 16 and mask.remarks() == [VANISHED]
 
 
 def test_coco_images_listed_in_two_files_are_named(tmp_path):

@@ -45,6 +45,7 @@ def test_nnunet_images_for_testing_are_test_with_a_mask_and_unlabeled_without(tm
         ({"background": 0, "b": 2, "a": 1, "ignore": 3}, ("a", "b"), 3),
         ({"background": 0, "b": 3, "a": 1}, ("a", "class2", "b"), None),
         ({"background": 0, "whole": [1, 2], "core": [2]}, None, None),
+        ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, None, 3),
     ],
 )
 def test_nnunet_labels_of_both_versions_are_understood(tmp_path, labels, classes, ignored):
