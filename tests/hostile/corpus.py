@@ -31,7 +31,7 @@ FAMILIES = {
     "caches": ("cache",),
     "TOML": ("config",),
     "outputs": ("out",),
-    "reports": ("report", "bench"),
+    "reports": ("report", "export", "bench"),
     "backends": ("backend",),
 }
 """Kinds of cases by the rows of the table in which they are counted."""

@@ -1,10 +1,10 @@
-"""Evaluations as strangers may send them, made into a page; and a bench of what cannot be."""
+"""Evaluations as strangers may send them, made into a page; exports to where they may not be; and a bench of what cannot be."""
 
 import json
 from collections.abc import Callable
 from typing import Any
 
-from hostile.case import CHECKPOINT, DATA, REFUSED, USAGE, Case, Place, at, link
+from hostile.case import CHECKPOINT, DATA, REFUSED, USAGE, Case, Place, at, link, text
 
 from samsemi.evaluations import TABLE_HASH
 
@@ -45,6 +45,18 @@ CASES = [
     Case("report: a data set that is a device", REPORT, (0, DATA, CHECKPOINT), "", measured(options={"dataset": "/dev/zero"})),
     Case("report: over one of its evaluations", "report eval --out eval/metrics.json", REFUSED, "metrics.json", lambda p: p.copy("eval")),
     Case("report: at a link to itself", REPORT, REFUSED, "", lambda p: (p.copy("eval"), at("out.html", link("out.html"))(p))),
+    Case("export: into its own run", "export --model warm --out warm/model.json", REFUSED, "model.json", lambda p: p.copy("warm")),
+    Case("export: over a file of somebody's", "export --model {warm} --out out.onnx", REFUSED, "out.onnx", at("out.onnx", text("theirs"))),
+    Case(
+        "export: over a file of somebody's, told so",
+        "export --model {warm} --out out.onnx --overwrite",
+        REFUSED,
+        "out.onnx",
+        at("out.onnx", text("theirs")),
+        left=lambda place: (place.here / "out.onnx").read_text() == "theirs",
+    ),
+    Case("export: at a link to itself", "export --model {warm} --out out.onnx", REFUSED, "", at("out.onnx", link("out.onnx"))),
+    Case("export: a model of bytes", "export --model m --out out.onnx", CHECKPOINT, "m", at("m/model.json", text("\0" * 100))),
     Case("bench: a SAM that is a path", "bench --sam ../../x", USAGE, "x", lambda _: None),
     Case("bench: more images than there is room for", "bench --images 999999999999", USAGE, "images", lambda _: None),
 ]
