@@ -79,9 +79,15 @@ def value_name(option: Option) -> str:
 
 def describe_option(option: Option) -> str:
     """The help, and the default where there is one."""
-    if option.required or option.default is None or option.default is False:
-        return option.field.help
-    return f"{option.field.help} [default:{NO_BREAK}{'on' if option.default is True else option.default}]"
+    default = "" if option.required else show_default(option.default)
+    return f"{option.field.help} [default:{NO_BREAK}{default}]" if default else option.field.help
+
+
+def show_default(default: object) -> str:
+    """A default as it would be typed, 'on' of a flag that is on; nothing where nothing is chosen."""
+    if default is None or default is False:
+        return ""
+    return "on" if default is True else " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def help_rows(options: Sequence[Option]) -> dict[str, list[tuple[str, str]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from samsemi.options.commands import GROUPS, STAGES, function_name
 from samsemi.options.fields import PANELS, Option, Options, declared
 from samsemi.options.shared import ConsoleOptions
-from samsemi.parameters import spelling, usage, value_name
+from samsemi.parameters import show_default, spelling, usage, value_name
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 HEAD = """# Options
@@ -83,9 +83,8 @@ def default_of(option: Option) -> str:
     """'required', 'on', '`0.1`'; nothing of a flag that is off, or of what its help explains."""
     if option.required:
         return "required"
-    if option.default is None or option.default is False or option.default == ():
-        return ""
-    return "on" if option.default is True else f"`{cell(str(option.default))}`"
+    default = show_default(option.default)
+    return default if default in ("", "on") else f"`{cell(default)}`"
 
 
 def cell(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
-from samsemi.options.shared import ModelRun, OutputOptions
+from samsemi.options.shared import AnyRun, OutputOptions
 from samsemi.remedies import install
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
@@ -22,7 +22,7 @@ class ExportOptions(OutputOptions):
         "samsemi export --model mined --dataset data --images 100 --out model.onnx",
     )
 
-    model: ModelRun
+    model: AnyRun
     out: Annotated[Path, Field("Input", "File to write (.onnx).", metavar="FILE")]
     dataset: Annotated[
         Path | None,

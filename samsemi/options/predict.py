@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from samsemi.options.fields import Field
 from samsemi.options.shared import (
     WINDOW,
+    AnyRun,
     DeviceOptions,
-    ModelRun,
     ResumableOptions,
 )
 from samsemi.options.window import parse_window
@@ -33,7 +33,7 @@ class PredictOptions(ResumableOptions, DeviceOptions):
             reads=True,
         ),
     ]
-    model: ModelRun
+    model: AnyRun
     out: Annotated[Path, Field("Input", "Folder to write: ID.png, of volumes ID.nii.gz.", metavar="DIR")]
     window: Annotated[str | None, WINDOW] = None
     dicom_seg: Annotated[bool, Field("Run", "Also ID.seg.dcm of each DICOM series.")] = False

@@ -142,12 +142,13 @@ class PolicyOptions(Options):
 Dataset = Annotated[
     Path, Field("Input", "Data set folder, made by `samsemi prepare`.", argument=True, metavar="DIR", reads=True, hashed=True)
 ]
+AnyRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart`, `finetune` or `distill`.", metavar="DIR", reads=True, hashed=True)]
 ModelRun = Annotated[Path, Field("Input", "Run of `samsemi warmstart` or `finetune`.", metavar="DIR", reads=True, hashed=True)]
 OF_TRANSFORMERS = "hf:FOLDER, hf:OWNER/NAME: of transformers"
 WINDOW = Field(
     "Input",
     f"Of volumes, DICOM and arrays: values shown black and white, LOW,HIGH; {', '.join(WINDOWS)} (CT); auto: as the file "
-    "says, else its percentiles. Of predict by default that of the training images.",
+    "says, else its percentiles. prepare takes auto by default, predict that of the training images.",
     metavar="LOW,HIGH",
     choices=("auto", *WINDOWS),
 )

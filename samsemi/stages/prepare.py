@@ -262,7 +262,8 @@ def split_cases(cases: list[FoundCase], options: PrepareOptions) -> list[FoundCa
     hidden = sum(is_hidden(case) for case in dealt)
     if hidden:
         console.note(f"simulation: {hidden} masks hidden as truth")
-    if len({case.group for case in dealt}) < len(dealt):
+    named = dealt if options.split else cases  # images that are the same were put into one group as they were dealt
+    if len({case.group for case in named}) < len(named):
         console.note(describe_patients(dealt))
     if not any(case.split == "unlabeled" for case in dealt):
         console.note("no image is unlabeled: nothing can be mined; `warmstart` and `eval` work, --labeled 0.1 would simulate mining")
@@ -297,7 +298,7 @@ def split_by_shares(cases: list[FoundCase], options: PrepareOptions) -> list[Fou
     with console.progress("look for duplicates", len(cases)) as advance:
         cases, duplicates = join_duplicates(cases, advance)
     if duplicates:
-        console.warn(f"{duplicates} images are pixel for pixel like another one: kept in the same split")
+        console.warn(f"pixel for pixel like another image, and kept in the same split: {duplicates}")
     if own:
         console.note(f"splits of the data set are kept: {', '.join(f'{split} {own[split]}' for split in SPLITS if own[split])}")
     wanted = {split: amount for split, amount in (("test", options.test), ("val", options.val)) if split not in own}
