@@ -41,15 +41,16 @@ def test_workers_of_ray_mine_the_store_of_one_process_although_one_is_killed(dat
     environment = {**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "SAMSEMI_TEST": token}
     words = ["mine", dataset, "--model", warm, "--out", out, *MINING, "--device", "cpu", "--engine", "ray", "--json"]
     command = [sys.executable, "-c", CLUSTER, *map(str, words)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     killed = 0
-    while process.poll() is None:
-        at_work = find_workers(token)
-        if len(at_work) == 2 and not killed and parts_of(out).exists():
-            killed = at_work[0]
-            os.kill(killed, signal.SIGKILL)
-        time.sleep(0.1)
-    assert process.returncode == 0, process.communicate()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            at_work = find_workers(token)
+            if len(at_work) == 2 and not killed and parts_of(out).exists():
+                killed = at_work[0]
+                os.kill(killed, signal.SIGKILL)
+            time.sleep(0.1)
+        told = process.communicate()
+    assert process.returncode == 0, told
     assert killed, "both were at work, and one of them was killed"
     assert hdf5_values(out) == hdf5_values(store)
 
