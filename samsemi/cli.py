@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from samsemi import clock, console, interrupts, offline, processes
+from samsemi import clock, console, interrupts, offline, processes, surroundings
 from samsemi.errors import EndedElsewhere, ProblemsFound, SamsemiError, UsageError, device_error
 from samsemi.functions import need_place
 from samsemi.options.commands import GROUPS, STAGES, find_command
@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     clock.start()
     console.escape_unwritable()
     offline.forbid_network()
+    surroundings.set_libraries()
     with interrupts.watched():
         try:
             return answer(arguments)

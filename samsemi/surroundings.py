@@ -5,15 +5,15 @@ import sys
 
 from samsemi.errors import UsageError
 
-SETTINGS = {
-    "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # what MPS lacks is computed on the CPU, and torch says so
-    "MPLBACKEND": "agg",  # charts are files; the user's own may be one that is not installed here
-}
+
+def set_libraries() -> None:
+    """Set what libraries read when they are loaded, for a process that is a command's own."""
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what MPS lacks is computed on the CPU, and torch says so
+    os.environ["MPLBACKEND"] = "agg"  # charts are files; the user's own may be one that is not installed here
 
 
 def settle() -> None:
-    """Set what libraries read when they are loaded; UsageError where they could not be."""
-    os.environ.update(SETTINGS)
+    """UsageError where libraries could not be loaded."""
     if sys.flags.optimize > 1:
         raise UsageError(
             "Python runs without docstrings (-OO or PYTHONOPTIMIZE=2), which libraries of samsemi need",

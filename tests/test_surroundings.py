@@ -30,5 +30,9 @@ def test_present_folder_that_is_gone_is_named(tmp_path, monkeypatch):
 
 def test_charts_are_files_whatever_the_user_draws_with(monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "nonsense")
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "0")
     surroundings.settle()
+    assert os.environ["MPLBACKEND"] == "nonsense", "a notebook that calls a command goes on drawing as it did"
+    surroundings.set_libraries()
     assert os.environ["MPLBACKEND"] == "agg"
+    assert os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] == "0", "what the user has set stays"
