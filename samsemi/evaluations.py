@@ -10,7 +10,7 @@ import numpy as np
 from samsemi import console
 from samsemi.errors import DataError, UsageError
 from samsemi.inputs import hash_file, read_rows
-from samsemi.metrics import METRICS, OUTCOMES, SURFACES, calibration_error
+from samsemi.metrics import METRICS, OUTCOMES, SURFACES, calibration_error, mean_known
 from samsemi.outputs import write_rows
 from samsemi.schemas import read_object
 from samsemi.statistics import Summary, compare_seeds, holm, summarize_seeds
@@ -35,12 +35,6 @@ Scores = dict[str, dict[str, dict[str, float]]]
 def mean_over_classes(per_class: Mapping[str, Mapping[str, float]], metric: str) -> float:
     """Mean of the classes that could be measured; NaN where none could."""
     return mean_known([values[metric] for values in per_class.values()])
-
-
-def mean_known(values: Sequence[float]) -> float:
-    """Mean of the values that are not NaN; NaN where all are."""
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def summarize_scores(scores: Scores | Sequence[Scores], groups: Mapping[str, str], classes: Iterable[str], seed: int) -> dict[str, Any]:
