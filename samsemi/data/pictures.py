@@ -23,6 +23,8 @@ UNKNOWN = f"replace or remove the file; {', '.join(FORMATS)} are read, whatever 
 TIFF_BYTES = (b"II*\0", b"MM\0*")
 """How TIFF files begin."""
 ODD_TIFF = "write it as TIFF of 8 or 16 bits, of 32 bits, or of floats of 32 bits"
+OTHER_COLORS = ("CMYK", "YCbCr", "LAB", "HSV", "RGBX")
+"""Modes of Pillow in which black is not 0 in every channel, or white not 255."""
 UNSIGNED = "samsemi: unsigned"
 """In what Pillow knows of a picture: its whole numbers are not negative."""
 WHITE_ZERO = "samsemi: white is zero"
@@ -70,7 +72,7 @@ def picture_label(data: bytes, path: Path) -> np.ndarray:
         return 255 - values if holds_indices_shown_white(picture) else values
     if has_alpha_shape(picture):
         return np.array(picture.getchannel("A"))
-    values = to_numbers(picture)
+    values = to_rgb(picture) if picture.mode in OTHER_COLORS else to_numbers(picture)
     if values.ndim == 3:
         colors = values[..., :-1] if picture.mode in ("RGBA", "LA") else values
         if (colors != colors[..., :1]).any():
@@ -172,8 +174,19 @@ def refuse_ambiguous(picture: Image.Image, path: Path) -> None:
             f"{path}: {pages} pages in one file" + (" (the channels of one image?)" if pages in (3, 4) else ""),
             "write each page as a file of its own; channels last (H, W, 3) where pages are channels",
         )
-    if picture.mode.startswith(("RGB", "LA")) and any("16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
+    if any(layout.startswith(("RGB", "LA")) and ";16" in layout for layout in stored_layouts(picture)):
         raise DataError(f"{path}: color or alpha of 16 bits per channel", "write it as RGB of 8 bits per channel, or as gray of 16 bits")
+    refuse_signed(picture, path)
+
+
+def stored_layouts(picture: Image.Image) -> list[str]:
+    """How Pillow says that the pixels lie in the parts of a file that is not decoded yet, as in 'RGB;16B'."""
+    arguments = [tile[3] for tile in getattr(picture, "tile", ())]
+    return [str(found[0] if isinstance(found, tuple) and found else found) for found in arguments]
+
+
+def refuse_signed(picture: Image.Image, path: Path) -> None:
+    """DataError for TIFF of signed numbers of 8 bits, which Pillow takes for unsigned ones."""
     if sample_format(picture) == (2, 8):
         raise DataError(f"{path}: TIFF of signed numbers of 8 bits", ODD_TIFF)
 

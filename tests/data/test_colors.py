@@ -45,6 +45,7 @@ def test_color_that_is_not_listed_is_named_with_the_file(tmp_path):
     [
         (["polyp,200,0"], "'polyp,200,0'"),
         (["polyp,200,0,256"], "256"),
+        (["polyp,200,0,02550"], "02550"),
         (["polyp,200,0,-1"], "-1"),
         ([",200,0,0"], "',200,0,0'"),
         (["polyp,200,0,0", "tool,200,0,0"], "twice"),

@@ -287,6 +287,22 @@ def test_several_pages_in_a_file_are_refused(tmp_path, read):
         read(tmp_path / "a.tif")
 
 
+def test_colors_of_8_bits_are_read_wherever_the_directory_of_their_tiff_lies(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, size=(12, 36, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(image), "TIFF", compression="tiff_lzw")
+    assert "16" in str(struct.unpack("<I", data[4:8])[0])  # Pillow shows the place of the directory beside the bits of a pixel
+    (tmp_path / "a.tif").write_bytes(data)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), image)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+def test_black_and_white_mask_is_read_as_it_is_shown_whatever_its_colors_are_made_of(tmp_path, mode):
+    shape = np.zeros((6, 7), dtype=np.uint8)
+    shape[2:4, 1:5] = 255
+    Image.fromarray(shape).convert("RGB").convert(mode).save(tmp_path / "m.tif")
+    assert np.array_equal(read_label(tmp_path / "m.tif"), shape)
+
+
 def test_colors_of_16_bits_are_refused(tmp_path):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
