@@ -161,7 +161,8 @@ def frame_value(header: Any, index: int, sequence: str, name: str) -> Any:
 
 def window_of(value: Callable[[str, str], Any]) -> tuple[float, float] | None:
     """The first window of a frame: the values shown black and white. Source: DICOM PS3.3, C.11.2.1.2."""
-    centers, widths = (np.atleast_1d(value("FrameVOILUTSequence", name) or []) for name in ("WindowCenter", "WindowWidth"))
+    found = [value("FrameVOILUTSequence", name) for name in ("WindowCenter", "WindowWidth")]
+    centers, widths = ([] if one in (None, "") else np.atleast_1d(one) for one in found)  # a center may be 0
     shape = value("FrameVOILUTSequence", "VOILUTFunction") or "LINEAR"
     if not len(centers) or not len(widths) or not float(widths[0]) > 1 or shape == "SIGMOID":
         return None

@@ -30,11 +30,17 @@ def read_pixels(path: Path) -> np.ndarray:
             raise TruncatedFile(f"{path}: damaged, it holds more or fewer pixels than its header says", "copy or export it again")
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
+            return shorten(pixels, 8 * pixels.dtype.itemsize)
         if pixels.ndim == 4:
-            return pixels if pixels.dtype == np.uint8 else (pixels >> (8 * pixels.dtype.itemsize - 8)).astype(np.uint8)
+            return shorten(pixels, int(dataset.BitsStored))
         if "ModalityLUTSequence" in dataset:
             return np.asarray(pydicom.pixels.apply_modality_lut(pixels, dataset), dtype=np.float32)
         return np.stack([rescale(pixels[index], dataset, index) for index in range(frames)])
+
+
+def shorten(colors: np.ndarray, bits: int) -> np.ndarray:
+    """Colors of so many bits -> the highest 8 of them."""
+    return (colors >> max(0, bits - 8)).astype(np.uint8)
 
 
 def rescale(values: np.ndarray, dataset: Any, index: int) -> np.ndarray:

@@ -79,6 +79,19 @@ def test_single_images_have_the_patient_and_the_spacing(tmp_path):
     assert found["a"].grid().spacing == (0.2, 0.1)
 
 
+def test_window_around_0_is_a_window(tmp_path):
+    pixels = np.array([[0, 100], [1000, 2000]], dtype=np.uint16)
+    save_dicom(tmp_path / "a.dcm", make_slice(pixels, RescaleSlope=1, RescaleIntercept=-1000, WindowCenter=0, WindowWidth=400))
+    assert choose_window(read_one(tmp_path / "a.dcm"), None) == (-200, 199)
+
+
+def test_colors_of_16_bits_of_which_12_are_used_are_not_dark(tmp_path):
+    colors = np.array([[[0, 2048, 4095], [16, 32, 48]]], dtype=np.uint16)
+    tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, "BitsStored": 12, "HighBit": 11}
+    save_dicom(tmp_path / "a.dcm", make_slice(colors, **tags))
+    assert read_one(tmp_path / "a.dcm").voxels.tolist() == [[[[0, 128, 255], [1, 2, 3]]]]
+
+
 def test_colors_and_palettes_are_rgb(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 255, (6, 5, 3), dtype=np.uint8)
     colors = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
