@@ -39,7 +39,7 @@ def open_volume(path: Path, of_mask: bool = False) -> VolumeSource | None:
     if suffix in arrays.NUMPY + arrays.HDF5:
         return ArrayFile(path, LABELS if of_mask else IMAGES)
     if known_suffix(path):
-        return PagesFile(path) if is_stack(path) else None
+        return PagesFile(path, of_mask) if is_stack(path) else None
     if is_dicom(path):
         if of_mask and is_seg(path):
             return SegFile(path)

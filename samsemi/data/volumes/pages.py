@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from samsemi.data.pictures import is_white_zero
+from samsemi.data.pictures import UNSIGNED, is_white_zero, refuse_signed, sample_format, to_numbers
 from samsemi.data.volumes.volume import Grid, Volume, named_damage, need_numbers, need_room
 from samsemi.errors import DataError
 from samsemi.inputs import need_regular, read_regular
@@ -29,6 +29,8 @@ class PagesFile:
     """A TIFF file of several gray pages of one size."""
 
     path: Path
+    of_mask: bool = False
+    """Whether the values of a palette are its indices, not its colors."""
     is_volume: bool = True
 
     def grid(self) -> Grid:
@@ -42,10 +44,20 @@ class PagesFile:
             pages = []
             for index in range(grid.shape[0]):
                 picture.seek(index)
-                pages.append(np.array(picture))
+                pages.append(page_values(picture, self.path, self.of_mask))
         if len({(page.shape, page.dtype) for page in pages}) > 1 or pages[0].ndim != 2:
             raise DataError(f"{self.path}: pages in color, or of several sizes or types", "write gray pages of one size")
         return Volume(need_numbers(np.stack(pages), self.path), grid, inverted=inverted)
+
+
+def page_values(picture: Image.Image, path: Path, of_mask: bool) -> np.ndarray:
+    """(H, W) values of the present page, (H, W, 3) of one in color; DataError for numbers that Pillow takes for others."""
+    refuse_signed(picture, path)
+    picture.info[UNSIGNED] = sample_format(picture) == (1, 32)
+    if picture.mode != "P" or of_mask:
+        return np.array(to_numbers(picture))
+    colors = np.array(picture.convert("RGB"))
+    return colors[..., 0] if (colors == colors[..., :1]).all() else colors
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Arrays in .npy, .npz and HDF5 files, and pages of TIFF files."""
 
 import io
+import struct
 import zipfile
 
 import h5py
@@ -111,6 +112,41 @@ def test_pages_are_slices_with_the_spacing_that_imagej_wrote(tmp_path):
     assert source.grid().shape == VOXELS.shape
     assert source.grid().spacing == pytest.approx((2, 0.5, 0.5), rel=1e-3)
     assert (source.read().voxels == VOXELS.astype(np.uint16)).all()
+
+
+def test_pages_of_a_palette_are_its_colors_in_images_and_its_indices_in_masks(tmp_path):
+    indices = [Image.fromarray((page > 0).astype(np.uint8) * (number + 1)) for number, page in enumerate(VOXELS)]
+    for picture in indices:
+        picture.putpalette([part for level in range(256) for part in [255 - level] * 3])
+    indices[0].save(tmp_path / "gray.tif", save_all=True, append_images=indices[1:])
+    stored = np.stack([np.array(picture) for picture in indices])
+    assert (open_volume(tmp_path / "gray.tif", of_mask=True).read().voxels == stored).all()
+    assert (open_volume(tmp_path / "gray.tif").read().voxels == 255 - stored).all()
+    for picture in indices:
+        picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    indices[0].save(tmp_path / "color.tif", save_all=True, append_images=indices[1:])
+    with pytest.raises(DataError, match="pages in color"):
+        open_volume(tmp_path / "color.tif").read()
+
+
+@pytest.mark.parametrize(("kind", "bits", "sample_format"), [("uint32", 32, 1), ("int8", 8, 2)])
+def test_numbers_in_pages_are_what_they_are_or_refused(tmp_path, kind, bits, sample_format):
+    values = np.arange(5 * 6).reshape(5, 2, 3).astype(kind) * (2**27 if kind == "uint32" else -1)
+    data, place, pages = bytearray(b"II*\0" + bytes(4)), 4, []
+    for page in values:
+        start = len(data)
+        data += page.tobytes() + b"\0" * (page.nbytes % 2)
+        data[place : place + 4] = struct.pack("<I", len(data))
+        tags = {256: 3, 257: 2, 258: bits, 259: 1, 262: 1, 273: start, 277: 1, 278: 2, 279: page.nbytes, 339: sample_format}
+        data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        place = len(data)
+        data += bytes(4)
+    (tmp_path / "a.tif").write_bytes(data)
+    if kind == "int8":
+        with pytest.raises(DataError, match="signed numbers of 8 bits"):
+            open_volume(tmp_path / "a.tif").read()
+    else:
+        assert (open_volume(tmp_path / "a.tif").read().voxels == values).all()
 
 
 def test_single_pages_and_channels_are_pictures(tmp_path):
