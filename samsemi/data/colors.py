@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +98,7 @@ def read_color_map(path: Path) -> ColorMap:
 def parse_color(row: list[str]) -> int | None:
     """The color of a line name,r,g,b, None where it is no such line."""
     numbers = [cell.strip() for cell in row[1:]]
-    if (
-        len(row) != 4
-        or not row[0].strip()
-        or not all(cell.isascii() and cell.isdigit() and len(cell) <= 3 and int(cell) < 256 for cell in numbers)
-    ):
+    if len(row) != 4 or not row[0].strip() or not all(re.fullmatch("[0-9]{1,3}", cell) and int(cell) < 256 for cell in numbers):
         return None
     red, green, blue = map(int, numbers)
     return red << 16 | green << 8 | blue

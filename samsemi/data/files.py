@@ -36,6 +36,7 @@ def find_images(folder: Path) -> dict[str, Path]:
             raise DataError(f"{found[name]} and {path} have the same id '{name}'", "rename one of them")
         found[name] = path
     if not found:
+        warn_linked(folder)
         others = count_unread(folder)
         raise DataError(
             f"{folder}: no images in it" + (f"; not read: {others}" if others else ""),
@@ -73,6 +74,12 @@ def list_files(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not is_junk(Path(name))]
         found += [Path(place, name) for name in names if not is_junk(Path(name))]
     return sorted(found)
+
+
+def linked_folders(folder: Path) -> list[Path]:
+    """The links to folders below a folder, which ``list_files`` does not follow."""
+    places = ((Path(place), names) for place, names, _ in os.walk(folder))
+    return sorted(place / name for place, names in places for name in names if (place / name).is_symlink() and not is_junk(Path(name)))
 
 
 def list_entries(folder: Path) -> list[Path]:
@@ -136,3 +143,11 @@ def warn_unread(folder: Path, notes: Sequence[str] = ()) -> None:
     others = count_unread(folder, notes)
     if others:
         log.warning("%s: not read: %s", folder, others)
+    warn_linked(folder)
+
+
+def warn_linked(folder: Path) -> None:
+    """Say that links to folders are not followed, where there are some."""
+    links = linked_folders(folder)
+    if links:
+        log.warning("%s: links to folders are not followed, such as %s: give the folders themselves, or copy them there", folder, links[0])

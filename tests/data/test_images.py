@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from samsemi.data import images
-from samsemi.data.files import count_unread, find_images
+from samsemi.data.files import count_unread, find_images, warn_unread
 from samsemi.data.images import read_image, read_label
 from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.pairs import find_pairs
 from samsemi.data.mask_values import count_values
 from samsemi.data.pictures import FROM_ALPHA, WHITE_FIRST, remark_image, scale_to_uint8, write_picture
 from samsemi.data.sources import MaskFile
+from samsemi.data.volumes.find import find_volumes
 from samsemi.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, size=(12, 17, 3), dtype=np.uint8)
@@ -285,6 +286,23 @@ def test_several_pages_in_a_file_are_refused(tmp_path, read):
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(DataError, match=r"a.tif: 3 pages .*channels"):
         read(tmp_path / "a.tif")
+
+
+def test_linked_folder_is_not_followed_and_that_is_said(tmp_path, caplog):
+    write_picture(tmp_path / "images/a.png", RGB)
+    write_picture(tmp_path / "far/b.png", RGB)
+    (tmp_path / "images/more").symlink_to(tmp_path / "far", target_is_directory=True)
+    assert set(find_images(tmp_path / "images")) == {"a"}
+    warn_unread(tmp_path / "images")
+    assert "links to folders are not followed, such as" in caplog.text and "images/more" in caplog.text
+    caplog.clear()
+    find_volumes(tmp_path / "images")
+    assert "links to folders are not followed" in caplog.text
+    (tmp_path / "images/a.png").unlink()
+    caplog.clear()
+    with pytest.raises(DataError, match="no images in it"):
+        find_images(tmp_path / "images")
+    assert "links to folders are not followed" in caplog.text
 
 
 def test_colors_of_8_bits_are_read_wherever_the_directory_of_their_tiff_lies(tmp_path):

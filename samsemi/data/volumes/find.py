@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from samsemi.data.files import count_kinds, list_files, need_folder, path_id, refuse_name
+from samsemi.data.files import count_kinds, list_files, need_folder, path_id, refuse_name, warn_linked
 from samsemi.data.images import known_suffix
 from samsemi.data.volumes import arrays, nifti
 from samsemi.data.volumes.arrays import IMAGES, LABELS, ArrayFile
@@ -93,6 +93,7 @@ def find_volumes(folder: Path, of_mask: bool = False) -> ById:
             add(found, name, source)
     if unread:
         log.warning("%s: not read: %s", folder, count_kinds(unread))
+    warn_linked(folder)
     if not found:
         raise DataError(f"{folder}: no images in it", f"put pictures, DICOM or {', '.join(SUFFIXES[:6])} files there")
     return dict(sorted(found.items()))

@@ -132,7 +132,7 @@ def test_pages_of_a_palette_are_its_colors_in_images_and_its_indices_in_masks(tm
 @pytest.mark.parametrize(("kind", "bits", "sample_format"), [("uint32", 32, 1), ("int8", 8, 2)])
 def test_numbers_in_pages_are_what_they_are_or_refused(tmp_path, kind, bits, sample_format):
     values = np.arange(5 * 6).reshape(5, 2, 3).astype(kind) * (2**27 if kind == "uint32" else -1)
-    data, place, pages = bytearray(b"II*\0" + bytes(4)), 4, []
+    data, place = bytearray(b"II*\0" + bytes(4)), 4
     for page in values:
         start = len(data)
         data += page.tobytes() + b"\0" * (page.nbytes % 2)
