@@ -13,6 +13,7 @@ from samsemi.data.layouts.matching import match
 from samsemi.data.layouts.pairs import join_folders, refuse_masks, refuse_nested, warn_matching
 from samsemi.data.sources import ImageFile, MaskFile
 from samsemi.data.volumes.dicom import DicomFrames
+from samsemi.data.volumes.dicom_seg import SegFile, segment_names
 from samsemi.data.volumes.find import find_volumes, holds_volumes, place_of
 from samsemi.data.volumes.sources import Unreadable, VolumeSource, load_mask, slice_cases
 from samsemi.errors import DataError
@@ -47,6 +48,7 @@ def find_stacks(given: Given) -> Found:
     images: Volumes = join_folders({folder: find_volumes(folder) for folder in given.images})
     masks: Volumes = find_volumes(given.masks, of_mask=True)
     refuse_unreadable([*images.values(), *masks.values()])
+    masks, classes = name_segments(masks)
     masks = name_masks(masks, images)
     matching = match(*({name: place_of(source) for name, source in found.items()} for found in (images, masks)))
     warn_matching(matching)
@@ -54,7 +56,25 @@ def find_stacks(given: Given) -> Found:
     mask_of = {name: by_path[path] for name, path in matching.masks.items()}
     images = leave_out(images, mask_of)
     cases = [case for name, source in images.items() for case in cases_of(name, source, mask_of.get(name), given.window)]
-    return Found(cases, describe(images, cases, len(mask_of)) + matching.note)
+    return Found(cases, describe(images, cases, len(mask_of)) + matching.note, classes)
+
+
+def name_segments(masks: Volumes) -> tuple[Volumes, tuple[str, ...] | None]:
+    """The masks, with the segments of DICOM-SEG files as the classes of their names, whatever their numbers; and these names. As they are,
+    without names, where other masks hold numbers alone: DataError where a number then means different things."""
+    files = [source for source in masks.values() if isinstance(source, SegFile)]
+    if not files:
+        return masks, None
+    names = segment_names(files)
+    if len(files) == len(masks):
+        return {name: SegFile(place_of(source), names) for name, source in masks.items()}, names
+    for file in files:
+        if any(names[number - 1 : number] != (name,) for number, name in file.segments().items() if number):
+            raise DataError(
+                f"{file.path}: its segments are numbered otherwise than those of other files, and some masks hold numbers alone",
+                "number the segments alike in all files, or give all masks as DICOM-SEG, whose segments have names",
+            )
+    return masks, None
 
 
 def name_masks(masks: Volumes, images: Volumes) -> Volumes:

@@ -2,7 +2,8 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,10 +30,18 @@ def is_seg(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class SegFile:
-    """A DICOM-SEG file: segment n is class n; frames without any may be left out of it."""
+    """A DICOM-SEG file; frames without any segment may be left out of it."""
 
     path: Path
+    classes: tuple[str, ...] = ()
+    """Names of classes 1, 2, ...: a segment is of the class that has its name. Without them segment n is class n."""
     is_volume: bool = True
+
+    def segments(self) -> dict[int, str]:
+        """Number -> name of its segments."""
+        with quiet_pydicom(self.path) as pydicom:
+            header = pydicom.dcmread(self.path, stop_before_pixels=True, specific_tags=["SegmentSequence"])
+            return {int(segment.SegmentNumber): str(segment.SegmentLabel).strip() for segment in header.SegmentSequence}
 
     def grid(self) -> Grid:
         return self.read().grid
@@ -42,10 +51,37 @@ class SegFile:
         with quiet_pydicom(self.path) as pydicom:
             header = pydicom.dcmread(self.path, stop_before_pixels=True)
             need_room((int(header.NumberOfFrames), int(header.Rows), int(header.Columns)), 1, self.path)
-            volume = highdicom.seg.segread(str(self.path)).get_volume(combine_segments=True, dtype=np.uint8)
+            with named_overlap(self.path):
+                volume = highdicom.seg.segread(str(self.path)).get_volume(combine_segments=True, dtype=np.uint8)
             need_room(volume.shape, 1, self.path)
             affine = TO_RAS @ volume.affine
-        return Volume(volume.array, Grid(volume.array.shape, as_affine(affine), spacing_of(affine)))
+        return Volume(self.as_classes(volume.array), Grid(volume.array.shape, as_affine(affine), spacing_of(affine)))
+
+    def as_classes(self, numbers: np.ndarray) -> np.ndarray:
+        """Numbers of segments -> class indices."""
+        if not self.classes:
+            return numbers
+        class_of = np.zeros(256, dtype=np.uint8)
+        for number, name in self.segments().items():
+            class_of[number] = self.classes.index(name) + 1 if number else 0
+        return class_of[numbers]
+
+
+def segment_names(files: Sequence[SegFile]) -> tuple[str, ...]:
+    """The names of all segments of some files, each once, in the order of their numbers."""
+    found = sorted({(number, name) for file in files for number, name in file.segments().items() if number})
+    return tuple(dict.fromkeys(name for _, name in found))
+
+
+@contextmanager
+def named_overlap(path: Path) -> Iterator[None]:
+    """DataError where highdicom cannot make one map of segments that overlap."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "overlap" not in str(error):
+            raise
+        raise DataError(f"{path}: segments overlap, and a pixel has one class", "export them without overlap") from None
 
 
 def fill_up(mask: Volume, image: Grid) -> Volume:
