@@ -6,7 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class Kind:
     """Keys of the mark, as it was before it named a schema."""
     listed: Callable[[Path], frozenset[str]] | None = None
     """Further paths, which the folder itself lists."""
+    begun: str = ""
+    """Regular expression of those that are written before any work: a command that fails with these alone leaves nothing."""
 
     def is_ours(self, folder: Path, damaged: bool = False) -> bool:
         """Whether the mark stands in a folder; with ``damaged`` also one that cannot be read, which whoever reads it will say."""
@@ -59,6 +61,11 @@ class Kind:
         if not isinstance(found, dict):
             return damaged
         return str(found["schema"]).startswith("samsemi.") if "schema" in found else bool(self.earlier) and self.earlier <= found.keys()
+
+    def is_begun(self, folder: Path) -> bool:
+        """Whether nothing of worth is in a folder yet."""
+        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() and path.name != INSIDE)
+        return all(re.fullmatch(self.begun, name) for name in names)
 
     def find_foreign(self, folder: Path) -> Path | None:
         """The first file in a folder of this kind that samsemi has not made."""
@@ -196,9 +203,8 @@ def kept_folder(claim: Claim) -> Iterator[Path]:
             with unmoved(place):
                 yield place
         except BaseException:
-            with suppress(OSError):  # something was written, or it has gone
-                if made:
-                    place.rmdir()
+            if made and claim.kind.is_begun(place):
+                remove(place)
             raise
         if place == new:
             swap(new, folder, claim.kind, lock)

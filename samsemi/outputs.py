@@ -146,7 +146,7 @@ def remove(path: Path) -> None:
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """What the system refused in writing a file, as OSError with its name, not a temporary one; HDF5 and safetensors give its number in
-    the message alone."""
+    the message alone. RefusedError where its folder was removed meanwhile."""
     try:
         yield
     except SamsemiError:
@@ -156,6 +156,8 @@ def named_errors(path: Path) -> Iterator[None]:
         number = getattr(error, "errno", None) or (in_message and int(in_message[1]))
         if not number:
             raise
+        if number == errno.ENOENT and not path.parent.exists():
+            raise RefusedError(f"{path.parent} was removed while this command wrote there", "run it again") from None
         name = str(getattr(error, "filename", None) or path)
         raise OSError(number, os.strerror(number), str(path) if PART in name else name) from error
 

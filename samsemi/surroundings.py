@@ -19,6 +19,10 @@ def settle() -> None:
             "Python runs without docstrings (-OO or PYTHONOPTIMIZE=2), which libraries of samsemi need",
             "leave it out, or give -O or PYTHONOPTIMIZE=1",
         )
+    if (epoch := os.environ.get("SOURCE_DATE_EPOCH")) is not None and not epoch.strip().isdecimal():
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is {ascii(epoch)[:40]}, which numpy cannot read", "unset it, or give seconds since 1970 as a whole number"
+        )
     try:
         os.getcwd()
     except FileNotFoundError:

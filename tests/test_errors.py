@@ -445,6 +445,7 @@ def test_training_stops_at_a_damaged_image(copied, tmp_path, workers):
         truncate(copied / f"images/{name}.png")
     arguments = ("warmstart", copied, "--out", tmp_path / "run", *NETWORK, *SHORT, "--workers", workers)
     refused(DATA, *arguments, said=("damaged",))
+    assert not (tmp_path / "run").exists(), "with another image the same command begins anew"
 
 
 def test_mine_skips_and_counts_a_damaged_image(copied, warm, tmp_path):

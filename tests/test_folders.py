@@ -285,6 +285,23 @@ def test_replacing_that_was_interrupted_is_taken_up_beside(claim):
     assert (claim.out / "text.txt").read_text() == "whole" and [path.name for path in claim.out.parent.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_command_that_fails_before_any_work_leaves_nothing(claim, overwrite):
+    claim = replace(claim, kind=replace(KIND, begun=r"about\.json"), overwrite=overwrite)
+    if overwrite:
+        make(kept_folder, claim, "first")
+    before = file_bytes(claim.out) if overwrite else {}
+    with pytest.raises(RefusedError), kept_folder(claim) as folder:
+        write_text(folder / "about.json", json.dumps({"schema": "samsemi.test/1"}))
+        raise RefusedError("no", "no")
+    assert [path.name for path in claim.out.parent.iterdir()] == ["out"] * overwrite
+    assert not overwrite or file_bytes(claim.out) == before
+    with pytest.raises(RefusedError), kept_folder(claim) as folder:
+        fill(folder, "some work")
+        raise RefusedError("no", "no")
+    assert (folder / "text.txt").read_text() == "some work"
+
+
 def test_replacing_that_was_interrupted_may_begin_anew(claim):
     make(kept_folder, claim, "first")
     for text in ("half", "whole"):

@@ -1,10 +1,12 @@
 """Temporary files: names that nobody foresees, and nothing left of them for long."""
 
 import os
+import shutil
 
 import pytest
 from builders import files_in, write_lock
 
+from samsemi.errors import RefusedError
 from samsemi.locks import describe_self
 from samsemi.outputs import locked_output, try_file, whole_file, write_rows, write_text
 
@@ -69,3 +71,12 @@ def test_table_that_cannot_be_written_to_its_end_leaves_the_old_one_whole(tmp_pa
         write_rows(tmp_path / "a.csv", fail())
     assert (tmp_path / "a.csv").read_bytes() == b'id,dice\n"a, b",0.5\n'
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_folder_that_is_removed_while_a_file_is_written_is_named(tmp_path):
+    with (
+        pytest.raises(RefusedError, match="out was removed while this command wrote there"),
+        whole_file(tmp_path / "out" / "a.txt") as part,
+    ):
+        part.write_text("a")
+        shutil.rmtree(tmp_path / "out")

@@ -28,6 +28,14 @@ def test_present_folder_that_is_gone_is_named(tmp_path, monkeypatch):
         surroundings.settle()
 
 
+def test_time_of_builds_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is 'yesterday'"):
+        surroundings.settle()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    surroundings.settle()
+
+
 def test_charts_are_files_whatever_the_user_draws_with(monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "nonsense")
     monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "0")

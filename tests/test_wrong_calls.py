@@ -420,6 +420,7 @@ ROWS = [
     Row(PREPARE, DATA, "1 cases with masks, in 1 groups, are too few for test, val, labeled", "bring more masks; --test 0", one_mask),
     Row(f"{PREPARE} --labeled 0.5", USAGE, "but 4 of 8 have no mask", "leave --labeled out", half_of_the_masks),
     Row(PREPARE, DATA, "all 8 masks are empty", "give masks of what is to be found", empty_masks),
+    Row(f"{PICTURES} --ignore-value 255", DATA, "no pixel of 24 masks is of a class", "leave --ignore-value 255 out"),
     Row(f"{PICTURES} --mask-values indices", DATA, "no pixel of 24 masks is of a class", "--mask-values nonzero"),
     Row(PREPARE, DATA, "a color picture cannot be a mask", "grey PNG", colored_masks),
     Row(PREPARE, DATA, "mask values from 0 to 300", "--mask-values nonzero. makes one class", wide_instance_numbers),
@@ -470,7 +471,8 @@ ROWS = [
     ),
     # warmstart
     Row(f"{WARMSTART} --iterations 1e4", USAGE, "--iterations 1e4: expected a whole number", "--iterations N: Optimizer steps"),
-    Row(f"{WARMSTART} --batch-size 0", USAGE, "--batch-size 0 is out of range", "give 1 or more"),
+    Row(f"{WARMSTART} --batch-size 0", USAGE, "--batch-size 0 is out of range", "give 1 to 65536"),
+    Row("distill {dataset} --out {out} --batch-size 1000000000", USAGE, "--batch-size 1000000000 is out of range", "give 4 to 65536"),
     Row(f"{WARMSTART} --lr high", USAGE, "--lr high: expected a number", "learning rate"),
     Row(f"{WARMSTART} --size 100", USAGE, "--size 100 is not a multiple of 32", "give 96"),
     Row(f"{WARMSTART} --decoder-channels 64,32", USAGE, "five numbers are needed", "for example 256"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from samsemi.data.about import COPIED
-from samsemi.data.dataset import Dataset, with_hashes
+from samsemi.data.dataset import Dataset, refuse_changed, with_hashes
 from samsemi.data.images import known_suffix, log_remarks, read_bytes
 from samsemi.data.layouts.found import FoundCase
 from samsemi.data.manifest import Case
@@ -76,14 +76,21 @@ def copy_dataset(dataset: Dataset, folder: Path, labels: Mapping[str, np.ndarray
             write_mask(labeled, labels[case.id])
             case = replace(case, split="labeled", mask=labeled, mask_sha256=hash_file(labeled), truth=None, truth_sha256=None)
         else:
-            mask, truth = (path and copy_file(path, folder / kind, case.id) for kind, path in (("masks", case.mask), ("truth", case.truth)))
+            kinds = (("masks", case.mask), ("truth", case.truth))
+            mask, truth = (path and copy_unchanged(case, path, folder / kind) for kind, path in kinds)
             case = replace(case, mask=mask, truth=truth)
         if copy or case.image.is_relative_to(dataset.folder):
-            case = replace(case, image=copy_file(case.image, folder / "images", case.id))
+            case = replace(case, image=copy_unchanged(case, case.image, folder / "images"))
         cases[case.id] = case
         advance()
     write_origins(folder, read_origins(dataset.folder))
     return replace(dataset, folder=folder, cases=cases)
+
+
+def copy_unchanged(case: Case, path: Path, folder: Path) -> Path:
+    """A copy of an image or mask of a case; ChangedFile where it is not the one that was prepared."""
+    refuse_changed(case, path, read_bytes(path))
+    return copy_file(path, folder, case.id)
 
 
 def copy_file(path: Path, folder: Path, name: str) -> Path:

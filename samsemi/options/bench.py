@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from samsemi.errors import UsageError
-from samsemi.options.fields import Field
+from samsemi.options.fields import LARGEST_BATCH, Field
 from samsemi.options.sams import NETWORKS
 from samsemi.options.shared import DeviceOptions
 
@@ -33,7 +33,7 @@ class BenchOptions(DeviceOptions):
     images: Annotated[int, Field("Run", "Drawn images.", min=1, max=100_000)] = 8
     image_size: Annotated[int, Field("Run", "Side of an image in pixels.", min=64, max=4096, metavar="N")] = 256
     objects: Annotated[int, Field("Run", "Objects in each image, prompted with box and points.", min=1, max=64)] = 4
-    batch_size: Annotated[int, Field("Run", "Images per batch.", min=1)] = 8
+    batch_size: Annotated[int, Field("Run", "Images per batch.", min=1, max=LARGEST_BATCH)] = 8
     rounds: Annotated[int, Field("Run", "Repetitions, in each of which everything has its turn; medians count.", min=1)] = 3
     train: Annotated[bool, Field("Run", "Also a U-Net++ as `warmstart` trains it by default.", off="--no-train")] = True
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
-from samsemi.options.fields import Field
+from samsemi.options.fields import LARGEST_BATCH, Field
 from samsemi.options.shared import (
     Dataset,
     DecoderChannels,
@@ -69,7 +69,7 @@ class DistillOptions(TrainingOptions, PolicyOptions):
     decoder_channels: DecoderChannels = "256,128,64,32,16"
     preset: Annotated[Literal["short"] | None, Field("Training", "Settings for hundreds of steps.", neutral=True, presets=PRESETS)] = None
     iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = PUBLISHED_ITERATIONS
-    batch_size: Annotated[int, Field("Training", "Images per step, half labeled.", min=4)] = 24
+    batch_size: Annotated[int, Field("Training", "Images per step, half labeled.", min=4, max=LARGEST_BATCH)] = 24
     lr: Annotated[float, Field("Training", "Highest learning rate in peers.", min=1e-8, max=10.0, metavar="X")] = 0.01
     optimizer: Annotated[Literal["sgd", "adamw"], Field("Training", "sgd (linear) or adamw (cosine).")] = "sgd"
     sam_lr: Annotated[float, Field("SAM", "Highest learning rate in SAM.", min=1e-8, max=10.0, metavar="X")] = 1e-4

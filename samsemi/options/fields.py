@@ -50,6 +50,8 @@ class Field:
 
 HIGHEST = 2**63 - 1
 """Of a whole number: what numpy and torch can hold."""
+LARGEST_BATCH = 2**16
+"""Images: with more, the numbers of a single batch would not be drawn for minutes."""
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 """Types in words."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
-from samsemi.options.fields import Field
+from samsemi.options.fields import LARGEST_BATCH, Field
 from samsemi.options.sams import Masks, find_entry
 from samsemi.options.shared import (
     Dataset,
@@ -86,7 +86,7 @@ class MineOptions(ResumableOptions, DeviceOptions, PolicyOptions):
         Path | None,
         Field("SAM", "Cache of SAM's image embeddings (HDF5), kept for the next time.", metavar="FILE", reads=True, hashed=True),
     ] = None
-    batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1)] = 8
+    batch_size: Annotated[int, Field("Run", "Images per batch of the model and of SAM's encoder.", min=1, max=LARGEST_BATCH)] = 8
     compile: Annotated[
         bool, Field("Run", "On CUDA, compile SAM's encoder first: `samsemi bench` says from how many images on that pays.", neutral=True)
     ] = False

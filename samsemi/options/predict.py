@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from samsemi.options.fields import Field
+from samsemi.options.fields import LARGEST_BATCH, Field
 from samsemi.options.shared import (
     WINDOW,
     AnyRun,
@@ -39,7 +39,7 @@ class PredictOptions(ResumableOptions, DeviceOptions):
     dicom_seg: Annotated[bool, Field("Run", "Also ID.seg.dcm of each DICOM series.")] = False
     overlays: Annotated[bool, Field("Run", "Also overlays/ID.png: the outline on the image.")] = False
     probabilities: Annotated[bool, Field("Run", "Also probabilities/ID.npz: array probs, (K, H, W) float16.")] = False
-    batch_size: Annotated[int, Field("Run", "Images per batch.", min=1)] = 8
+    batch_size: Annotated[int, Field("Run", "Images per batch.", min=1, max=LARGEST_BATCH)] = 8
 
     def __post_init__(self):
         super().__post_init__()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from samsemi.errors import UsageError
-from samsemi.options.fields import Field, Options
+from samsemi.options.fields import LARGEST_BATCH, Field, Options
 from samsemi.options.sams import NETWORKS, SAMS
 from samsemi.options.window import WINDOWS
 from samsemi.remedies import install
@@ -73,7 +73,7 @@ Keep = Annotated[Literal["last", "best"], Field("Training", "Last model, or best
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(ResumableOptions, DeviceOptions):
     iterations: Annotated[int, Field("Training", "Optimizer steps.", min=1)] = 2000
-    batch_size: Annotated[int, Field("Training", "Images per step.", min=1)] = 8
+    batch_size: Annotated[int, Field("Training", "Images per step.", min=1, max=LARGEST_BATCH)] = 8
     lr: LearningRate = 1e-3
     ema: Annotated[float, Field("Training", "Decay of the averaged weights.", min=0.0, max=0.9999)] = 0.99
     keep: Keep = "last"

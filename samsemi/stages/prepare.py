@@ -235,9 +235,10 @@ def refuse_classless(counts: Mapping[str, np.ndarray], values: MaskValues, optio
     """DataError where no value in the masks means a class."""
     total = np.sum(list(counts.values()), axis=0) if counts else np.zeros(256)
     if counts and not total[(values.lookup > 0) & (values.lookup != IGNORE)].any():
+        remedy = "leave --mask-values out, or give --mask-values nonzero: every value above 0 is one class"
         raise DataError(
             f"{place_of_masks(options)}: no pixel of {len(counts)} masks is of a class when read so ({values.note})",
-            "leave --mask-values out, or give --mask-values nonzero: every value above 0 is one class",
+            remedy if options.ignore_value is None else f"leave --ignore-value {options.ignore_value} out, or give another value",
         )
 
 

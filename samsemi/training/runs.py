@@ -53,7 +53,14 @@ FILES = "|".join(
     )
 )
 """All that commands write into a run folder, as a regular expression; runs within a run have the same."""
-RUN = Kind("a run", (str(FINISHED), str(BEGUN)), rf"((fold-\d+|rounds/\d+)/)*({FILES})", earlier=frozenset({"dataset"}))
+WITHIN = r"((fold-\d+|rounds/\d+)/)*"
+RUN = Kind(
+    "a run",
+    (str(FINISHED), str(BEGUN)),
+    rf"{WITHIN}({FILES})",
+    earlier=frozenset({"dataset"}),
+    begun=rf"{WITHIN}(config\.toml|environment\.json|last/made_from\.json)",
+)
 PACKAGES = ("samsemi", "torch", "torchvision", "segment-anything", "segmentation-models-pytorch", "numpy", "h5py")
 
 

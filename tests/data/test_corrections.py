@@ -238,6 +238,17 @@ def test_images_of_the_data_set_itself_go_with_it(pictures, warm, tmp_path):
     assert again.code == 0, again.err
 
 
+def test_image_that_has_changed_since_is_named_where_it_lies(pictures, warm, tmp_path):
+    shares = ("--groups", r"p(\d+)", "--labeled", 9, "--val", 3, "--test", 3, "--copy")
+    old, review = tmp_path / "old", tmp_path / "review"
+    succeed("prepare", pictures / "images", "--masks", pictures / "masks", "--out", old, *shares)
+    succeed("mine", old, "--model", warm, "--out", tmp_path / "s.h5", *MINING, "--review", review, "--review-cases", 1)
+    changed = next(case.image for case in read_dataset(old).cases.values() if case.split == "test")
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    refused = call("prepare", old, "--labels", review, "--confirm", "--by", "x", "--out", tmp_path / "new")
+    assert refused.code == DATA and f"{changed} has changed since" in refused.err and not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     "words, said",
     [

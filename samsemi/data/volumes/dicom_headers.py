@@ -161,8 +161,7 @@ def frame_value(header: Any, index: int, sequence: str, name: str) -> Any:
 
 def window_of(value: Callable[[str, str], Any]) -> tuple[float, float] | None:
     """The first window of a frame: the values shown black and white. Source: DICOM PS3.3, C.11.2.1.2."""
-    found = [value("FrameVOILUTSequence", name) for name in ("WindowCenter", "WindowWidth")]
-    centers, widths = ([] if one in (None, "") else np.atleast_1d(one) for one in found)  # a center may be 0
+    centers, widths = (as_list(value("FrameVOILUTSequence", name)) for name in ("WindowCenter", "WindowWidth"))
     shape = value("FrameVOILUTSequence", "VOILUTFunction") or "LINEAR"
     if not len(centers) or not len(widths) or not float(widths[0]) > 1 or shape == "SIGMOID":
         return None
@@ -170,6 +169,11 @@ def window_of(value: Callable[[str, str], Any]) -> tuple[float, float] | None:
     if shape == "LINEAR_EXACT":
         return center - width / 2, center + width / 2
     return center - width / 2, center + width / 2 - 1
+
+
+def as_list(values: Any) -> list[Any]:
+    """The values of an attribute of one or several; a single one may be 0."""
+    return [] if values is None else [*np.atleast_1d(values)]
 
 
 def as_numbers(values: Any, count: int) -> tuple[float, ...] | None:
