@@ -13,6 +13,7 @@ import pytest
 from builders import call
 
 from samsemi import interrupts
+from samsemi.data.splits import find_group
 from samsemi.stages import info
 
 LINE = "interrupted; nothing was written\n"
@@ -63,6 +64,14 @@ def test_second_signal_while_the_first_is_tidied_up_changes_nothing(stage):
 
     stage(work)
     outcome = call("info", "--quiet")
+    assert (outcome.code, outcome.err) == (130, LINE)
+
+
+def test_expression_that_takes_for_ever_is_ended(stage):
+    """Python looks for signals while it matches; without, its time doubles with every letter."""
+    stage(lambda options: find_group("a" * 60 + "b", "(a+)+$"))
+    with subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -INT {os.getpid()}"]):
+        outcome = call("info", "--quiet")
     assert (outcome.code, outcome.err) == (130, LINE)
 
 
