@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,6 +132,12 @@ for _name, (_module, _options) in STAGES.items():
     add_command(_name, _module, _options)
 
 
+@cache
+def command_line() -> Any:
+    """The parser of every command, made once: typer would make it anew for each call."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (see samsemi.errors and docs/guarantees.md)."""
     clock.start()
@@ -147,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
 def answer(arguments: list[str] | None) -> int:
     """Run one command and say what went wrong; returns the exit code."""
     try:
-        code = app(args=arguments, prog_name="samsemi", standalone_mode=False)
+        code = command_line()(args=arguments, prog_name="samsemi", standalone_mode=False)
         sys.stdout.flush()
         return interrupted(arguments) if code == interrupts.EXIT_CODE else code if isinstance(code, int) else 0
     except SamsemiError as error:

@@ -88,6 +88,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16) if choose_precision(device, precision) == "bf16" else nullcontext()
 
 
+def seed_device(device: torch.device, seed: int) -> None:
+    """Have torch draw from a seed, on the CPU and on a device: on a CPU alone in a thousandth of the time that it takes for GPUs."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def peak_memory(device: torch.device) -> int:
     """The most bytes that this process has held so far, on a GPU of CUDA there; 0 where the system does not say."""
     if device.type == "cuda":

@@ -21,6 +21,8 @@ import errno
 NO_DEVICE = ("no kernel image is available", "CUDA-capable device", "CUDA driver version", "CUDA unknown error")
 """What torch says of a GPU that is there and cannot be used: too old or too new for it, taken by others, or with another driver."""
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+NOT_COMPILED = "BackendCompilerFailed"
+"""The kind of what torch raises where it cannot compile a network."""
 WORKER_GONE = "DataLoader worker (pid"
 """How torch begins to say that a process that loads images was ended from outside."""
 
@@ -108,6 +110,11 @@ def device_error(error: Exception) -> DeviceError | None:
         )
     if is_out_of_memory(error):
         return DeviceError(f"out of memory: {error}", "lower --batch-size or --size, or take a smaller --sam")
+    if any(kind.__name__ == NOT_COMPILED for kind in type(error).__mro__):
+        return DeviceError(
+            f"--compile: torch cannot compile the network here: {text.splitlines()[0]:.300}",
+            "leave --compile out; it needs a C++ compiler, such as g++, and a cache that is whole ($TORCHINDUCTOR_CACHE_DIR)",
+        )
     if any(said in text for said in NO_DEVICE):
         return DeviceError(f"the GPU cannot be used: {error}", "give --device cpu, or see `samsemi info` for what is there")
     return None

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 from builders import ROOT
 from reference import make_page
 
@@ -27,7 +26,7 @@ def find_leaf(name: str):
     return command
 
 
-SAMSEMI = typer.main.get_command(cli.app)
+SAMSEMI = cli.command_line()
 COMMANDS = SAMSEMI.commands
 LEAVES = {name: find_leaf(name) for name in STAGES}
 """Every command, those of groups too, as typer has it."""

@@ -1059,6 +1059,14 @@ def test_loading_process_that_is_gone_is_no_bug(monkeypatch, error):
     assert "--workers" in outcome.err
 
 
+def test_network_that_cannot_be_compiled_is_no_bug(monkeypatch):
+    error = torch._dynamo.exc.BackendCompilerFailed(compile, RuntimeError("InvalidCxxCompiler: none"), None)
+    monkeypatch.setattr(info_stage, "info", fail_with(error))
+    outcome = call("info", "--quiet")
+    assert_complains(outcome, DEVICE, "torch cannot compile")
+    assert "leave --compile out" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("number", "code", "said"), [(errno.EMFILE, REFUSED, "ulimit -n"), (errno.ENFILE, REFUSED, "ulimit"), (errno.ENOMEM, DEVICE, "memory")]
 )

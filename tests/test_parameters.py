@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-import typer
+from builders import DATA, USAGE, refused
 
 from samsemi import cli
 from samsemi.options.commands import GROUPS, STAGES
@@ -18,7 +18,7 @@ from samsemi.parameters import help_rows, spelling
 
 SCREEN = 43
 """Lines that a terminal shows at once."""
-SAMSEMI = typer.main.get_command(cli.app)
+SAMSEMI = cli.command_line()
 BASELINES = [name for name in SAMS if name not in NETWORKS]
 LATE = ("Acceptance", "Review", "Ablation", "Run")
 """Panels of what is rarely changed."""
@@ -148,3 +148,12 @@ def test_shell_completes_without_torch(words, completed):
     shell = {"_SAMSEMI_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **shell}, timeout=60)
     assert (done.stdout.split(), done.stderr) == (completed, "")
+
+
+def test_parser_is_made_once_and_keeps_nothing_of_a_call(tmp_path):
+    """A value of --config is the default of that call alone."""
+    (tmp_path / "few.toml").write_text("[mine]\nbatch_size = 0\n")
+    words = ("mine", tmp_path / "none", "--model", tmp_path / "none", "--out", tmp_path / "s.h5")
+    assert cli.command_line() is cli.command_line()
+    refused(USAGE, *words, "--config", tmp_path / "few.toml", said=("batch",))
+    refused(DATA, *words, said=("none",))

@@ -128,7 +128,7 @@ class Bench:
         return "--iterations", iterations, "--keep", "last", "--seed", self.seed, "--precision", self.preset.precision
 
     def training(self, iterations: int) -> tuple[object, ...]:
-        return "--batch-size", BATCH_SIZE, "--lr", self.preset.lr, *self.common(iterations)
+        return "--batch-size", BATCH_SIZE, "--lr", self.preset.lr, *self.common(iterations), *self.preset.training
 
     def learnt(self, arm: str) -> tuple[object, ...]:
         """What a fine-tuning learns besides the labels."""

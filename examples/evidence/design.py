@@ -65,6 +65,8 @@ class Preset:
     sam: str
     adapt: tuple[object, ...]
     distill: tuple[object, ...]
+    training: tuple[object, ...] = ()
+    """Options of every training and fine-tuning of a network alone."""
     mine: tuple[object, ...] = ()
     """Options beyond the defaults, of every arm that mines."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -88,6 +90,7 @@ PRESETS = {
         sam="tiny",
         adapt=("--all", "--iterations", 200, "--validate-every", 50),
         distill=("--preset", "short", "--size", 128),
+        training=("--compile",),
         seconds={"training": 0.28, "distill": 2.0, "adapt": 360, "mine": 0.15},
     ),
     "gpu": Preset(

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from samsemi.errors import UsageError
 from samsemi.options.fields import Field
 from samsemi.options.shared import (
+    Compile,
     Dataset,
     LearningRate,
     ModelRun,
@@ -55,6 +56,7 @@ class FinetuneOptions(TrainingOptions, PolicyOptions):
     ramp_up: Annotated[float, Field("Training", "Share of the steps in which --pseudo-weight is reached.", min=0.0, max=1.0)] = 0.4
     from_scratch: Annotated[bool, Field("Training", "Start each round from random weights.")] = False
     strong: Annotated[bool, Field("Training", "Strong colors, blur, CutMix on unlabeled cases.", off="--weak")] = True
+    compile: Compile = False
     sam: Annotated[
         str | None,
         Field("SAM", "The store's SAM where it is your own, of the hub, or lies elsewhere.", metavar="NAME", hashed=True, code=True),

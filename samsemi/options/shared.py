@@ -69,6 +69,11 @@ LearningRate = Annotated[float, Field("Training", "Highest learning rate.", min=
 
 Keep = Annotated[Literal["last", "best"], Field("Training", "Last model, or best on val.")]
 
+Compile = Annotated[
+    bool,
+    Field("Run", "Have torch compile the network first: minutes the first time, then faster steps; on a CPU it needs g++.", neutral=True),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(ResumableOptions, DeviceOptions):

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from samsemi.options.fields import Field
 from samsemi.options.shared import (
     ENCODERS,
+    Compile,
     Dataset,
     DecoderChannels,
     NetworkSize,
@@ -43,6 +44,7 @@ class WarmstartOptions(TrainingOptions):
     folds: Annotated[
         int | None, Field("Training", "Also train this many models on parts of the labeled cases, for out-of-fold predictions.", min=2)
     ] = None
+    compile: Compile = False
 
     def __post_init__(self):
         super().__post_init__()

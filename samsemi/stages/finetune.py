@@ -170,7 +170,7 @@ def train_round(
     """Train a model to the end; ``continuous``, with a new store every now and then; ``online``, with new labels in every step."""
     if run.finished:
         return
-    state = start_training(segmenter.to(setting.device), options, run)
+    state = start_training(segmenter.to(setting.device), options, run, compiled=options.compile)
     goal = segmentation_goal(setting.val, options, run, made_from)
     with open_online(setting, state, store) as labels:
         for start, stop in cut_pieces(options.iterations, iterations_between(options)):

@@ -69,7 +69,7 @@ def train_supervised(
     if run.finished:
         return
     segmenter = build_segmenter(options, dataset).to(device)
-    state = start_training(segmenter, options, run)
+    state = start_training(segmenter, options, run, compiled=options.compile)
     load = KeptSamples(partial(labeled_sample, num_classes=len(dataset.classes), size=options.size))
     streams = [Stream(labeled, load, options.batch_size)]
     fit(state, supervised_step, streams, options, run, segmentation_goal(val, options, run, made_from))

@@ -77,13 +77,26 @@ augment_strongly = partial(augment, transform=STRONG)
 def recolor(images: Tensor) -> Tensor:
     """The strong view of images (B, 3, S, S) in [0, 1], each recolored and blurred by itself, nothing moved; by torch's generator."""
     seeds = torch.randint(2**62, (processes.count() * len(images),))[processes.own_rows(len(images))]
-    with torch.random.fork_rng(devices=[]):
-        return torch.stack([recolor_image(image, seed) for image, seed in zip(images, seeds.tolist(), strict=True)])
+    return torch.stack([recolor_image(image, seed) for image, seed in zip(images, seeds.tolist(), strict=True)])
 
 
 def recolor_image(image: Tensor, seed: int) -> Tensor:
-    torch.manual_seed(seed)
-    return RECOLOR(image)
+    with drawn_from(seed):
+        return RECOLOR(image)
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Within it torch's generator draws from a seed; afterwards it goes on as if nothing had been drawn.
+
+    That of the CPU alone: ``torch.manual_seed`` writes down for every call where it came from, for GPUs that may not even be there.
+    """
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 def cut_mix(batch: Sample) -> Sample:
@@ -151,7 +164,7 @@ class SampleSequence(Dataset):
         stream = self.streams[number]
         epoch, position = divmod(n // self.batch_size * stream.per_batch + place, len(stream.cases))
         case = stream.cases[shuffled(self.seed, number, epoch, len(stream.cases))[position]]
-        with self.randomness(number, n):
+        with drawn_from(mix(self.seed, number, n)):
             return stream.augment(stream.load(case))
 
     def find_stream(self, n: int) -> tuple[int, int]:
@@ -161,13 +174,6 @@ class SampleSequence(Dataset):
             place -= self.streams[number].per_batch
             number += 1
         return number, place
-
-    @contextmanager
-    def randomness(self, number: int, n: int) -> Iterator[None]:
-        """Torch's generator as sample n of a stream finds it."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(self.seed, number, n))
-            yield
 
     @property
     def has_labels(self) -> bool:
@@ -186,7 +192,7 @@ class SampleSequence(Dataset):
             if stream.label:
                 own = [i for i, n in enumerate(numbers) if self.find_stream(n)[0] == number]
                 for i, labeled in zip(own, stream.label([loaded[i] for i in own]), strict=True):
-                    with self.randomness(number, numbers[i]):
+                    with drawn_from(mix(self.seed, number, numbers[i])):
                         samples[i] = stream.augment(labeled)
         return samples
 

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from samsemi import clock, console, interrupts, processes, remedies
 from samsemi.collectives import any_of, average_buffers, shared_model, sum_gradients, wait
 from samsemi.data.dataset import Case, read_case_image, read_case_label
-from samsemi.devices import autocast
+from samsemi.devices import autocast, seed_device
 from samsemi.errors import CheckpointError, NothingUsable
 from samsemi.metrics import dice_scores, mean_known
 from samsemi.options.shared import TrainingOptions
@@ -79,6 +79,10 @@ class TrainingState:
     schedule: Callable[[float], float] = cosine
     """Progress in [0, 1] -> share of each group's own learning rate."""
     averaged: Any = field(init=False)
+    weights: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = field(init=False)
+    """What is trained: averaged, and as it is. Looked up once, as the next: in each step that takes longer than to compute with it."""
+    buffers: list[tuple[Tensor, Tensor]] = field(init=False)
+    """Of the averaged model and of the model."""
     meter: Meter = field(init=False, default_factory=Meter)
     counts: Counter[str] = field(init=False, default_factory=Counter)
     """What a method counts between validations; further columns of history.csv."""
@@ -95,6 +99,9 @@ class TrainingState:
             group["highest_lr"] = group["lr"]
         shared = {id(value): value for value in self.model.parameters() if not value.requires_grad}
         self.averaged = copy.deepcopy(self.model, shared).eval().requires_grad_(False)
+        pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
+        means, values = zip(*((mean, value) for mean, value in pairs if value.requires_grad), strict=True)
+        self.weights, self.buffers = (means, values), list(zip(self.averaged.buffers(), self.model.buffers(), strict=True))
 
     def save(self, path: Path) -> None:
         """Write the exact state as one safetensors file, whole or not at all; frozen weights are left out."""
@@ -139,11 +146,9 @@ class TrainingState:
     def average(self, decay: float) -> None:
         """Move the averaged weights towards the present ones; in the first iterations faster than ``decay``."""
         decay = min(decay, (1 + self.iteration) / (10 + self.iteration))
-        pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
-        means, values = zip(*((mean, value) for mean, value in pairs if value.requires_grad), strict=True)
         with torch.no_grad():
-            get_ema_multi_avg_fn(decay)(means, values, None)
-            for mean, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            get_ema_multi_avg_fn(decay)(*self.weights, None)
+            for mean, value in self.buffers:
                 mean.copy_(value)
 
 
@@ -151,9 +156,13 @@ def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def start_training(model: nn.Module, options: TrainingOptions, run: Run, optimizer: str = "adamw") -> TrainingState:
-    """Train all weights that are not frozen, from the beginning or from where the run was interrupted."""
-    return go_on(TrainingState(model, make_optimizer(optimizer, model, options.lr)), options, run)
+def start_training(model: nn.Module, options: TrainingOptions, run: Run, optimizer: str = "adamw", compiled: bool = False) -> TrainingState:
+    """Train all weights that are not frozen, from the beginning or from where the run was interrupted; ``compiled`` by torch when the
+    first batch comes, but for its average, which validates images in batches of other sizes."""
+    state = go_on(TrainingState(model, make_optimizer(optimizer, model, options.lr)), options, run)
+    if compiled:
+        state.model.compile(dynamic=False)
+    return state
 
 
 def go_on(state: TrainingState, options: TrainingOptions, run: Run) -> TrainingState:
@@ -223,7 +232,7 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One optimizer step; its randomness is a function of seed and iteration alone."""
     progress = state.iteration / options.iterations
-    torch.manual_seed(mix(options.seed, 97, state.iteration))
+    seed_device(device, mix(options.seed, 97, state.iteration))
     state.model.train()
     for group in state.optimizer.param_groups:
         group["lr"] = group["highest_lr"] * state.schedule(progress)

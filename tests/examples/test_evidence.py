@@ -33,6 +33,7 @@ IDS = [f"{i:03d}" for i in range(900)]
 NETWORK = ("--encoder", "tu-lcnet_035", "--decoder-channels", "16,12,8,8,8", "--size", 32)
 QUICK = replace(
     PRESETS["cpu"],
+    training=(),
     network=NETWORK,
     precision="fp32",
     lr=1e-3,

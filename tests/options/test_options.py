@@ -175,8 +175,8 @@ def test_what_is_hashed_or_changes_nothing_may_change_on_resumption():
         *("dataset", "model", "store", "sam", "sam_checkpoint", "embeddings", "distill", "teacher_checkpoint"),
     }
     anyhow = {"out", "device", "workers", "resume", "overwrite", "break_lock", "tensorboard"}
-    assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", *anyhow}
-    assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | anyhow
+    assert may_change(WarmstartOptions) == {"dataset", "encoder_weights", "compile", *anyhow}
+    assert may_change(FinetuneOptions) == hashed_names(FinetuneOptions) | {"compile"} | anyhow
     assert may_change(AdaptOptions) == {"dataset", "model", "sam_checkpoint", "overlays", "zoom", "probe", *anyhow}
     assert may_change(DistillOptions) == {"dataset", "store", "sam_checkpoint", "overlays", "preset", *anyhow}
     assert may_change(MineOptions) == {

@@ -78,7 +78,7 @@ def run_of(folder: Path) -> Run:
 
 def new_state(run: Run, options: WarmstartOptions, seed: int = 0) -> TrainingState:
     torch.manual_seed(seed)
-    return start_training(Segmenter(SPEC), options, run)
+    return start_training(Segmenter(SPEC), options, run, compiled=options.compile)
 
 
 def train(
@@ -126,6 +126,22 @@ def whole(cases, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     draws = {}
     return folder, everything(train(folder, cases, before_step=draw_into(draws))), draws
+
+
+def test_compiled_network_learns_the_same(cases, tmp_path, whole, monkeypatch):
+    traced = []
+
+    def compile_simply(module, **options):
+        """Without a C++ compiler: what torch has traced runs as it is."""
+        traced.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend="aot_eager", **options)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_simply)
+    state = train(tmp_path, cases, compile=True)
+    assert traced == [state.model] and state.averaged._compiled_call_impl is None
+    losses, wanted = ([float(row["loss"]) for row in History(folder / "history.csv").rows] for folder in (tmp_path, whole[0]))
+    assert losses[0] == pytest.approx(wanted[0], rel=1e-4) and losses == pytest.approx(wanted, rel=0.05)
+    assert load_tensors(tmp_path / "model.safetensors").keys() == load_tensors(whole[0] / "model.safetensors").keys()
 
 
 def draw_into(draws: dict[int, float]):
