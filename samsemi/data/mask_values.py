@@ -15,6 +15,8 @@ from samsemi.data.pictures import ONE_COLOR
 from samsemi.data.sources import NOISY_MIDDLE, MaskSource
 from samsemi.errors import DataError
 
+LOSSY = (".jpg", ".jpeg")
+"""Suffixes of files that do not keep the values that were written."""
 STRAY = 0.01
 """Pixels of other values are strays in masks of 0/255, or 255 is ignored, where they are fewer than this share of those of 255."""
 SAME_AREA = 3.0
@@ -86,11 +88,11 @@ def refuse_colors(remarks: Sequence[str]) -> None:
         )
 
 
-def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, kind: Meaning = "auto") -> MaskValues:
+def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, kind: Meaning = "auto", lossy: bool = False) -> MaskValues:
     """Decide once for all masks what their values mean, from each file's (256,) histogram.
 
-    By itself ("auto"): class indices with 255 = ignore; 0/255; noisy 0/255. DataError for anything else, with the values found, and
-    where the values could mean two things.
+    By itself ("auto"): class indices with 255 = ignore; 0/255; noisy 0/255, also where the noise could be class indices and files are
+    ``lossy``. DataError for anything else, with the values found, and where the values could mean two things.
     """
     if not counts:
         raise DataError("no masks", "give --masks")
@@ -101,7 +103,8 @@ def interpret_values(counts: Mapping[str, np.ndarray], num_classes: int | None, 
     if kind == "auto" and set(present) <= {0, IGNORE}:
         return MaskValues(threshold_lookup(), 2, "masks hold 0 and 255: 255 was taken as class 1")
     limit = num_classes if num_classes is not None else 64
-    if all(value < limit or value == IGNORE for value in present):
+    noisy = lossy and kind == "auto" and num_classes in (None, 2) and total[IGNORE] and all(map(is_noisy_binary, counts.values()))
+    if not noisy and all(value < limit or value == IGNORE for value in present):
         if kind == "auto":
             refuse_two_meanings(counts, total, numbered=num_classes is None)
         highest = int(max((value for value in present if value != IGNORE), default=0))

@@ -20,7 +20,7 @@ from samsemi.data.layouts.given import Given
 from samsemi.data.layouts.matching import fold
 from samsemi.data.layouts.table import LAYOUTS, choose_layout
 from samsemi.data.manifest import SPLITS, is_safe_id
-from samsemi.data.mask_values import MaskValues, count_values, covers_most, interpret_values, seem_numbered
+from samsemi.data.mask_values import LOSSY, MaskValues, count_values, covers_most, interpret_values, seem_numbered
 from samsemi.data.prepared import copy_dataset, is_hidden, listed_files, write_cases
 from samsemi.data.sources import ColorFile, MaskFile, is_turned_alone
 from samsemi.data.splits import assign_splits, find_group, join_duplicates, read_split_file
@@ -175,7 +175,8 @@ def read_values(found: Found, options: PrepareOptions) -> tuple[tuple[str, ...],
     refuse_names(names or ())
     refuse_exchanged(names or (), found.classes or ())
     ignored = found.ignored if options.ignore_value is None else options.ignore_value
-    values = interpret_values(without_value(counts, ignored), len(names) + 1 if names else None, options.mask_values)
+    lossy = any(mask.path.suffix.lower() in LOSSY for mask in masks.values())
+    values = interpret_values(without_value(counts, ignored), len(names) + 1 if names else None, options.mask_values, lossy)
     if ignored is not None:
         values = values.ignoring(ignored)
     if options.invert:

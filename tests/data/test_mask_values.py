@@ -2,9 +2,10 @@ import io
 
 import numpy as np
 import pytest
+from builders import succeed, write_image
 from PIL import Image
 
-from samsemi.data.dataset import IGNORE
+from samsemi.data.dataset import IGNORE, read_case_label, read_dataset
 from samsemi.data.mask_values import covers_most, interpret_predictions, interpret_values, is_noisy_binary
 from samsemi.errors import DataError
 
@@ -165,3 +166,17 @@ def test_inverted_masks_are_counted_and_turned():
     assert values.inverted().convert(np.array([[0, 255]])).tolist() == [[1, 0]]
     indices = interpret_values(counts(a=[0, 1, 255]), None).inverted()
     assert indices.convert(np.array([[0, 1, 255]])).tolist() == [[1, 0, IGNORE]]
+
+
+def test_faint_noise_of_jpeg_is_no_class(tmp_path):
+    """Of rectangles in a file of the best quality 1 and 255 may be all that is not 0: no class, and nothing ignored."""
+    shape = np.zeros((96, 96), dtype=np.uint8)
+    shape[5:35, 8:33] = 1
+    for number in range(8):
+        write_image(tmp_path / f"images/{number}.png", np.random.default_rng(number).integers(0, 256, (96, 96, 3), dtype=np.uint8))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(255 * shape).save(tmp_path / f"masks/{number}.jpg", quality=98)
+    assert set(np.flatnonzero(jpeg_counts(shape, 98))) == {0, 1, 2, 255}
+    succeed("prepare", tmp_path / "images", "--masks", tmp_path / "masks", "--out", tmp_path / "data")
+    data = read_dataset(tmp_path / "data")
+    assert all(np.array_equal(read_case_label(case, case.mask, 2), shape) for case in data.cases.values())
