@@ -129,9 +129,9 @@ def test_store_is_learnt_as_well(dataset, store, tmp_path):
 
 def test_inputs_may_lie_elsewhere_on_resumption_and_may_not_differ(dataset, store, tmp_path, monkeypatch):
     weights, labels = Path(shutil.copy(SAMS["tiny"].weights, tmp_path / "sam.safetensors")), Path(shutil.copy(store, tmp_path / "s.h5"))
-    arguments = ("distill", dataset, "--out", tmp_path / "run", *SMALL, "--iterations", 1, *ACCEPT_ALL)
+    arguments = ("distill", dataset, "--out", tmp_path / "run", *SMALL, "--iterations", 2, "--validate-every", 1, *ACCEPT_ALL)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, training, "validate", 1)
+        interrupt_at(patch, training, "validate", 2)
         assert_interrupted((*arguments, "--sam-checkpoint", weights, "--store", labels))
     here = ("--sam-checkpoint", weights.rename(tmp_path / "moved.safetensors"), "--store", labels.rename(tmp_path / "moved.h5"))
     with h5py.File(here[-1], "a") as file:
