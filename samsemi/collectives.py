@@ -23,6 +23,8 @@ from samsemi.offline import need_network
 Made = TypeVar("Made")
 PATIENCE = timedelta(hours=12)
 """For which one process waits for another, such as for the first to calibrate or to validate."""
+MEETING = timedelta(minutes=10)
+"""Within which all processes have to be there."""
 GONE = ("closed by peer", "reset by peer", "Broken pipe", "imed out", "connect")
 """What gloo says when another process is no longer there."""
 
@@ -34,7 +36,10 @@ def join() -> None:
     if processes.meet_elsewhere():
         need_network("a process of another machine", "start all of them on this machine")
     with reachable():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+        store, rank, count = next(dist.rendezvous("env://", timeout=MEETING))
+        store.set_timeout(PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
 
 
 @contextmanager

@@ -34,10 +34,10 @@ def place() -> Place:
     """As the launcher says it, by the variables that torch.distributed reads; alone where one of them lacks."""
     if not all(os.environ.get(name) for name in (*NUMBERS, *MEETING)):
         return Place()
-    given = [os.environ[name] for name in NUMBERS]
-    rank, count, local = (int(text) if text.isdecimal() else -1 for text in given)
-    if not 0 <= rank < count or local < 0:
-        found = ", ".join(f"{name}={text:.20}" for name, text in zip(NUMBERS, given, strict=True))
+    given = {name: os.environ[name] for name in (*NUMBERS, MEETING[1])}
+    rank, count, local, port = (int(text) if text.isascii() and text.isdecimal() else -1 for text in given.values())
+    if not 0 <= rank < count or local < 0 or not 0 < port < 2**16:
+        found = ", ".join(f"{name}={text:.20}" for name, text in given.items())
         raise UsageError(f"{found}: no place among processes", "start it by torchrun or accelerate launch, or unset these variables")
     return Place(rank, count, local)
 

@@ -180,7 +180,10 @@ def load_hf(entry: SamEntry, checkpoint: Path | None, device: torch.device, prec
     processor = load_part(getattr(transformers, family.processor), folder)
     network = family.network(model)
     card = fill(network, Path(checkpoint), family) if checkpoint else SamCard()
-    how = {name: torch.tensor(getattr(processor, name)) for name in ("image_mean", "image_std", "rescale_factor")}
+    try:
+        how = {name: torch.tensor(getattr(processor, name)) for name in ("image_mean", "image_std", "rescale_factor")}
+    except (TypeError, ValueError, RuntimeError):
+        raise CheckpointError(f"{folder}: mean, std or factor in its preprocessor_config.json are no numbers", A_FOLDER) from None
     return HfSam(
         network,
         family,

@@ -130,6 +130,9 @@ def test_identity_is_of_the_weights_and_of_how_images_are_fed(family, sam, folde
     settings = json.loads((tmp_path / "fed" / "preprocessor_config.json").read_text())
     (tmp_path / "fed" / "preprocessor_config.json").write_text(json.dumps({**settings, "image_mean": [0.4, 0.4, 0.4]}))
     assert load_sam(f"hf:{tmp_path / 'fed'}", None, CPU).identity != sam.identity
+    (tmp_path / "fed" / "preprocessor_config.json").write_text(json.dumps({**settings, "image_mean": ["a", "b", "c"]}))
+    with pytest.raises(CheckpointError, match="are no numbers"):
+        load_sam(f"hf:{tmp_path / 'fed'}", None, CPU)
 
 
 def test_weights_that_are_missing_or_no_numbers_are_refused_by_name(family, tmp_path):

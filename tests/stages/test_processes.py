@@ -2,6 +2,7 @@
 
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from builders import MINING, NETWORK, as_process, files_in, hdf5_values, refused, succeed
 from launched import freeze, launch, start_two
 
+from samsemi import collectives
+from samsemi.errors import DeviceError
 from samsemi.mining.store_writer import parts_of
 from samsemi.tensors import load_tensors
 from samsemi.training.runs import STATE, History
@@ -126,3 +129,20 @@ def test_signal_to_any_process_saves_the_training_and_ends_all(dataset, tmp_path
 def test_what_processes_cannot_do_together_is_wrong_usage(arguments, said, dataset, monkeypatch):
     as_process(monkeypatch, 0, 2)
     refused(2, *(word.format(dataset=dataset) for word in arguments), said=(said,))
+
+
+WRONG_PLACES = [("RANK", "\u0661"), ("RANK", "2"), ("MASTER_PORT", "70000"), ("MASTER_PORT", "http"), ("WORLD_SIZE", "0")]
+
+
+@pytest.mark.parametrize("name, value", WRONG_PLACES)
+def test_place_that_cannot_be_is_wrong_usage(name, value, monkeypatch):
+    as_process(monkeypatch, 0, 2)
+    monkeypatch.setenv(name, value)
+    refused(2, "check", "d", said=(f"{name}={value}",))
+
+
+def test_process_that_finds_no_others_does_not_wait_for_hours(monkeypatch):
+    as_process(monkeypatch, 1, 2)
+    monkeypatch.setattr(collectives, "MEETING", timedelta(seconds=1))
+    with pytest.raises(DeviceError, match="cannot be reached"):
+        collectives.join()
