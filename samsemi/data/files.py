@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,17 +69,20 @@ def holds_images(folder: Path) -> bool:
 def list_files(folder: Path) -> list[Path]:
     """All that lies below a folder but folders and junk, sorted; DataError where one of these may not be read. Links to folders are not
     followed."""
-    found = []
-    for place, folders, names in os.walk(folder, onerror=refuse_closed):
-        folders[:] = [name for name in folders if not is_junk(Path(name))]
-        found += [Path(place, name) for name in names if not is_junk(Path(name))]
-    return sorted(found)
+    return sorted(Path(place, name) for place, _, names in walk(folder) for name in names)
 
 
 def linked_folders(folder: Path) -> list[Path]:
     """The links to folders below a folder, which ``list_files`` does not follow."""
-    places = ((Path(place), names) for place, names, _ in os.walk(folder))
-    return sorted(place / name for place, names in places for name in names if (place / name).is_symlink() and not is_junk(Path(name)))
+    return sorted(path for place, names, _ in walk(folder) for path in (Path(place, name) for name in names) if path.is_symlink())
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """A folder and each below it, links to folders not followed: where it lies, the folders in it, the rest; without junk. DataError where
+    one may not be read."""
+    for place, folders, names in os.walk(folder, onerror=refuse_closed):
+        folders[:] = [name for name in folders if not is_junk(Path(name))]
+        yield place, folders, [name for name in names if not is_junk(Path(name))]
 
 
 def list_entries(folder: Path) -> list[Path]:

@@ -53,10 +53,9 @@ def write_cases(
 
 def write_image(case: FoundCase, folder: Path, copy: bool, remarks: Counter[str]) -> Path:
     """The file of a case's image in the data set; counts what was done to one that is written anew."""
-    if case.image.stays and not copy:
-        return case.image.path
+    path = case.image.path
     if case.image.stays:
-        return copy_file(case.image.path, folder / "images", case.id)
+        return write_copy(read_bytes(path), path, folder / "images", case.id) if copy else path
     target = folder / "images" / f"{case.id}.png"
     write_picture(target, case.image.read())
     remarks.update(case.image.remarks())
@@ -89,15 +88,16 @@ def copy_dataset(dataset: Dataset, folder: Path, labels: Mapping[str, np.ndarray
 
 def copy_unchanged(case: Case, path: Path, folder: Path) -> Path:
     """A copy of an image or mask of a case; ChangedFile where it is not the one that was prepared."""
-    refuse_changed(case, path, read_bytes(path))
-    return copy_file(path, folder, case.id)
+    data = read_bytes(path)
+    refuse_changed(case, path, data)
+    return write_copy(data, path, folder, case.id)
 
 
-def copy_file(path: Path, folder: Path, name: str) -> Path:
-    """A copy of a file, under another name with its suffix."""
+def write_copy(data: bytes, path: Path, folder: Path, name: str) -> Path:
+    """What was read of a file, under another name with its suffix."""
     target = folder / f"{name}{known_suffix(path) or path.suffix}"
     with whole_file(target, sync=False) as part:
-        part.write_bytes(read_bytes(path))
+        part.write_bytes(data)
     return target
 
 

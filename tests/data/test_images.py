@@ -299,10 +299,12 @@ def test_linked_folder_is_not_followed_and_that_is_said(tmp_path, caplog):
     find_volumes(tmp_path / "images")
     assert "links to folders are not followed" in caplog.text
     (tmp_path / "images/a.png").unlink()
+    (tmp_path / "images/.git").mkdir()
+    (tmp_path / "images/.git/hidden").symlink_to(tmp_path / "far", target_is_directory=True)
     caplog.clear()
     with pytest.raises(DataError, match="no images in it"):
         find_images(tmp_path / "images")
-    assert "links to folders are not followed" in caplog.text
+    assert "links to folders are not followed" in caplog.text and "hidden" not in caplog.text
 
 
 def test_colors_of_8_bits_are_read_wherever_the_directory_of_their_tiff_lies(tmp_path):

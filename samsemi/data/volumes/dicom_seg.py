@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +40,7 @@ class SegFile:
     def segments(self) -> dict[int, str]:
         """Number -> name of its segments."""
         with quiet_pydicom(self.path) as pydicom:
-            header = pydicom.dcmread(self.path, stop_before_pixels=True, specific_tags=["SegmentSequence"])
-            return {int(segment.SegmentNumber): str(segment.SegmentLabel).strip() for segment in header.SegmentSequence}
+            return segments_of(pydicom.dcmread(self.path, stop_before_pixels=True, specific_tags=["SegmentSequence"]))
 
     def grid(self) -> Grid:
         return self.read().grid
@@ -55,16 +54,20 @@ class SegFile:
                 volume = highdicom.seg.segread(str(self.path)).get_volume(combine_segments=True, dtype=np.uint8)
             need_room(volume.shape, 1, self.path)
             affine = TO_RAS @ volume.affine
-        return Volume(self.as_classes(volume.array), Grid(volume.array.shape, as_affine(affine), spacing_of(affine)))
+            numbers = self.as_classes(volume.array, segments_of(header)) if self.classes else volume.array
+        return Volume(numbers, Grid(volume.array.shape, as_affine(affine), spacing_of(affine)))
 
-    def as_classes(self, numbers: np.ndarray) -> np.ndarray:
+    def as_classes(self, numbers: np.ndarray, segments: Mapping[int, str]) -> np.ndarray:
         """Numbers of segments -> class indices."""
-        if not self.classes:
-            return numbers
         class_of = np.zeros(256, dtype=np.uint8)
-        for number, name in self.segments().items():
+        for number, name in segments.items():
             class_of[number] = self.classes.index(name) + 1 if number else 0
         return class_of[numbers]
+
+
+def segments_of(header: Any) -> dict[int, str]:
+    """Number -> name of the segments that a header lists."""
+    return {int(segment.SegmentNumber): str(segment.SegmentLabel).strip() for segment in header.SegmentSequence}
 
 
 def segment_names(files: Sequence[SegFile]) -> tuple[str, ...]:

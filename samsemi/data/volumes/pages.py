@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from samsemi.data.pictures import UNSIGNED, is_white_zero, refuse_signed, sample_format, to_numbers
+from samsemi.data.pictures import UNSIGNED, is_white_zero, refuse_signed, sample_format, to_numbers, to_rgb
 from samsemi.data.volumes.volume import Grid, Volume, named_damage, need_numbers, need_room
 from samsemi.errors import DataError
 from samsemi.inputs import need_regular, read_regular
@@ -56,7 +56,7 @@ def page_values(picture: Image.Image, path: Path, of_mask: bool) -> np.ndarray:
     picture.info[UNSIGNED] = sample_format(picture) == (1, 32)
     if picture.mode != "P" or of_mask:
         return np.array(to_numbers(picture))
-    colors = np.array(picture.convert("RGB"))
+    colors = to_rgb(picture)
     return colors[..., 0] if (colors == colors[..., :1]).all() else colors
 
 
